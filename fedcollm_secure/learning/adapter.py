@@ -1,0 +1,94 @@
+"""A model's adapter as one flat float32 vector, in one canonical order that all parties hash and compare.
+
+Order: trainable tensors sorted by name, each in row-major order. `ffa` (FFA-LoRA, arXiv 2403.12313) fixes every A, so
+that only the B matrices are trained and travel.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Names and shapes of what travels: everything that gives a flat vector its meaning."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def length(self) -> int:
+        """Return d, the number of parameters that travel."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    @property
+    def digest(self) -> str:
+        """Return SHA-256 of the canonical description."""
+        description = json.dumps([[name, list(shape)] for name, shape in self.shapes.items()], separators=(",", ":"))
+        return hashlib.sha256(description.encode()).hexdigest()
+
+
+class Adapter:
+    """The trainable part of a model, readable and writable as float32[d]."""
+
+    def __init__(self, model: nn.Module, factors: Literal["fedavg", "ffa"]) -> None:
+        """Choose what trains: under `ffa` every lora_A is frozen."""
+        lora = {name: p for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
+        for name, parameter in lora.items():
+            parameter.requires_grad_(factors == "fedavg" or ".lora_B." in name)
+        self.model = model
+        self._parameters = {name: lora[name] for name in sorted(lora) if lora[name].requires_grad}
+        self._frozen = {name: lora[name] for name in sorted(lora) if not lora[name].requires_grad}
+        self.schema = Schema(shapes={name: tuple(p.shape) for name, p in self._parameters.items()})
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable tensors in canonical order."""
+        return list(self._parameters.values())
+
+    @property
+    def frozen_digest(self) -> str:
+        """Return SHA-256 of the adapter's fixed part (every A under `ffa`), so that parties can compare it."""
+        digest = hashlib.sha256()
+        for name, parameter in self._frozen.items():
+            digest.update(name.encode() + b"\0" + _flat(parameter).astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def read(self) -> Float32:
+        """Return a copy of the trainable part, float32[d]."""
+        parts = [_flat(parameter) for parameter in self._parameters.values()]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+    @torch.no_grad()
+    def write(self, vector: Float32) -> None:
+        """Set the trainable part.
+
+        Raises:
+            ValueError: `vector` is not float32[d], or not finite.
+        """
+        if vector.shape != (self.schema.length,) or vector.dtype != np.float32:
+            raise ValueError(f"adapter: expected float32[{self.schema.length}], got {vector.dtype}{list(vector.shape)}")
+        if not np.isfinite(vector).all():
+            raise ValueError("adapter: expected finite values, got NaN or infinity; the adapter was left as it was")
+        start = 0
+        for parameter in self._parameters.values():
+            part = vector[start : start + parameter.numel()]
+            parameter.copy_(torch.from_numpy(part).reshape(parameter.shape))
+            start += parameter.numel()
+
+
+def digest(vector: Float32) -> str:
+    """Return SHA-256 over the little-endian bytes of float32[d]; with `Schema.digest` it names one adapter."""
+    return hashlib.sha256(vector.astype("<f4").tobytes()).hexdigest()
+
+
+def _flat(parameter: nn.Parameter) -> Float32:
+    return parameter.detach().to("cpu", torch.float32).reshape(-1).numpy().copy()

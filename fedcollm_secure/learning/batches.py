@@ -1,0 +1,121 @@
+"""Records → token ids → padded batches, split into prompt and answer exactly as lm-evaluation-harness does.
+
+Sequences are padded on the left: answers then end at the same place, and the model's head runs on the last few
+positions alone (`logits_to_keep`), which for short answers saves most of the work of a large vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from fedcollm_secure.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence_:
+    """One tokenised record: never packed with another, so that one record is one unit of privacy."""
+
+    prompt: tuple[int, ...] = field(repr=False)
+    answer: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Left-padded sequences; `targets` holds the answer's ids at the last `keep` positions and -100 before it."""
+
+    ids: Tensor = field(repr=False)  # int64[B, T]
+    mask: Tensor = field(repr=False)  # int64[B, T]
+    targets: Tensor = field(repr=False)  # int64[B, keep]
+
+    @property
+    def keep(self) -> int:
+        """Return how many positions the head must score."""
+        return int(self.targets.shape[1])
+
+
+class Encoder:
+    """Tokenise (prompt, answer) pairs for one model family."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, *, end_answers: bool) -> None:
+        """Keep at most `max_length` tokens; `end_answers` adds the end-of-text token (free text)."""
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._end = [tokenizer.eos_token_id] if end_answers and tokenizer.eos_token_id is not None else []
+        self.pad = int(tokenizer.pad_token_id or 0)
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Sequence_]:
+        """Tokenise prompt and answer together and cut where the prompt's own tokens end.
+
+        Blanks at the prompt's end go to the answer; a prompt that is too long loses its beginning.
+
+        Raises:
+            ConfigError: an answer is empty, or too long for the model.
+        """
+        moved = [_move_blanks(prompt, answer) for prompt, answer in pairs]
+        prompts = self._ids([prompt for prompt, _ in moved])
+        wholes = self._ids([prompt + answer for prompt, answer in moved])
+        return [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _cut(self, prompt: list[int], whole: list[int]) -> Sequence_:
+        answer = whole[len(prompt) :] + self._end
+        if not prompt:
+            prompt = [self._first_token()]
+        if not answer or len(answer) > self._max_length:
+            raise ConfigError(
+                "data.task", f"expected answers of 1 to {self._max_length} tokens, got one of {len(answer)}"
+            )
+        room = self._max_length + 1 - len(answer)  # the answer's last token is predicted, not read
+        return Sequence_(prompt=tuple(prompt[-room:]), answer=tuple(answer))
+
+    def _first_token(self) -> int:
+        tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
+        return int(next((token for token in tokens if token is not None), self.pad))
+
+    def collate(self, sequences: Sequence[Sequence_], device: torch.device) -> Batch:
+        """Pad to the longest; an empty list gives tensors with B = 0."""
+        rows = [(*sequence.prompt, *sequence.answer[:-1]) for sequence in sequences]
+        width = max((len(row) for row in rows), default=1)
+        keep = max((len(sequence.answer) for sequence in sequences), default=1)
+        ids = torch.full((len(rows), width), self.pad, dtype=torch.int64)
+        mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        targets = torch.full((len(rows), keep), -100, dtype=torch.int64)
+        for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
+            ids[number, width - len(row) :] = torch.tensor(row)
+            mask[number, width - len(row) :] = 1
+            targets[number, keep - len(sequence.answer) :] = torch.tensor(sequence.answer)
+        return Batch(ids=ids.to(device), mask=mask.to(device), targets=targets.to(device))
+
+
+def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return float32[B, keep, V]: the model's logits where `batch.targets` stand."""
+    positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)  # a left pad must not move the positions
+    output = model(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        position_ids=positions,
+        logits_to_keep=batch.keep,
+        use_cache=False,
+    )
+    return output.logits.float()  # type: ignore[no-any-return] # transformers' output is untyped
+
+
+def max_length(model: nn.Module) -> int:
+    """Return the longest sequence that the model takes."""
+    settings = model.config
+    for name in ("max_position_embeddings", "n_positions"):
+        if isinstance(length := getattr(settings, name, None), int):
+            return length
+    return 1024
+
+
+def _move_blanks(prompt: str, answer: str) -> tuple[str, str]:
+    stripped = prompt.rstrip()
+    return stripped, prompt[len(stripped) :] + answer

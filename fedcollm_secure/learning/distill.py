@@ -1,0 +1,140 @@
+"""The server's part of a round: LLM and SLM teach each other on the auxiliary set (Algorithm 1, lines r = 1..R).
+
+    L^f = CE(f) + λ·KL(g ‖ f)   for the LLM's adapter ω        f: LLM, g: SLM; in each KL the first is the teacher,
+    L^g = CE(g) + λ·KL(f ‖ g)   for the SLM's adapter θ        detached
+
+Both steps of one r start from the same pair of models: interleaved and simultaneous, never one after the other.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from fedcollm_secure.config.schema import Distillation
+from fedcollm_secure.errors import TrainingError
+from fedcollm_secure.learning.adapter import Adapter
+from fedcollm_secure.learning.batches import Batch, Encoder, Sequence_, answer_logits
+from fedcollm_secure.learning.losses import cross_entropy, distillation
+from fedcollm_secure.learning.optimise import (
+    batch_order,
+    load_optimizer,
+    make_optimizer,
+    make_schedule,
+    save_optimizer,
+)
+
+
+@dataclass(kw_only=True)
+class Side:
+    """One of the two models with its optimiser."""
+
+    name: Literal["llm", "slm"]
+    adapter: Adapter
+    optimizer: Optimizer
+    schedule: LambdaLR
+    learns_from_other: bool
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return float32[B, K, V], with gradients."""
+        return answer_logits(self.adapter.model, batch)
+
+    def step(self, loss: Tensor, gradient_norm: float | None) -> None:
+        """Take one optimiser step.
+
+        Raises:
+            TrainingError: the loss is not finite; the weights stay as they were.
+        """
+        if not torch.isfinite(loss):
+            raise TrainingError(f"distillation: the {self.name}'s loss is not finite; lower distill.learning_rate")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
+        if gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.adapter.parameters, gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoTuning:
+    """The pair, the auxiliary records and the settings of eq. 5–6."""
+
+    llm: Adapter
+    slm: Adapter
+    encoder: Encoder
+    records: Sequence[Sequence_] = field(repr=False)
+    settings: Distillation
+    rounds: int
+    seed: int
+    optimizer_folder: Path | None = None  # where `optimizer_state: kept` lives between rounds
+
+    def run(self, round_number: int) -> None:
+        """Take R simultaneous steps on both adapters.
+
+        Guarantee: it reads the auxiliary set and the two models alone, so for the silos' records it is
+        post-processing of the aggregate and costs no ε.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        llm, slm = self._side("llm", self.llm, round_number), self._side("slm", self.slm, round_number)
+        batches = self._batches(round_number)
+        for side in (llm, slm):
+            side.adapter.model.train()
+        for _ in range(self.settings.steps):
+            self._step(llm, slm, next(batches))
+        for side in (llm, slm):
+            side.adapter.model.eval()
+            self._keep(side)
+
+    def _step(self, llm: Side, slm: Side, batch: Batch) -> None:
+        llm_logits, slm_logits = llm.logits(batch), slm.logits(batch)  # both before either changes
+        llm_loss = self._loss(llm, llm_logits, slm_logits, batch)
+        slm_loss = self._loss(slm, slm_logits, llm_logits, batch)
+        llm.step(llm_loss, self.settings.gradient_norm)
+        slm.step(slm_loss, self.settings.gradient_norm)
+
+    def _loss(self, side: Side, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """Return CE + λ·KL, the mean over records (eq. 6)."""
+        losses = cross_entropy(student, batch.targets)  # [B]
+        if side.learns_from_other and self.settings.weight > 0:
+            shared = min(student.shape[-1], teacher.shape[-1])  # rows past the vocabulary pad the matrix; no token
+            divergence = distillation(
+                student[..., :shared], teacher[..., :shared], batch.targets, self.settings.temperature
+            )
+            losses = losses + self.settings.weight * divergence
+        return losses.mean()
+
+    def _batches(self, round_number: int) -> Iterator[Batch]:
+        device = self.slm.parameters[0].device
+        order = batch_order(
+            len(self.records), self.settings.batch_size, seed=self.seed, purpose=f"server/round {round_number}"
+        )
+        for indices in order:
+            yield self.encoder.collate([self.records[index] for index in indices], device)
+
+    def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:
+        settings = self.settings
+        rate = settings.learning_rate.llm if name == "llm" else settings.learning_rate.slm
+        optimizer = make_optimizer("adamw", adapter.parameters, rate, settings.weight_decay)
+        if settings.optimizer_state == "kept" and self.optimizer_folder is not None:
+            load_optimizer(optimizer, self._file(name))
+        schedule = make_schedule(
+            optimizer, settings, total_steps=self.rounds * settings.steps, done=(round_number - 1) * settings.steps
+        )
+        learns = settings.direction in ("mutual", "slm_to_llm" if name == "llm" else "llm_to_slm")
+        return Side(name=name, adapter=adapter, optimizer=optimizer, schedule=schedule, learns_from_other=learns)
+
+    def _keep(self, side: Side) -> None:
+        if self.settings.optimizer_state == "kept" and self.optimizer_folder is not None:
+            save_optimizer(side.optimizer, self._file(side.name))
+
+    def _file(self, name: str) -> Path:
+        if self.optimizer_folder is None:
+            raise RuntimeError("no folder to keep the optimisers in")
+        return self.optimizer_folder / f"{name}.safetensors"

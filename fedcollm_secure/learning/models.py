@@ -1,0 +1,171 @@
+"""Causal language models with LoRA: loaded, checked to share one tokenizer, and adapted in a reproducible way.
+
+A model comes from `embedded:llm` / `embedded:slm` (shipped in the package), a local folder or a hub id. It is moved to
+its device before peft wraps it: a LoRA matrix that moves after hooks were placed trains nothing (Opacus #820).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors.torch import save
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from fedcollm_secure.config.schema import Lora, ModelSource
+from fedcollm_secure.errors import ConfigError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A frozen model, its tokenizer, and the digest that parties compare."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    digest: str
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device; `auto` is CUDA where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", "expected a CUDA device, found none; use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model; pads with its end-of-text token where it has no padding token.
+
+    Raises:
+        ConfigError: nothing loadable is there.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(where, f"no tokenizer at {source.source!r}: {_first_line(error)}") from error
+    tokenizer = cast(PreTrainedTokenizerBase, tokenizer)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
+    """Load weights from safetensors only (a pickle could run code), frozen and in evaluation mode, on `device`.
+
+    Raises:
+        ConfigError: nothing loadable is there, or the model has fewer blocks than `layers` asks for.
+    """
+    tokenizer = load_tokenizer(source, where)
+    try:
+        shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
+        if source.layers is not None:
+            if source.layers > shape.num_hidden_layers:
+                raise ConfigError(
+                    f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}"
+                )
+            shape.num_hidden_layers = source.layers
+        model = AutoModelForCausalLM.from_pretrained(
+            _place(source),
+            revision=source.revision,
+            config=shape,
+            dtype=DTYPES[source.dtype],
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+    model = cast(PreTrainedModel, model).to(device).eval().requires_grad_(False)
+    return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model))
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Return SHA-256 over the safetensors form of all parameters (sorted names, dtypes, shapes, bytes)."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.named_parameters()}
+    return hashlib.sha256(save(state)).hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return SHA-256 over vocabulary and special tokens: equal fingerprints, equal token ids."""
+    content = {
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
+    }
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def require_same_tokenizer(llm: Base, slm: Base) -> None:
+    """Refuse a pair whose logits do not stand for the same tokens.
+
+    Raises:
+        ConfigError: with both fingerprints and vocabulary sizes.
+    """
+    fingerprints = {name: tokenizer_fingerprint(base.tokenizer) for name, base in (("llm", llm), ("slm", slm))}
+    if fingerprints["llm"] != fingerprints["slm"]:
+        raise ConfigError(
+            "models",
+            "LLM and SLM must share one tokenizer: mutual distillation compares their distributions token by token.\n"
+            f"  llm: {len(llm.tokenizer)} tokens, fingerprint {fingerprints['llm']}\n"
+            f"  slm: {len(slm.tokenizer)} tokens, fingerprint {fingerprints['slm']}\n"
+            "Choose two models of one family, such as facebook/opt-6.7b and facebook/opt-1.3b.",
+        )
+    for name, base in (("llm", llm), ("slm", slm)):
+        rows = _output_rows(base.model)
+        if rows < len(base.tokenizer):
+            raise ConfigError(f"models.{name}", f"expected {len(base.tokenizer)} output rows or more, got {rows}")
+
+
+def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
+    """Wrap `base` with LoRA; the same seed gives the same initial A (B starts at zero) on every machine.
+
+    Raises:
+        ConfigError: no module has one of the names in `lora.targets`.
+    """
+    settings = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D holds weights transposed
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
+        except ValueError as error:
+            raise ConfigError("lora.targets", _first_line(error)) from error
+        _initialise(model)
+    return cast(PeftModel, model)
+
+
+def _initialise(model: torch.nn.Module) -> None:
+    """Draw each A anew on the CPU in name order, so that device and peft version cannot change θ_0."""
+    for name, parameter in sorted(model.named_parameters()):
+        if ".lora_A." in name:
+            bound = (1.0 / parameter.shape[1]) ** 0.5  # kaiming_uniform with a = √5, as peft and LoRA's authors do
+            start = torch.rand(parameter.shape, dtype=torch.float32) * (2 * bound) - bound  # float32[r, d_in]
+            parameter.data.copy_(start)
+        elif ".lora_B." in name:
+            parameter.data.zero_()
+
+
+def _output_rows(model: PreTrainedModel) -> int:
+    return int(cast(torch.nn.Linear, model.get_output_embeddings()).weight.shape[0])
+
+
+def _place(source: ModelSource) -> str:
+    kind, _, name = source.source.partition(":")
+    if kind != "embedded":
+        return source.source
+    folder = Path(str(resources.files("fedcollm_secure") / "embedded" / name))
+    if not (folder / "config.json").is_file():
+        raise ConfigError("models", f"{source.source!r} is not shipped; expected embedded:llm or embedded:slm")
+    return str(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
