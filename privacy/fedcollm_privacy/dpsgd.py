@@ -1,0 +1,176 @@
+"""DP-SGD for the trainable linear layers of a frozen model (LoRA), as one committed plan prescribes.
+
+    poisson_sample → losses(indices) float32[B] → per-record gradients → clip to C → Σ
+                   → + N(0, (σC)²) from the operating system → ÷ public batch_size → optimizer.step()
+
+Abadi et al. 2016, algorithm 1, with Poisson sampling. An empty batch is a step of pure noise, never skipped: to skip it
+would tell that nobody was drawn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedcollm_privacy.noise import gaussian
+from fedcollm_privacy.per_record import Taps, clipped_sum, couples_records, tapped
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.sampling import poisson_sample
+
+Randomness = Callable[[int], bytes]
+Losses = Callable[[Sequence[int]], Tensor]
+
+_COUPLING_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def train(
+    *,
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    plan: RecordPlan,
+    population: int,
+    losses: Losses,
+    microbatch: int | None = None,
+    random: Randomness = os.urandom,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Take exactly `plan.steps_per_round` noisy steps on `parameters`, the only trainable ones of `model`.
+
+    `losses(indices)` returns float32[B]: one loss per record, the mean over that record's own tokens, computed from
+    that record alone, with records along the first axis of every activation. `population` is the number of records,
+    indexed from 0. `microbatch` bounds how many records are in memory at once; it changes nothing else. `progress` is
+    told the number of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
+
+    Guarantee: the trained parameters are the output of `plan.round_event()` on the records, for every optimiser that
+    reads gradients only, against whoever sees the parameters, provided `random` is secret and `losses` keeps its word.
+    Neither an error nor the number of steps depends on a single record's values; time taken does.
+
+    Raises:
+        ValueError: parameters, optimiser or model that do not fit together, or a `microbatch` below 1.
+        RuntimeError: losses of a wrong shape or that couple records; a parameter without per-record gradient; weights
+            that did not move.
+    """
+    if microbatch is not None and microbatch < 1:
+        raise ValueError(f"microbatch must be at least 1 or None, got {microbatch}")
+    layers = _linear_layers(model, parameters)
+    _check_model(model, parameters, optimizer)
+    before = [parameter.detach().clone() for parameter in parameters]
+    with tapped(layers) as taps:
+        probed = False
+        for step in range(1, plan.steps_per_round + 1):
+            batch = poisson_sample(population, plan.sampling_rate, random)
+            if len(batch) > 1 and not probed:
+                _probe(batch[:2], losses, taps)
+                probed = True
+            total = _batch_sum(batch, losses, taps, plan.clip_norm, microbatch, parameters)
+            _apply(total, parameters, optimizer, plan, random)
+            if progress is not None:
+                progress(step)
+    if all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True)):
+        raise RuntimeError(
+            "no weight moved in the whole round: does the optimiser hold these parameters, is its learning rate "
+            "above 0, and was the model moved to its device before the adapter was attached?"
+        )
+
+
+def _batch_sum(
+    batch: Sequence[int],
+    losses: Losses,
+    taps: Taps,
+    clip_norm: float,
+    microbatch: int | None,
+    parameters: Sequence[nn.Parameter],
+) -> list[Tensor]:
+    """Return float64 Σ clip(∇) over `batch`, one tensor per parameter; zeros for the empty batch."""
+    totals = {id(each): torch.zeros_like(each, dtype=torch.float64) for each in parameters}
+    for indices in _chunks(batch, microbatch):
+        for parameter, part in clipped_sum(_losses_of(indices, losses, taps), taps, clip_norm).items():
+            totals[id(parameter)] += part
+        taps.clear()
+    return [totals[id(each)] for each in parameters]
+
+
+def _apply(
+    total: Sequence[Tensor],
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    plan: RecordPlan,
+    random: Randomness,
+) -> None:
+    """Add the noise, divide by the public constant, step."""
+    std = plan.noise_multiplier * plan.clip_norm
+    for parameter, clipped in zip(parameters, total, strict=True):
+        noisy = clipped + gaussian(clipped.shape, std, random).to(clipped.device)
+        parameter.grad = (noisy / plan.batch_size).to(parameter.dtype)
+    optimizer.step()
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps) -> Tensor:
+    taps.clear()
+    with torch.enable_grad():
+        values = losses(indices)
+    if values.shape != (len(indices),) or not values.is_floating_point():
+        raise RuntimeError(
+            f"losses must return one float per record, float[{len(indices)}], got {values.dtype} {list(values.shape)}: "
+            f"the mean over the batch couples records and breaks the clipping bound"
+        )
+    if not values.requires_grad:
+        raise RuntimeError("losses returned a constant: compute them with gradients enabled, through the model")
+    return values
+
+
+def _probe(pair: Sequence[int], losses: Losses, taps: Taps) -> None:
+    """Run two records once and refuse when the first one's loss depends on the second one's activations."""
+    if couples_records(_losses_of(pair, losses, taps), taps):
+        raise RuntimeError(
+            "the loss of one record depends on another record of the batch: return each record's own loss, "
+            "not a mean over the batch (the built-in loss of Hugging Face models is such a mean)"
+        )
+    taps.clear()
+
+
+def _chunks(batch: Sequence[int], size: int | None) -> Iterator[Sequence[int]]:
+    step = size or max(1, len(batch))
+    return (batch[start : start + step] for start in range(0, len(batch), step))
+
+
+def _linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[str, nn.Linear]:
+    """Return the plain linear layers that own `parameters`, by name."""
+    wanted = {id(each) for each in parameters}
+    layers: dict[str, nn.Linear] = {}
+    owned: list[int] = []
+    for name, module in model.named_modules():
+        mine = [id(each) for each in module.parameters(recurse=False) if id(each) in wanted]
+        # A subclass may compute something else than x Wᵀ + b; only the plain layer is known.
+        if mine and type(module) is not nn.Linear:
+            raise ValueError(f"{name} is a {type(module).__name__}: only nn.Linear layers can be trained, freeze it")
+        if mine and isinstance(module, nn.Linear):
+            layers[name] = module
+            owned += mine
+    if not wanted or sorted(owned) != sorted(wanted):
+        raise ValueError(
+            "parameters must be distinct, non-empty, and each belong to exactly one nn.Linear of the model"
+        )
+    return layers
+
+
+def _check_model(model: nn.Module, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Refuse a model or optimiser that would train something besides `parameters`, or couple records."""
+    wanted = {id(each) for each in parameters}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad != (id(parameter) in wanted):
+            raise ValueError(
+                f"{name}: requires_grad is {parameter.requires_grad}; exactly the given parameters must be trainable"
+            )
+    held = {id(each) for group in optimizer.param_groups for each in group["params"] if each.requires_grad}
+    if held != wanted:
+        raise ValueError(f"the optimiser holds {len(held)} trainable tensors, expected exactly the {len(wanted)} given")
+    for name, module in model.named_modules():
+        if isinstance(module, _COUPLING_LAYERS):
+            raise ValueError(f"{name} is a {type(module).__name__}, which mixes the records of a batch: replace it")

@@ -1,0 +1,203 @@
+"""Per-record gradients of `nn.Linear` layers, clipped and summed without a backward pass for the weights.
+
+The gradient of record b for a layer's weight is Σ_t g_bt a_btᵀ: inputs a [B, T, in] come from a forward hook, output
+gradients g [B, T, out] from `torch.autograd.grad` with respect to the captured outputs, so autograd never forms the
+batch's own weight gradient. Two exact ways lead from (a, g) to the clipped sum:
+
+* outer: form every record's [out, in] gradient; cheapest for LoRA, where one side is the rank;
+* ghost (Li et al. 2022, arXiv 2110.05679): ‖Σ_t g_t a_tᵀ‖² = Σ_ts (g_t·g_s)(a_t·a_s), then one weighted product;
+  cheapest where the sequence is short and both sides are wide.
+
+Sums over records run in float64: the rounding of one record's share must not depend on who else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedcollm_privacy.clipping import clip_factors
+
+# A coordinate that is written and read again costs about this many multiplications (measured: privacy/README.md).
+_COST_OF_A_COORDINATE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One call of a layer: `inputs` [B, …, in] and `outputs` [B, …, out], the latter still in the graph."""
+
+    inputs: Tensor
+    outputs: Tensor
+    versions: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taps:
+    """What the hooks of `tapped` have seen since the last `clear`, by layer name."""
+
+    layers: Mapping[str, nn.Linear]
+    uses: dict[str, list[Use]] = field(default_factory=dict[str, list[Use]])
+
+    def clear(self) -> None:
+        """Forget all activations."""
+        self.uses.clear()
+
+
+@contextmanager
+def tapped(layers: Mapping[str, nn.Linear]) -> Generator[Taps]:
+    """Keep inputs and outputs of `layers` while the context is open; the model is left without hooks."""
+    taps = Taps(layers=layers)
+    handles = [layer.register_forward_hook(_hook(taps, name)) for name, layer in layers.items()]
+    try:
+        yield taps
+    finally:
+        taps.clear()
+        for handle in handles:
+            handle.remove()
+
+
+def clipped_sum(losses: Tensor, taps: Taps, clip_norm: float) -> dict[Tensor, Tensor]:
+    """Return, for each trainable parameter of the tapped layers, float64 Σ_b clip(∇ losses[b]).
+
+    `losses` is float[B], one value per record. The norm that is clipped is over all parameters together.
+
+    Guarantee: one record changes the sum by at most `clip_norm` in ℓ₂, provided that losses[b] and the activations
+    in row b depend on record b alone. A record with a non-finite loss or gradient contributes zero.
+
+    Raises:
+        RuntimeError: a layer without a gradient, or whose rows are not records.
+    """
+    gradients = _layer_gradients(losses, taps)
+    with torch.no_grad():
+        squared = torch.stack([gradient.squared_norms() for gradient in gradients]).sum(dim=0)  # float64[B]
+        factors = clip_factors(squared, clip_norm, usable=torch.isfinite(losses))
+        return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(factors)}
+
+
+def couples_records(losses: Tensor, taps: Taps) -> bool:
+    """Tell whether losses[0] depends on the activations of another record."""
+    outputs = [use.outputs for uses in taps.uses.values() for use in uses]
+    others = [slope[1:] for slope in _slopes(losses[0], outputs) if slope is not None]
+    return any(bool((torch.isfinite(other) & (other != 0)).any()) for other in others)
+
+
+def _hook(taps: Taps, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def keep(_layer: nn.Module, arguments: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if outputs.requires_grad:
+            inputs = arguments[0].detach()
+            use = Use(inputs=inputs, outputs=outputs, versions=_versions(inputs, outputs))
+            taps.uses.setdefault(name, []).append(use)
+
+    return keep
+
+
+def _versions(inputs: Tensor, outputs: Tensor) -> tuple[int, int]:
+    """Return torch's counters of in-place changes; a detached tensor shares the counter of its source."""
+    return inputs._version, outputs._version  # pyright: ignore[reportPrivateUsage]  # torch has no public name for it
+
+
+def _layer_gradients(losses: Tensor, taps: Taps) -> list[_LayerGradient]:
+    """Back-propagate once, to the outputs of the tapped layers only."""
+    # A copy: activation checkpointing runs the forward hooks again during the backward pass.
+    uses = {name: tuple(taps.uses.get(name, ())) for name in taps.layers}
+    for name, each in uses.items():
+        _check_uses(name, each, records=len(losses))
+    outputs = [use.outputs for each in uses.values() for use in each]
+    slopes = iter(_slopes(losses.sum(), outputs))
+    return [_join(name, taps.layers[name], each, [next(slopes) for _ in each]) for name, each in uses.items()]
+
+
+def _slopes(value: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return ∂value/∂output for each output; None where `value` does not depend on it."""
+    return torch.autograd.grad(value, outputs, allow_unused=True)
+
+
+def _check_uses(name: str, uses: Sequence[Use], *, records: int) -> None:
+    if not uses:
+        raise RuntimeError(
+            f"{name} took no part in the forward pass, so its parameters have no per-record gradient: "
+            f"freeze them, or make the model use the layer (is the adapter active, and not merged?)"
+        )
+    for use in uses:
+        if use.versions != _versions(use.inputs, use.outputs):
+            raise RuntimeError(f"{name}: its input or output was changed in place; use the out-of-place operation")
+        if use.outputs.dim() < 2 or use.outputs.shape[0] != records:
+            raise RuntimeError(
+                f"{name}: expected one row per record, [{records}, …], got {list(use.outputs.shape)}: "
+                f"records must not be packed or flattened into one sequence"
+            )
+
+
+def _join(name: str, layer: nn.Linear, uses: Sequence[Use], slopes: Sequence[Tensor | None]) -> _LayerGradient:
+    """Concatenate all uses of one layer along the positions: its gradient is the sum over uses."""
+    used = [(use.inputs, slope) for use, slope in zip(uses, slopes, strict=True) if slope is not None]
+    if not used:
+        raise RuntimeError(f"{name}: the losses do not depend on it, so its parameters have no per-record gradient")
+    records = used[0][0].shape[0]
+    inputs = [each.reshape(records, -1, layer.in_features).float() for each, _ in used]
+    slope = [each.reshape(records, -1, layer.out_features).float() for _, each in used]
+    return _LayerGradient(layer, torch.cat(inputs, dim=1), torch.cat(slope, dim=1))
+
+
+class _LayerGradient:
+    """The gradients of one layer for every record, kept as factors: `inputs` a [B, T, in], `slopes` g [B, T, out]."""
+
+    def __init__(self, layer: nn.Linear, inputs: Tensor, slopes: Tensor) -> None:
+        self._layer = layer
+        self._inputs = inputs
+        self._slopes = slopes
+        self._outer: Tensor | None = None  # [B, out, in], where formed
+
+    def squared_norms(self) -> Tensor:
+        """Return float64[B]: ‖∇weight‖² + ‖∇bias‖², of the parameters that are trainable."""
+        squared = torch.zeros(self._slopes.shape[0], dtype=torch.float64, device=self._slopes.device)
+        if self._layer.weight.requires_grad:
+            squared += self._ghost_squared() if self._ghost_is_cheaper() else self._outer_squared()
+        if _has_trainable_bias(self._layer):
+            squared += self._slopes.double().sum(dim=1).square().sum(dim=1)
+        return squared
+
+    def weighted_sums(self, factors: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each trainable parameter with float64 Σ_b factors[b] · ∇_b; a factor of 0 removes even a NaN."""
+        left_out = factors == 0
+        if self._layer.weight.requires_grad:
+            yield self._layer.weight, self._weighted_weight(factors, left_out)
+        if _has_trainable_bias(self._layer):
+            slopes = _without(self._slopes.double().sum(dim=1), left_out)  # [B, out]
+            yield self._layer.bias, factors @ slopes
+
+    def _ghost_is_cheaper(self) -> bool:
+        _, positions, width_in = self._inputs.shape
+        width_out = self._slopes.shape[2]
+        return positions**2 * (width_in + width_out) < _COST_OF_A_COORDINATE * width_in * width_out
+
+    def _outer_squared(self) -> Tensor:
+        self._outer = torch.einsum("bto,bti->boi", self._slopes, self._inputs)
+        return self._outer.double().square().sum(dim=(1, 2))
+
+    def _ghost_squared(self) -> Tensor:
+        # In float64: the terms of both signs may cancel, and a norm that came out too small would break the bound.
+        inputs, slopes = self._inputs.double(), self._slopes.double()
+        gram = (inputs @ inputs.transpose(1, 2)) * (slopes @ slopes.transpose(1, 2))  # [B, T, T]
+        return gram.sum(dim=(1, 2)).clamp(min=0.0)
+
+    def _weighted_weight(self, factors: Tensor, left_out: Tensor) -> Tensor:
+        if self._outer is not None:
+            outer = _without(self._outer, left_out).double()
+            return torch.einsum("b,boi->oi", factors, outer)
+        slopes = _without(self._slopes, left_out).double() * factors[:, None, None]
+        inputs = _without(self._inputs, left_out).double()
+        return torch.einsum("bto,bti->oi", slopes, inputs)
+
+
+def _without(rows: Tensor, left_out: Tensor) -> Tensor:
+    """Return `rows` [B, …] with zeros in the rows that are left out: 0 · NaN would be NaN."""
+    return torch.where(left_out.reshape(-1, *[1] * (rows.dim() - 1)), 0.0, rows) if bool(left_out.any()) else rows
+
+
+def _has_trainable_bias(layer: nn.Linear) -> bool:
+    return any(name == "bias" and parameter.requires_grad for name, parameter in layer.named_parameters())
