@@ -15,7 +15,7 @@ from fedcollm_secure.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence_:
+class Tokens:
     """One tokenised record: never packed with another, so that one record is one unit of privacy."""
 
     prompt: tuple[int, ...] = field(repr=False)
@@ -46,7 +46,7 @@ class Encoder:
         self._end = [tokenizer.eos_token_id] if end_answers and tokenizer.eos_token_id is not None else []
         self.pad = int(tokenizer.pad_token_id or 0)
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Sequence_]:
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Tokenise prompt and answer together and cut where the prompt's own tokens end.
 
         Blanks at the prompt's end go to the answer; a prompt that is too long loses its beginning.
@@ -64,7 +64,7 @@ class Encoder:
             return []
         return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    def _cut(self, prompt: list[int], whole: list[int]) -> Sequence_:
+    def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
         answer = whole[len(prompt) :] + self._end
         if not prompt:
             prompt = [self._first_token()]
@@ -73,13 +73,13 @@ class Encoder:
                 "data.task", f"expected answers of 1 to {self._max_length} tokens, got one of {len(answer)}"
             )
         room = self._max_length + 1 - len(answer)  # the answer's last token is predicted, not read
-        return Sequence_(prompt=tuple(prompt[-room:]), answer=tuple(answer))
+        return Tokens(prompt=tuple(prompt[-room:]), answer=tuple(answer))
 
     def _first_token(self) -> int:
         tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
         return int(next((token for token in tokens if token is not None), self.pad))
 
-    def collate(self, sequences: Sequence[Sequence_], device: torch.device) -> Batch:
+    def collate(self, sequences: Sequence[Tokens], device: torch.device) -> Batch:
         """Pad to the longest; an empty list gives tensors with B = 0."""
         rows = [(*sequence.prompt, *sequence.answer[:-1]) for sequence in sequences]
         width = max((len(row) for row in rows), default=1)

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fedcollm_secure.config.schema import Distillation
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Batch, Encoder, Sequence_, answer_logits
+from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy, distillation
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -67,7 +67,7 @@ class CoTuning:
     llm: Adapter
     slm: Adapter
     encoder: Encoder
-    records: Sequence[Sequence_] = field(repr=False)
+    records: Sequence[Tokens] = field(repr=False)
     settings: Distillation
     rounds: int
     seed: int

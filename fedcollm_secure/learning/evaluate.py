@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedcollm_secure.learning.batches import Batch, Encoder, Sequence_, answer_logits
+from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.data.tasks import Record
 
 Scores = Mapping[str, float]
@@ -52,7 +52,7 @@ class Evaluation:
 
 @torch.no_grad()
 def log_likelihoods(
-    model: nn.Module, encoder: Encoder, sequences: Sequence[Sequence_], *, batch_size: int
+    model: nn.Module, encoder: Encoder, sequences: Sequence[Tokens], *, batch_size: int
 ) -> list[Likelihood]:
     """Return each sequence's answer likelihood, in order.
 
@@ -61,8 +61,8 @@ def log_likelihoods(
     """
     was_training = model.training
     model.eval()
-    found: dict[Sequence_, Likelihood] = {}
-    groups: dict[tuple[int, ...], list[Sequence_]] = {}
+    found: dict[Tokens, Likelihood] = {}
+    groups: dict[tuple[int, ...], list[Tokens]] = {}
     for sequence in sequences:
         groups.setdefault((*sequence.prompt, *sequence.answer[:-1]), []).append(sequence)
     shared = sorted(groups.values(), key=lambda group: len(group[0].prompt) + len(group[0].answer))
@@ -77,7 +77,7 @@ def log_likelihoods(
     return [found[sequence] for sequence in sequences]
 
 
-def _read_off(scores: Tensor, batch: Batch, groups: Sequence[Sequence[Sequence_]]) -> list[list[Likelihood]]:
+def _read_off(scores: Tensor, batch: Batch, groups: Sequence[Sequence[Tokens]]) -> list[list[Likelihood]]:
     """Pick the answers' log-probabilities; in a group only the last token differs."""
     asked = batch.targets != -100  # [B, K]
     picked = scores.gather(2, batch.targets.clamp(min=0).unsqueeze(2)).squeeze(2)  # [B, K]

@@ -13,7 +13,6 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from safetensors.torch import save
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fedcollm_secure.config.schema import Lora, ModelSource
@@ -45,10 +44,10 @@ def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
         ConfigError: nothing loadable is there.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
+        loaded = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
     except (OSError, ValueError) as error:
         raise ConfigError(where, f"no tokenizer at {source.source!r}: {_first_line(error)}") from error
-    tokenizer = cast(PreTrainedTokenizerBase, tokenizer)
+    tokenizer = cast(PreTrainedTokenizerBase, loaded)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
@@ -65,11 +64,9 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
         shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
         if source.layers is not None:
             if source.layers > shape.num_hidden_layers:
-                raise ConfigError(
-                    f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}"
-                )
+                raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
             shape.num_hidden_layers = source.layers
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             _place(source),
             revision=source.revision,
             config=shape,
@@ -78,14 +75,17 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
         )
     except (OSError, ValueError) as error:
         raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
-    model = cast(PreTrainedModel, model).to(device).eval().requires_grad_(False)
+    model = cast(PreTrainedModel, cast(torch.nn.Module, loaded).to(device).eval().requires_grad_(False))
     return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model))
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Return SHA-256 over the safetensors form of all parameters (sorted names, dtypes, shapes, bytes)."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.named_parameters()}
-    return hashlib.sha256(save(state)).hexdigest()
+    """Return SHA-256 over all parameters in order of name: name, dtype, shape, little-endian bytes."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(json.dumps([name, str(parameter.dtype), list(parameter.shape)]).encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -154,7 +154,8 @@ def _initialise(model: torch.nn.Module) -> None:
 
 
 def _output_rows(model: PreTrainedModel) -> int:
-    return int(cast(torch.nn.Linear, model.get_output_embeddings()).weight.shape[0])
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call] # transformers' own
+    return int(cast(torch.nn.Linear, head).weight.shape[0])
 
 
 def _place(source: ModelSource) -> str:

@@ -1,6 +1,6 @@
 """A silo's part of a round: E epochs or steps on its own records, from the adapter that the server sent (Algorithm 1).
 
-    θ_t → write → train, plainly or by DP-SGD under a plan → read − θ_t = Δ, float32[d]
+θ_t → write → train, plainly or by DP-SGD under a plan → read − θ_t = Δ, float32[d]
 """
 
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fedcollm_privacy import dpsgd
-from fedcollm_privacy.plan import RecordPlan
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedcollm_privacy import dpsgd
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config.schema import LocalTraining
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter, Float32
-from fedcollm_secure.learning.batches import Encoder, Sequence_, answer_logits
+from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -34,7 +34,7 @@ class Learner:
 
     adapter: Adapter
     encoder: Encoder
-    records: Sequence[Sequence_] = field(repr=False)
+    records: Sequence[Tokens] = field(repr=False)
     settings: LocalTraining
     rounds: int
     seed: int
@@ -60,6 +60,8 @@ class Learner:
         if self.settings.optimizer_state == "kept" and self.optimizer_file is not None:
             save_optimizer(optimizer, self.optimizer_file)
         change: Float32 = self.adapter.read() - start
+        if not np.isfinite(change).all():
+            raise TrainingError(f"silo {self.name}: training diverged; the update is withheld. Lower learning_rate")
         if not np.any(change):
             raise TrainingError(f"silo {self.name}: training moved no weight; check lora.targets and learning_rate")
         return change
@@ -93,7 +95,7 @@ class Learner:
             optimizer.zero_grad()
             if not np.isfinite(loss := self._accumulate(next(batches))):
                 raise TrainingError(
-                    f"silo {self.name}: the loss of step {step} is not finite ({loss}); the update is withheld. "
+                    f"silo {self.name}: the loss of step {step} is not finite ({loss}), and nothing is sent. "
                     "Lower silo.learning_rate, set silo.gradient_norm, or look for broken records"
                 )
             if self.settings.gradient_norm is not None:

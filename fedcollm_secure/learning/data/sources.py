@@ -80,12 +80,12 @@ def _csv(path: Path, where: str) -> list[Row]:
 
 
 def _parquet(path: Path, where: str) -> list[Row]:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
+    import pyarrow as pa
+    from pyarrow import parquet
 
     try:
         return cast(list[Row], parquet.read_table(path).to_pylist())
-    except arrow.ArrowException as error:
+    except pa.ArrowException as error:
         raise ConfigError(where, f"{path}: not Parquet ({error})") from error
 
 

@@ -81,7 +81,9 @@ def _choices(task: MultipleChoice, row: Row, where: str) -> tuple[str, ...]:
         text(row, task.choices, where)
         column = row[task.choices]
         if not isinstance(column, list):
-            raise ConfigError(where, f"expected a list of texts in column {task.choices!r}, got {type(column).__name__}")
+            raise ConfigError(
+                where, f"expected a list of texts in column {task.choices!r}, got {type(column).__name__}"
+            )
         found = cast(list[object], column)
     if len(found) < 2:
         raise ConfigError(where, f"expected two choices or more, got {len(found)}")

@@ -1,0 +1,228 @@
+"""A run's folder, ledgers and log, and all parties wired to one coordinator: started, or resumed after a crash."""
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assemble.parties import (
+    Parties,
+    first_manifest,
+    load_parties,
+    make_parties,
+    server_end,
+    silo_end,
+)
+from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, Prepared, least_cohort
+from fedcollm_secure.audit.digests import file_digest
+from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
+from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
+from fedcollm_secure.config import resolved
+from fedcollm_secure.config.schema import Masked, RecordDP
+from fedcollm_secure.engines.local import LocalEngine
+from fedcollm_secure.errors import ConfigError, RunError
+from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
+from fedcollm_secure.federation.rundir import Json, RunDirectory
+from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
+from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.learning.batches import Tokens
+from fedcollm_secure.learning.data import Record
+from fedcollm_secure.learning.distill import CoTuning
+from fedcollm_secure.learning.evaluate import Evaluation
+from fedcollm_secure.learning.pair import Pair
+from fedcollm_secure.learning.training import Learner
+
+SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A run that is ready to go."""
+
+    session: str
+    run: RunDirectory
+    log: AuditLog
+    coordinator: Coordinator
+    done: int | None  # complete rounds of an earlier start; None where not even round 0 was scored
+    attempts: Mapping[int, int]  # at each round, by what the log holds
+    resources: ExitStack = field(repr=False)
+
+    def rounds(self) -> Iterator[Json]:
+        """Run what is left and yield each round's line of metrics (see `Coordinator.rounds`)."""
+        return self.coordinator.rounds(self.done, self.attempts)
+
+    def close(self) -> None:
+        """Release the ledgers' locks."""
+        self.resources.close()
+
+
+def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
+    """Make the run's folder and everything in it.
+
+    Raises:
+        RunError: `out` is not empty.
+        ConfigError: a silo holds more records than a weight can count.
+    """
+    _check_weights(prepared)
+    run = RunDirectory.create(out, resolved(prepared.config))
+    parties = make_parties(prepared, run)
+    session = f"{prepared.config.name}-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
+    log = AuditLog.create(run.audit, parties.server.key)
+    log.append(_started(prepared, parties, run, session))
+    return _wire(prepared, parties, run, log, session, watch)
+
+
+def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
+    """Go on with a run that stopped: its log is verified, what a crash interrupted is mended, no round is paid twice.
+
+    Raises:
+        RunError: there is no run, it has another configuration, or it died before round 0 was scored.
+        LogError: its log was changed.
+    """
+    run = RunDirectory(out)
+    config = out / "config.yaml"
+    if not config.is_file():
+        raise RunError(f"{out} holds no run to resume; start one without --resume")
+    if config.read_text(encoding="utf-8") != resolved(prepared.config):
+        raise RunError(f"{config} differs from the given configuration; resume with the one that began the run")
+    parties = load_parties(prepared, run)
+    log = AuditLog.open(run.audit, parties.server.key)
+    events = [entry.event for entry in read_log(run.audit / LOG_NAME, read_public_key(run.audit / KEY_NAME)).entries]
+    if isinstance(events[-1], RunFinished):
+        raise RunError(f"{out} is finished; there is nothing to resume")
+    closed = max((event.round for event in events if isinstance(event, RoundClosed)), default=0)
+    done = run.settle(closed)
+    log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
+    job = _wire(prepared, parties, run, log, _session(events), watch)
+    job.coordinator.restore(done)
+    job.done = closed
+    job.attempts = Counter(event.round for event in events if isinstance(event, RoundStarted))
+    return job
+
+
+def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
+    resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
+    manifest = first_manifest(prepared, parties.roster, session)
+    expected = Expected(min_cohort=least_cohort(config), **{name: getattr(manifest, name) for name in DEMANDED})
+    silos = {
+        name: Silo(
+            name=name,
+            learner=_learner(prepared, name, run),
+            encoding=prepared.encoding,
+            weight=_weight(prepared, name),
+            expected=expected,
+            budget=_budget(prepared, name, run, resources),
+            make_end=silo_end(prepared, parties, name, run),
+            folder=run.silo(name),
+            stopwatch=stopwatch,
+        )
+        for name in prepared.silos
+    }
+    coordinator = Coordinator(
+        terms=Terms(
+            manifest=manifest,
+            rounds=config.rounds,
+            evaluate_every=config.evaluate.every,
+            delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
+        ),
+        engine=LocalEngine({name: silo.handle for name, silo in silos.items()}),
+        pair=_pair(prepared, run),
+        encoding=prepared.encoding,
+        make_end=server_end(prepared, parties),
+        log=log,
+        run=run,
+        stopwatch=stopwatch,
+        watch=watch,
+    )
+    return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
+
+
+def _learner(prepared: Prepared, name: str, run: RunDirectory) -> Learner:
+    return Learner(
+        adapter=prepared.silo_slm,
+        encoder=prepared.encoder,
+        records=_tokens(prepared, prepared.holdings.silos[name]),
+        settings=prepared.config.silo,
+        rounds=prepared.config.rounds,
+        seed=prepared.config.seed,
+        name=name,
+        plan=prepared.plan,
+        optimizer_file=run.silo(name) / "optimizer.safetensors",
+    )
+
+
+def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
+    config = prepared.config
+    return Pair(
+        llm=prepared.server_llm,
+        slm=prepared.server_slm,
+        co_tuning=CoTuning(
+            llm=prepared.server_llm,
+            slm=prepared.server_slm,
+            encoder=prepared.encoder,
+            records=_tokens(prepared, prepared.holdings.auxiliary),
+            settings=config.distill,
+            rounds=config.rounds,
+            seed=config.seed,
+            optimizer_folder=run.path / "server",
+        ),
+        evaluation=Evaluation(prepared.holdings.test, prepared.encoder, batch_size=config.evaluate.batch_size),
+        origins={"llm": config.models.llm.source, "slm": config.models.slm.source},
+    )
+
+
+def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitStack) -> Budget | None:
+    privacy = prepared.config.privacy
+    if prepared.plan is None or not isinstance(privacy, RecordDP):
+        return None
+    ledger = Ledger.open(
+        run.silo(name) / "ledger.jsonl",
+        population=f"simulated:{prepared.config.name}/{name}",
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        simulated=True,
+    )
+    resources.callback(ledger.close)
+    return Budget(plan=prepared.plan, ledger=ledger)
+
+
+def _tokens(prepared: Prepared, records: Sequence[Record]) -> list[Tokens]:
+    return prepared.encoder.encode([(record.prompt, record.answer) for record in records])
+
+
+def _weight(prepared: Prepared, name: str) -> int:
+    return 1 if prepared.config.silo.weighting == "uniform" else len(prepared.holdings.silos[name])
+
+
+def _check_weights(prepared: Prepared) -> None:
+    if any(_weight(prepared, name) > LARGEST_WEIGHT for name in prepared.silos):
+        raise ConfigError("silo.weighting", f"examples counts at most {LARGEST_WEIGHT} records a silo; use uniform")
+
+
+def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: str) -> RunStarted:
+    return RunStarted(
+        run_id=session,
+        config_digest=file_digest(run.path / "config.yaml"),
+        software=_software(),
+        roster_digest=parties.roster.hash,
+        aggregation="masked" if isinstance(prepared.config.aggregation, Masked) else "unsafe_plain",
+        privacy="record_dp" if prepared.plan else "non_private",
+        models={"llm": prepared.llm.digest, "slm": prepared.slm.digest},
+        simulated=True,
+    )
+
+
+def _session(events: list[Event]) -> str:
+    first = events[0]
+    if not isinstance(first, RunStarted):
+        raise RunError("the log does not begin with run_started; run verify")
+    return first.run_id
+
+
+def _software() -> Mapping[str, str]:
+    return {name: metadata.version(name) for name in SOFTWARE}

@@ -1,0 +1,121 @@
+"""Keys, roster and the two ends of the aggregation for one run.
+
+The local engine simulates every party, so their keys are made here and lie in the run's folder; a real silo makes its
+own key, and the roster is signed by the consortium before the first round.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
+from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
+from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
+from fedcollm_crypto.roster import Member, Roster, sign_roster
+from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
+from fedcollm_secure.config.schema import Masked
+from fedcollm_secure.federation.rundir import RunDirectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parties:
+    """All identities of a simulated consortium, and the roster that lists their public keys."""
+
+    server: Identity = field(repr=False)
+    silos: dict[str, Identity] = field(repr=False)
+    roster: Roster
+
+
+def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
+    """Draw keys for everyone, keep them where each party would, and sign the roster."""
+    server = _new_identity(SERVER, run)
+    silos = {name: _new_identity(name, run) for name in prepared.silos}
+    roster = _roster(prepared, server, silos)
+    run.audit.mkdir(parents=True, exist_ok=True)
+    (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values())))
+    return Parties(server=server, silos=silos, roster=roster)
+
+
+def load_parties(prepared: Prepared, run: RunDirectory) -> Parties:
+    """Read the keys of an earlier start of this run.
+
+    Raises:
+        FileNotFoundError: a key is gone.
+    """
+    server = Identity.load(SERVER, _key_file(SERVER, run))
+    silos = {name: Identity.load(name, _key_file(name, run)) for name in prepared.silos}
+    return Parties(server=server, silos=silos, roster=_roster(prepared, server, silos))
+
+
+def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundManifest:
+    """Return the manifest's constant part: round 0, attempt 0, no adapter yet."""
+    security, masked = prepared.config.security, isinstance(prepared.config.aggregation, Masked)
+    count, colluding = len(prepared.silos), security.colluding if masked else 0
+    if security.allow_two_party:
+        colluding = min(colluding, count - 2)
+    return RoundManifest(
+        consortium_id=roster.consortium_id,
+        epoch=roster.epoch,
+        session_id=session,
+        round=0,
+        attempt=0,
+        server=SERVER,
+        cohort=prepared.silos,
+        roster_hash=roster.hash,
+        policy_hash=roster.policy_hash,
+        base_model_hash=prepared.base_digest,
+        adapter_hash="",
+        lora_schema_hash=prepared.server_slm.schema.digest,
+        train_cfg_hash=prepared.training_digest,
+        dp_plan_hash=prepared.plan.digest() if prepared.plan else "",
+        quantisation=Quantisation.of(prepared.encoding, prepared.parameters),
+        adversary=security.adversary,
+        colluding=colluding,
+        k_min=least_cohort(prepared.config),
+        threshold=threshold(count, colluding, security.adversary),
+    )
+
+
+def server_end(prepared: Prepared, parties: Parties) -> Callable[[RoundManifest], ServerEnd]:
+    """Return how the coordinator makes its end of one attempt."""
+
+    def make(manifest: RoundManifest) -> ServerEnd:
+        return UnsafePlainServer(manifest.quantisation.length, manifest.k_min)
+
+    return make
+
+
+def silo_end(
+    prepared: Prepared, parties: Parties, name: str, run: RunDirectory
+) -> Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]:
+    """Return how a silo makes its end of one attempt."""
+
+    def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
+        return UnsafePlainSilo(vector)
+
+    return make
+
+
+def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) -> Roster:
+    policy: dict[str, Json] = {
+        "adversary": prepared.config.security.adversary,
+        "min_cohort": least_cohort(prepared.config),
+        "simulated": True,
+    }
+    members = [Member(id=SERVER, role="server", ed25519=server.public_key)]
+    members += [Member(id=name, role="silo", ed25519=identity.public_key) for name, identity in silos.items()]
+    return Roster(consortium_id=prepared.config.name, epoch=1, members=tuple(members), policy=policy)
+
+
+def _new_identity(name: str, run: RunDirectory) -> Identity:
+    identity, path = Identity.generate(name), _key_file(name, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    identity.save(path)
+    return identity
+
+
+def _key_file(name: str, run: RunDirectory) -> Path:
+    folder = run.path / "server" if name == SERVER else run.silo(name)
+    return folder / "identity.pem"

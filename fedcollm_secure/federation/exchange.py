@@ -1,0 +1,85 @@
+"""From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcollm_crypto.aggregation import Chunks, Exchange
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_secure.engines.engine import Engine
+from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
+
+Note = Callable[[str, Refusal | Closed | ProtocolError], None]
+"""Told (party, note) when a reply is not the aggregation's."""
+
+
+@dataclass(kw_only=True)
+class Traffic:
+    """Bytes from the silos (`up`) and to them (`down`), all silos together."""
+
+    up: int = 0
+    down: int = 0
+
+    def lap(self) -> Mapping[str, int]:
+        """Return the bytes since the last lap and begin again at zero."""
+        counted = {"up": self.up, "down": self.down}
+        self.up = self.down = 0
+        return counted
+
+
+class _Messages(Mapping[str, bytes]):
+    """Requests that are encoded as they are sent, so that θ is not copied once per silo."""
+
+    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[bytes], bytes], traffic: Traffic) -> None:
+        self._payloads = payloads
+        self._wrap = wrap
+        self._traffic = traffic
+
+    def __getitem__(self, party: str) -> bytes:
+        message = self._wrap(self._payloads[party])
+        self._traffic.down += len(message)
+        return message
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._payloads)
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+
+def begin_then_step(
+    engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
+) -> Exchange:
+    """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
+    begun = False
+
+    def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
+        nonlocal begun
+        first, begun = not begun, True
+
+        def wrap(payload: bytes) -> bytes:
+            return encode(
+                Begin(manifest=manifest, adapter=adapter, payload=payload) if first else Step(payload=payload)
+            )
+
+        for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
+            try:
+                reply = read_reply(_counted(chunks, traffic))
+            except ProtocolError as error:
+                note(party, error)
+                continue
+            if isinstance(reply, Refusal | Closed):
+                note(party, reply)
+            else:
+                yield party, reply
+
+    return exchange
+
+
+def _counted(chunks: Chunks, traffic: Traffic) -> Iterator[bytes]:
+    for chunk in chunks:
+        traffic.up += len(chunk)
+        yield chunk

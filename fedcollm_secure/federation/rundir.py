@@ -1,0 +1,173 @@
+"""A run's folder: written so that a crash at any point leaves something that can be read, verified and resumed.
+
+    config.yaml  summary.json  metrics.jsonl  adapters/{slm,llm}/  audit/  silos/NAME/  report.html
+
+`adapters/` is always the last complete round, swapped in whole, with `state.json` saying which. `aggregate.npz` exists
+only between a round's sum and its end: a run that dies there goes on from the sum and asks no silo twice.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcollm_secure.errors import RunError
+
+Json = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """The sum of a round that did not end: float32[d] = θ_t + mean, and the facts that the log will state."""
+
+    round: int
+    adapter: NDArray[np.float32]
+    facts: Json
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a folder that `create` made or that holds an earlier run."""
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: str) -> "RunDirectory":
+        """Make the folder with the resolved configuration in it.
+
+        Raises:
+            RunError: something is there already; a run is never written over.
+        """
+        if path.exists() and any(path.iterdir()):
+            raise RunError(f"{path} is not empty; choose another --out, or go on with --resume")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        run.write_text("config.yaml", config)
+        return run
+
+    @property
+    def adapters(self) -> Path:
+        """Return the folder with `slm/`, `llm/` and `state.json` of the last complete round."""
+        return self.path / "adapters"
+
+    @property
+    def audit(self) -> Path:
+        """Return the consortium log's folder."""
+        return self.path / "audit"
+
+    def silo(self, name: str) -> Path:
+        """Return what a simulated silo keeps to itself."""
+        return self.path / "silos" / name
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole or not at all, and durably."""
+        partial = self.path / f".{name}.partial"
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path / name)
+
+    def write_json(self, name: str, value: Json) -> None:
+        """Write a JSON document (see `write_text`)."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def metrics(self) -> list[Json]:
+        """Return the rounds' lines; a line that a crash tore is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        return [cast(Json, json.loads(line)) for line in whole.splitlines()]
+
+    def append_metrics(self, line: Json) -> None:
+        """Add a round's line; a torn or repeated one is replaced."""
+        lines = [old for old in self.metrics() if old["round"] != line["round"]]
+        self.write_text("metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in (*lines, line)))
+
+    def begin_adapters(self) -> Path:
+        """Return an empty folder for the next state of `adapters/`."""
+        shutil.rmtree(self._next, ignore_errors=True)
+        self._next.mkdir()
+        return self._next
+
+    def seal_adapters(self, state: Json) -> None:
+        """Say that the folder of `begin_adapters` is complete, and what it is the state of."""
+        (self._next / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def swap_adapters(self) -> None:
+        """Put the sealed folder in the place of `adapters/`."""
+        old = self.path / ".adapters.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if self.adapters.exists():
+            self.adapters.rename(old)
+        self._next.rename(self.adapters)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def settle(self, last_closed: int) -> Json:
+        """Finish or undo what a crash interrupted; return the state of the last complete round.
+
+        `last_closed` is the last round that the log closed (0: none). A sealed folder of that round takes its place;
+        any other unfinished one goes, and its round begins again from its kept sum.
+
+        Raises:
+            RunError: the run died before round 0 was written.
+        """
+        if self._next.exists():
+            if _sealed_round(self._next) == last_closed:
+                self.swap_adapters()
+            else:
+                shutil.rmtree(self._next)
+        state = _state(self.adapters)
+        if state is None:
+            raise RunError(f"{self.path} holds no complete round to resume from; run again with another --out")
+        self.append_metrics(cast(Json, state["line"]))
+        return state
+
+    @property
+    def _next(self) -> Path:
+        return self.path / ".adapters.next"
+
+    def save_aggregate(self, aggregate: Aggregate) -> None:
+        """Keep a round's sum until the round ends."""
+        partial = self.path / ".aggregate.partial"
+        with partial.open("wb") as file:
+            np.savez(file, round=aggregate.round, adapter=aggregate.adapter, facts=json.dumps(aggregate.facts))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path / "aggregate.npz")
+
+    def aggregate(self, round_number: int) -> Aggregate | None:
+        """Return the kept sum of this round, if there is one."""
+        path = self.path / "aggregate.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as kept:
+            if int(kept["round"]) != round_number:
+                return None
+            facts = cast(Json, json.loads(str(kept["facts"])))
+            return Aggregate(round=round_number, adapter=kept["adapter"].astype(np.float32), facts=facts)
+
+    def drop_aggregate(self) -> None:
+        """Forget the kept sum: the round ended."""
+        (self.path / "aggregate.npz").unlink(missing_ok=True)
+
+
+def _state(folder: Path) -> Json | None:
+    path = folder / "state.json"
+    return cast(Json, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def _sealed_round(folder: Path) -> int | None:
+    try:
+        state = _state(folder)
+    except ValueError:  # torn while it was sealed
+        return None
+    return cast(int, state["round"]) if state else None

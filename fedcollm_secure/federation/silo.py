@@ -1,0 +1,209 @@
+"""A silo: everything that a client does. It holds records and a ledger; bytes come in, bytes go out.
+
+    Begin → check the manifest → reserve the round in the ledger → first step of the aggregation
+    Step  → … the first time the aggregation asks for the vector: train → Δ → integers → record the release
+    Close → mark the round done, say where the ledger stands
+
+A silo checks for itself and refuses with a reason; it never takes the server's word for a model, a plan or a cohort.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from fedcollm_crypto.aggregation import Chunks, SiloEnd, Vector
+from fedcollm_crypto.errors import CryptoError, ProtocolError
+from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.errors import FedCoLLMError
+from fedcollm_secure.federation.messages import (
+    Begin,
+    Close,
+    Closed,
+    Refusal,
+    Step,
+    decode,
+    note_reply,
+    payload_reply,
+)
+from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.learning.adapter import digest
+from fedcollm_secure.learning.training import Learner
+
+MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
+"""Make the aggregation's silo end for one attempt; the second argument computes the vector when first asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A silo's privacy: the plan it trains under, and the ledger that enforces it."""
+
+    plan: RecordPlan
+    ledger: Ledger = field(repr=False)
+
+
+DEMANDED = ("session_id", "roster_hash", "base_model_hash", "lora_schema_hash", "train_cfg_hash", "dp_plan_hash")
+"""What a manifest must hold exactly as the silo holds it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What this silo holds itself, and therefore demands of every manifest."""
+
+    session_id: str
+    roster_hash: str
+    base_model_hash: str
+    lora_schema_hash: str
+    train_cfg_hash: str
+    dp_plan_hash: str
+    min_cohort: int
+
+
+class Silo:
+    """One silo of one run."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        learner: Learner,
+        encoding: FixedPoint,
+        weight: int,
+        expected: Expected,
+        budget: Budget | None,
+        make_end: MakeEnd,
+        folder: Path,
+        stopwatch: Stopwatch,
+    ) -> None:
+        """Hold `folder` for what must survive a crash: the vector of a round that is not closed yet."""
+        self.name = name
+        self._learner = learner
+        self._encoding = encoding
+        self._weight = weight
+        self._expected = expected
+        self._budget = budget
+        self._make_end = make_end
+        self._pending = folder / "pending.npz"
+        self._stopwatch = stopwatch
+        self._end: SiloEnd | None = None
+        self._last_closed = 0
+
+    def handle(self, message: bytes) -> Chunks:
+        """Answer one message; what goes wrong becomes a refusal that says why and nothing private.
+
+        Guarantee: no vector leaves before the round stands reserved and its release stands recorded in the ledger,
+        and a round's vector is computed once: a repeated attempt sends the same integers.
+        """
+        try:
+            return self._answer(message)
+        except BudgetExhausted as error:
+            return note_reply(Refusal(reason_code="budget_exhausted", reason=error.diagnostics()))
+        except PrivacyError as error:
+            return note_reply(Refusal(reason_code="ledger_refused", reason=error.diagnostics()))
+        except ProtocolError as error:
+            return note_reply(Refusal(reason_code="protocol_violation", reason=str(error)))
+        except CryptoError as error:
+            return note_reply(Refusal(reason_code="policy_refused", reason=str(error)))
+        except FedCoLLMError as error:
+            return note_reply(Refusal(reason_code="training_failed", reason=error.diagnostics()))
+
+    def _answer(self, message: bytes) -> Iterator[bytes]:
+        match request := decode(message):
+            case Begin():
+                self._begin(request)
+                return self._aggregate(request.payload)
+            case Step():
+                return self._aggregate(request.payload)
+            case Close():
+                return self._close(request)
+
+    def _begin(self, request: Begin) -> None:
+        self._check(request)
+        if self._budget is not None:
+            self._budget.ledger.reserve(
+                session=self._expected.session_id, round=request.manifest.round, plan=self._budget.plan
+            )
+        self._end = self._make_end(request.manifest, lambda: self._vector(request))
+
+    def _check(self, request: Begin) -> None:
+        """Refuse a manifest that differs from what this silo holds, or a round that is over."""
+        manifest, expected = request.manifest, self._expected
+        for what in DEMANDED:
+            if getattr(manifest, what) != getattr(expected, what):
+                raise ProtocolError(
+                    f"manifest: another {what} than this silo's (expected {getattr(expected, what)[:16]}, got "
+                    f"{getattr(manifest, what)[:16]}); nothing was trained"
+                )
+        if manifest.adapter_hash != digest(request.adapter):
+            raise ProtocolError("manifest: the adapter that came is not the one it names")
+        if manifest.round <= self._last_closed:
+            raise ProtocolError(f"manifest: round {manifest.round} is over; expected a later one")
+        if self.name not in manifest.cohort or len(manifest.cohort) < expected.min_cohort:
+            raise ProtocolError(
+                f"manifest: expected a cohort of at least {expected.min_cohort} with {self.name} in it, got "
+                f"{len(manifest.cohort)}"
+            )
+
+    def _aggregate(self, payload: bytes) -> Iterator[bytes]:
+        if self._end is None:
+            raise ProtocolError("step: no round was begun")
+        with self._stopwatch.measure("protect"):
+            chunks = iter(self._end.handle(payload))
+            first = next(chunks, b"")  # whatever can be refused is refused before the first byte leaves
+        return payload_reply(itertools.chain((first,), self._stopwatch.measured("protect", chunks)))
+
+    def _vector(self, request: Begin) -> Vector:
+        """Return [w·q(Δ), w, 1], trained once per round and recorded as released before it can leave."""
+        manifest = request.manifest
+        vector = self._kept(manifest)
+        if vector is None:
+            with self._stopwatch.measure("train"):
+                change = self._learner.update(request.adapter, manifest.round)
+            vector = self._encoding.encode(change, self._weight)
+            self._keep(manifest, vector)
+        if self._budget is not None:
+            self._budget.ledger.release(
+                session=manifest.session_id, round=manifest.round, digest=sha256(vector.tobytes()).hexdigest()
+            )
+        return vector
+
+    def _kept(self, manifest: RoundManifest) -> Vector | None:
+        """Return the vector of an earlier attempt at this very round from this very adapter."""
+        if not self._pending.is_file():
+            return None
+        with np.load(self._pending, allow_pickle=False) as kept:
+            if str(kept["round"]) != _version(manifest):
+                return None
+            return np.asarray(kept["vector"], dtype=np.uint64)
+
+    def _keep(self, manifest: RoundManifest, vector: Vector) -> None:
+        partial = self._pending.with_suffix(".partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            partial.chmod(0o600)  # it is one silo's update in the clear, on that silo's own disk
+            np.savez(file, round=np.array(_version(manifest)), vector=vector)
+        partial.replace(self._pending)
+
+    def _close(self, request: Close) -> Iterator[bytes]:
+        if request.session != self._expected.session_id:
+            raise ProtocolError("close: another session than this silo's")
+        self._last_closed = max(self._last_closed, request.round)
+        self._end = None
+        self._pending.unlink(missing_ok=True)
+        if self._budget is None:
+            return note_reply(Closed(ledger="", epsilon=""))
+        ledger = self._budget.ledger
+        ledger.done(session=request.session, round=request.round)
+        return note_reply(Closed(ledger=ledger.head, epsilon=f"{ledger.epsilon_spent():.6f}"))
+
+
+def _version(manifest: RoundManifest) -> str:
+    """Name the model version that an update belongs to: two attempts of one round share it."""
+    return f"{manifest.session_id}/{manifest.round}/{manifest.adapter_hash}"

@@ -1,0 +1,43 @@
+"""The server's pair: LLM and SLM with their adapters, co-tuned, scored and saved as PEFT folders."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from fedcollm_secure.learning.adapter import Adapter
+from fedcollm_secure.learning.distill import CoTuning
+from fedcollm_secure.learning.evaluate import Evaluation, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Both adapters and what the server does with them."""
+
+    llm: Adapter
+    slm: Adapter
+    co_tuning: CoTuning
+    evaluation: Evaluation
+    origins: Mapping[str, str]  # where each base comes from, for the PEFT folder
+
+    def score(self) -> Mapping[str, Scores]:
+        """Score both on the public test data."""
+        return {name: self.evaluation.score(adapter.model) for name, adapter in self._sides()}
+
+    def save(self, folder: Path) -> None:
+        """Write `slm/` and `llm/` as PEFT folders: `PeftModel.from_pretrained(base, folder)` opens them."""
+        for name, adapter in self._sides():
+            model = cast(PeftModel, adapter.model)
+            model.peft_config["default"].base_model_name_or_path = self.origins[name]
+            model.save_pretrained(str(folder / name))
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        for name, adapter in self._sides():
+            set_peft_model_state_dict(adapter.model, load_file(folder / name / "adapter_model.safetensors"))
+
+    def _sides(self) -> tuple[tuple[str, Adapter], ...]:
+        return (("slm", self.slm), ("llm", self.llm))
