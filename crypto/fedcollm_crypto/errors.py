@@ -43,13 +43,15 @@ class TooFewSilos(CryptoError):
 class Refused(CryptoError):
     """A silo says no: its own policy or the rules of the protocol forbid what the server asks for.
 
-    `reason_code` is one lower-case word with underscores, fit for a log and for a test.
+    `reason_code` is one lower-case word with underscores, fit for a log and for a test. `accused` names the party
+    whose signed message is at fault; empty when it is the one who asked.
     """
 
-    def __init__(self, reason_code: str, message: str) -> None:
+    def __init__(self, reason_code: str, message: str, *, accused: str = "") -> None:
         """Keep the code for machines apart from the message for people."""
         super().__init__(message)
         self.reason_code = reason_code
+        self.accused = accused
 
     def diagnostics(self) -> str:
         """Put the code before the message."""

@@ -1,0 +1,207 @@
+"""M0, the round manifest: everything a round depends on, in one canonical object that all sign and all masks hang on.
+
+Its hash is in every hello and in the derivation of every mask, so silos that were shown different rounds neither share
+keys nor cancel each other's masks.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.aggregation import PartyId
+from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.derivation import HASH_BYTES, digest
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.fixedpoint import FixedPoint
+
+VERSION = 1
+MANIFEST_LABEL = b"fedcollm/v1/manifest-hash"
+MAX_INTEGER = (1 << 53) - 1
+
+Adversary = Literal["malicious", "semi_honest"]
+"""What the server may do: anything at all, or only look."""
+
+
+def threshold(n: int, colluding: int, adversary: Adversary) -> int:
+    """Return t, the number of silos that must stay to the end, for a cohort of n with `colluding` silos at most.
+
+    malicious: two quorums must share an honest silo, 2t > n + n_c, and t ≥ ⌊2n/3⌋ + 1 (Bonawitz 2017, theorem 6.5).
+    semi_honest: t ≥ ⌊n/2⌋ + 1, and colluding silos alone must not reach it.
+
+    Raises: ValueError when fewer than two honest silos would remain.
+    """
+    if colluding < 0 or n < colluding + 2:
+        raise ValueError(f"of {n} silos with {colluding} colluding fewer than two are honest: nothing to hide among")
+    if adversary == "malicious":
+        return max(2 * n // 3, (n + colluding) // 2) + 1
+    return max(n // 2, colluding) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantisation:
+    """How vectors are encoded: `FixedPoint`'s numbers, and the length of the encoded vector."""
+
+    ring_bits: int
+    bits: int
+    clip: float
+    max_weight: int
+    length: int
+
+    def __post_init__(self) -> None:
+        """Refuse a ring that does not exist and a vector without entries."""
+        if self.ring_bits not in (32, 64) or self.length < 1:
+            raise ValueError(f"ring_bits 32 or 64 and length >= 1 are needed, got {self.ring_bits}, {self.length}")
+
+    @classmethod
+    def of(cls, encoding: FixedPoint, d: int) -> "Quantisation":
+        """Describe an encoding of updates with d entries."""
+        return cls(
+            ring_bits=encoding.ring_bits,
+            bits=encoding.bits,
+            clip=encoding.clip,
+            max_weight=encoding.max_weight,
+            length=encoding.length(d),
+        )
+
+    def to_body(self) -> dict[str, Json]:
+        """Return it as a JSON object; the clip as `float.hex()`."""
+        return {
+            "bits": self.bits,
+            "clip": self.clip.hex(),
+            "length": self.length,
+            "max_weight": self.max_weight,
+            "ring_bits": self.ring_bits,
+        }
+
+    @classmethod
+    def from_body(cls, body: Json) -> "Quantisation":
+        """Read it. Raises: ProtocolError."""
+        reader = Fields("quantisation", body)
+        try:
+            quantisation = cls(
+                ring_bits=reader.integer("ring_bits", 32, 64),
+                bits=reader.integer("bits", 2, 64),
+                clip=float.fromhex(reader.text("clip")),
+                max_weight=reader.integer("max_weight", 1, MAX_INTEGER),
+                length=reader.integer("length", 1, MAX_INTEGER),
+            )
+        except (ValueError, OverflowError) as error:
+            raise ProtocolError(f"quantisation: {error}") from None
+        reader.close()
+        return quantisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundManifest:
+    """One attempt of one round, as the server proposes it and every silo checks it.
+
+    Hashes are 64 hex letters; those that do not apply are empty. `dp_plan_hash` is empty in a job without differential
+    privacy. `linear_pass` counts the releases of one model version, from 0. `threshold` is t, `k_min` the smallest
+    cohort whose sum may be released, `colluding` n_c.
+    """
+
+    consortium_id: str
+    epoch: int
+    session_id: str
+    round: int
+    attempt: int
+    linear_pass: int = 0
+    server: PartyId
+    cohort: tuple[PartyId, ...]
+    roster_hash: str
+    policy_hash: str
+    base_model_hash: str
+    adapter_hash: str
+    lora_schema_hash: str
+    train_cfg_hash: str
+    dp_plan_hash: str
+    quantisation: Quantisation
+    adversary: Adversary
+    colluding: int
+    k_min: int
+    threshold: int
+    prev_result_hash: str = ""
+    log_checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a manifest that could not be canonical or that no silo would accept."""
+        if list(self.cohort) != sorted(set(self.cohort)) or len(self.cohort) < 2:
+            raise ValueError("the cohort must list two or more distinct silos in alphabetical order")
+        for name in _HASHES:
+            _check_hash(name, getattr(self, name))
+        least = threshold(len(self.cohort), self.colluding, self.adversary)
+        if not least <= self.threshold <= len(self.cohort):
+            raise ValueError(f"threshold must be in [{least}, {len(self.cohort)}], got {self.threshold}")
+        if not self.colluding + 2 <= self.k_min <= len(self.cohort):
+            raise ValueError(f"k_min must be in [n_c + 2, n] = [{self.colluding + 2}, {len(self.cohort)}]")
+        for number in (self.epoch, self.round, self.attempt, self.linear_pass):
+            if not 0 <= number <= MAX_INTEGER:
+                raise ValueError("epoch, round, attempt and linear_pass count from 0")
+
+    @property
+    def floor(self) -> int:
+        """Return max(t, k_min): how many silos every stage needs."""
+        return max(self.threshold, self.k_min)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Return (round, attempt), which only ever grows within a session."""
+        return self.round, self.attempt
+
+    @cached_property
+    def hash(self) -> bytes:
+        """Return the 32 bytes that bind every later message and mask to this manifest."""
+        return digest(MANIFEST_LABEL, canonical.encode(self.to_body()))
+
+    def to_body(self) -> dict[str, Json]:
+        """Return the manifest as a JSON object."""
+        body: dict[str, Json] = {name: getattr(self, name) for name in (*_TEXTS, *_INTEGERS)}
+        return body | {"v": VERSION, "cohort": list(self.cohort), "quantisation": self.quantisation.to_body()}
+
+    @classmethod
+    def from_body(cls, body: Json) -> "RoundManifest":
+        """Read a manifest. Raises: ProtocolError."""
+        reader = Fields("manifest", body)
+        reader.integer("v", VERSION, VERSION)
+        texts = {name: reader.text(name) for name in _TEXTS}
+        numbers = {name: reader.integer(name, 0, MAX_INTEGER) for name in _INTEGERS}
+        cohort = tuple(str(party) for party in reader.items("cohort"))
+        quantisation = Quantisation.from_body(reader.members("quantisation"))
+        adversary = _adversary(texts.pop("adversary"))
+        reader.close()
+        try:
+            # The names of the fields come from this class alone; __post_init__ checks what the reader could not.
+            return cls(cohort=cohort, quantisation=quantisation, adversary=adversary, **texts, **numbers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        except ValueError as error:
+            raise ProtocolError(f"manifest: {error}") from None
+
+
+_HASHES = (
+    "roster_hash",
+    "policy_hash",
+    "base_model_hash",
+    "adapter_hash",
+    "lora_schema_hash",
+    "train_cfg_hash",
+    "dp_plan_hash",
+    "prev_result_hash",
+)
+_INTEGERS = ("epoch", "round", "attempt", "linear_pass", "colluding", "k_min", "threshold")
+_TEXTS = tuple(
+    field.name for field in fields(RoundManifest) if field.name not in (*_INTEGERS, "cohort", "quantisation")
+)
+
+
+def _check_hash(name: str, value: str) -> None:
+    if value and (len(value) != 2 * HASH_BYTES or any(letter not in "0123456789abcdef" for letter in value)):
+        raise ValueError(f"{name} must be {2 * HASH_BYTES} lower-case hex letters, or empty")
+
+
+def _adversary(text: str) -> Adversary:
+    if text == "malicious":
+        return "malicious"
+    if text == "semi_honest":
+        return "semi_honest"
+    raise ProtocolError("manifest.adversary: malicious or semi_honest was expected")

@@ -1,0 +1,64 @@
+"""What a silo insists on, from its own files, whatever the server proposes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedcollm_crypto.masking.manifest import Adversary, Quantisation, RoundManifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiloPolicy:
+    """One silo's own limits.
+
+    `min_cohort`: fewest silos in a sum it takes part in. `colluding`: n_c, how many other silos may be in league with
+    the server. `adversary`: what the server may do. `min_threshold`: least t it accepts beside what n, n_c and the
+    adversary ask for. `max_single_changes`: how many releases of a job without differential privacy may differ by
+    exactly one silo from an earlier one. `allow_two_party`: accept a cohort of two, where each silo can compute the
+    other's update from the sum.
+    """
+
+    min_cohort: int = 3
+    colluding: int = 1
+    adversary: Adversary = "malicious"
+    min_threshold: int = 2
+    max_single_changes: int = 2
+    allow_two_party: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that protect nobody."""
+        if self.colluding < 0 or self.min_threshold < 2 or self.max_single_changes < 0:
+            raise ValueError("colluding >= 0, min_threshold >= 2 and max_single_changes >= 0 are needed")
+        if self.min_cohort < 3 and not self.allow_two_party:
+            raise ValueError("min_cohort starts at 3; a cohort of two needs allow_two_party: true")
+        if self.min_cohort < self.colluding + 2:
+            raise ValueError(f"min_cohort must be at least colluding + 2 = {self.colluding + 2}: two honest silos")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the silo computed itself about the job it joined: the manifest must say the same."""
+
+    session_id: str
+    base_model_hash: str
+    adapter_hash: str
+    lora_schema_hash: str
+    train_cfg_hash: str
+    dp_plan_hash: str
+    quantisation: Quantisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pledge:
+    """What a silo puts into its hello besides keys: its ledger's reservation and its cosignature of the log."""
+
+    ledger_reservation_hash: str = ""
+    cosignature: str = ""
+
+
+Witness = Callable[[RoundManifest], Pledge]
+"""Called once for a manifest that passed every rule; may raise `Refused`, e.g. for a spent budget or a forked log."""
+
+
+def no_pledge(_: RoundManifest) -> Pledge:
+    """Pledge nothing: for jobs without ledger and log."""
+    return Pledge()

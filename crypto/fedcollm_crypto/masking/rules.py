@@ -1,0 +1,182 @@
+"""The rules by which a silo says no. Each is one function with one reason; together they are the defence.
+
+Each names the attack that it stops. `tests/crypto/test_sabotage.py` replaces them one at a time by a function that
+allows everything, and shows that the attack then works; no other switch exists.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from fedcollm_crypto.aggregation import PartyId
+from fedcollm_crypto.errors import Refused
+from fedcollm_crypto.masking.manifest import RoundManifest, threshold
+from fedcollm_crypto.masking.messages import Hello, Upload
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.stages import Answered, Released, StageEntry
+from fedcollm_crypto.roster import Roster
+from fedcollm_crypto.signed import Signed
+
+
+def verify_sender(message: Signed, roster: Roster) -> None:
+    """Raise ProtocolError unless the member that the message names signed it. Stops forged and swapped keys."""
+    message.verify(roster.key(message.sender))
+
+
+def require_my_roster(manifest: RoundManifest, roster: Roster) -> None:
+    """Stop rounds of another consortium, of a revoked epoch, or with members smuggled in."""
+    mine = (roster.consortium_id, roster.epoch, roster.hash, roster.policy_hash)
+    if (manifest.consortium_id, manifest.epoch, manifest.roster_hash, manifest.policy_hash) != mine:
+        raise Refused("other_roster", f"the round is not of consortium {roster.consortium_id}, epoch {roster.epoch}")
+
+
+def require_my_plan(manifest: RoundManifest, expected: Expected) -> None:
+    """Stop a model, a schema, a training or privacy plan, or an encoding other than the silo's own."""
+    for name in ("session_id", "base_model_hash", "adapter_hash", "lora_schema_hash", "train_cfg_hash"):
+        _require_equal(name, getattr(manifest, name), getattr(expected, name))
+    _require_equal("dp_plan_hash", manifest.dp_plan_hash, expected.dp_plan_hash)
+    _require_equal("quantisation", manifest.quantisation, expected.quantisation)
+
+
+def _require_equal(name: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise Refused("other_plan", f"{name} of the round is {got}, this silo computed {expected}")
+
+
+def require_cohort(manifest: RoundManifest, me: PartyId, roster: Roster, policy: SiloPolicy) -> None:
+    """Stop sums over too few silos, in which one silo's update is all but visible."""
+    silos = roster.of_role("silo")
+    if me not in manifest.cohort or not silos.issuperset(manifest.cohort):
+        raise Refused("other_cohort", "the cohort must contain this silo, and silos of the roster only")
+    if len(manifest.cohort) == 2 and not policy.allow_two_party:
+        raise Refused("two_party", "in a cohort of two each party can compute the other's update from the sum")
+    least = max(policy.min_cohort, policy.colluding + 2)
+    if manifest.k_min < least:
+        raise Refused("small_cohort", f"k_min is {manifest.k_min}, this silo insists on {least} or more")
+
+
+def require_threshold(manifest: RoundManifest, policy: SiloPolicy) -> None:
+    """Stop a threshold so low that the server gets two quorums for two sets, or reads shares by itself."""
+    try:
+        least = threshold(len(manifest.cohort), policy.colluding, policy.adversary)
+    except ValueError as error:
+        raise Refused("small_cohort", str(error)) from None
+    least = max(least, policy.min_threshold)
+    if manifest.threshold < least:
+        raise Refused("low_threshold", f"t is {manifest.threshold}, this silo insists on {least} or more")
+
+
+def require_new_attempt(manifest: RoundManifest, entries: Iterable[StageEntry]) -> None:
+    """Stop replays of a round, also after a restart."""
+    answered = [entry for entry in entries if isinstance(entry, Answered)]
+    seen = [
+        (entry.where.round, entry.where.attempt) for entry in answered if entry.where.session_id == manifest.session_id
+    ]
+    if seen and manifest.order <= max(seen):
+        raise Refused("old_attempt", f"round and attempt {manifest.order} must be above {max(seen)}, seen before")
+
+
+def require_unreleased(manifest: RoundManifest, entries: Iterable[StageEntry]) -> None:
+    """Stop a second sum over the same model version: the difference of two sums is somebody's update."""
+    releases = _releases(entries, manifest.session_id)
+    mine = [release for release in releases if release.model_version == manifest.adapter_hash]
+    if any(release.where.linear_pass == manifest.linear_pass for release in mine):
+        raise Refused("released", "this silo helped to open a sum for this model version: no second one")
+    if manifest.linear_pass and not any(
+        release.where.linear_pass == manifest.linear_pass - 1
+        and release.where.round == manifest.round
+        and release.survivors == manifest.cohort
+        for release in mine
+    ):
+        raise Refused("other_pass", "a further pass needs the pass before it, over exactly the same silos")
+
+
+def require_pass_cohort(manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
+    """Stop a further pass over fewer silos than the first."""
+    if manifest.linear_pass and set(survivors) != set(manifest.cohort):
+        raise Refused("other_pass", "all passes of one model version must be over the same silos: the round is void")
+
+
+def refuse_second_answer(answered: Answered | None, request_hash: str) -> None:
+    """Stop a second request for a stage: two answers over different sets give away masks between them."""
+    if answered is not None and answered.request_hash != request_hash:
+        raise Refused("second_answer", f"the stage {answered.stage} was answered for another request")
+
+
+def require_order(stage: int, done: int) -> None:
+    """Stop a stage that is asked for before the one it builds on."""
+    if stage > done:
+        raise Refused("out_of_order", f"stage {stage} was asked for, but stage {done} comes next")
+
+
+def require_one_manifest(hellos: Mapping[PartyId, Hello], manifest_hash: bytes) -> None:
+    """Stop a server that shows silos different models, so that one silo's update survives the sum."""
+    for party, hello in hellos.items():
+        if hello.manifest_hash != manifest_hash:
+            raise Refused("other_manifest", f"{party} signed another manifest than this silo")
+
+
+def require_mine(mine: Signed, relayed: Signed | None, what: str) -> None:
+    """Stop a server that leaves this silo's own message out or swaps it."""
+    if relayed is None or relayed.body_hash != mine.body_hash:
+        raise Refused("not_mine", f"this silo's own {what} is missing or another one")
+
+
+def require_distinct_keys(hellos: Mapping[PartyId, Hello]) -> None:
+    """Stop copied keys: with a copied mask key, masks of two pairs would cancel."""
+    keys = [key for hello in hellos.values() for key in (hello.channel_key, hello.mask_key)]
+    nonces = {hello.nonce for hello in hellos.values()}
+    commitments = {hello.seed_commitment for hello in hellos.values()}
+    if len(set(keys)) != len(keys) or min(len(nonces), len(commitments)) != len(hellos):
+        raise Refused("equal_keys", "two hellos have a key, a nonce or a commitment in common")
+
+
+def require_subset(members: Collection[PartyId], of: Collection[PartyId], what: str) -> None:
+    """Stop silos that appear only after the stage they should have come in at."""
+    if not set(members) <= set(of):
+        raise Refused("new_member", f"{what} names silos that the stage before did not")
+
+
+def require_floor(members: Collection[PartyId], manifest: RoundManifest, what: str) -> None:
+    """Stop sums over fewer than max(t, k_min) silos."""
+    if len(members) < manifest.floor:
+        raise Refused("too_few", f"{what} has {len(members)} silos, max(t, k_min) = {manifest.floor} are needed")
+
+
+def require_one_cohort(uploads: Mapping[PartyId, Upload], cohort_hash: bytes) -> None:
+    """Stop uploads that were masked over another U2: their masks would not cancel, or reveal who differs."""
+    for party, upload in uploads.items():
+        if upload.cohort_hash != cohort_hash:
+            raise Refused("other_cohort", f"{party} made its masks over another set than this silo")
+
+
+def require_consents(survivors_hashes: Sequence[bytes], mine: bytes, manifest: RoundManifest) -> None:
+    """Stop the opening of two sums: t silos must have signed one set, and each signs once."""
+    agreeing = sum(survivors_hash == mine for survivors_hash in survivors_hashes)
+    if agreeing < manifest.threshold or agreeing != len(survivors_hashes):
+        raise Refused(
+            "no_quorum",
+            f"{agreeing} of {len(survivors_hashes)} consents are to this silo's set; t is {manifest.threshold}",
+        )
+
+
+def limit_single_changes(
+    manifest: RoundManifest, survivors: Collection[PartyId], policy: SiloPolicy, entries: Iterable[StageEntry]
+) -> None:
+    """Stop a series of sums that differ by one silo each: the differences come close to that silo's updates.
+
+    With differential privacy the noise bounds what a difference tells, and there is no limit.
+    """
+    if manifest.dp_plan_hash:
+        return
+    earlier = [set(release.survivors) for release in _releases(entries, manifest.session_id)]
+    history = [*earlier, set(survivors)]
+    single = [any(len(now ^ before) == 1 for before in history[:i]) for i, now in enumerate(history)]
+    if single[-1] and sum(single) > policy.max_single_changes:
+        raise Refused(
+            "cohort_changes",
+            f"without differential privacy this silo takes part in {policy.max_single_changes} sums that differ by "
+            "one silo from an earlier one; this would be one more",
+        )
+
+
+def _releases(entries: Iterable[StageEntry], session_id: str) -> list[Released]:
+    return [e for e in entries if isinstance(e, Released) and e.where.session_id == session_id]

@@ -1,0 +1,207 @@
+"""The server's end: relays what silos signed, adds up what they mask, and opens the sum and nothing else.
+
+It trusts no reply. A reply that is malformed, forged or from another set drops its sender; one that is late, repeated
+or of another attempt is ignored. One vector is held beside the running total: O(d) memory however many silos.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
+from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking import requests
+from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.gathered import Gathered
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.masks import remove_masks
+from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Shares, Upload
+from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay
+from fedcollm_crypto.masking.unmask import leftover_masks
+from fedcollm_crypto.roster import Roster
+from fedcollm_crypto.signed import Signed, sign
+from fedcollm_crypto.wire import fill, join, words
+
+REPLIES = (Hello.KIND, Shares.KIND, Upload.KIND, Consent.KIND, Reveal.KIND)
+"""What each stage is answered with, in the order of `STAGES`."""
+
+
+class MaskedServer:
+    """Learn the sum over the silos that stay, or nothing. One object serves one attempt.
+
+    Guarantee: none is needed from it for the silos' privacy. For the sum: it is exact over `contributors` if they
+    follow the protocol; a silo that doesn't can spoil the attempt, and is named, or bias the sum within the ring.
+    """
+
+    def __init__(self, *, manifest: RoundManifest, roster: Roster, signer: Identity) -> None:
+        """Serve the attempt that the manifest describes, signing as `signer`."""
+        if manifest.server != signer.party or roster.member(signer.party).ed25519 != signer.public_key:
+            raise ValueError(f"{signer.party} must be the manifest's server, with the roster's key")
+        if manifest.roster_hash != roster.hash or manifest.policy_hash != roster.policy_hash:
+            raise ValueError("the manifest names another roster or policy than this server has")
+        self._manifest = manifest
+        self._roster = roster
+        self._signer = signer
+        self._stage = -1
+        self._waiting: frozenset[PartyId] = frozenset()
+        self._dropped: dict[PartyId, str] = {}
+        self._refusals: dict[PartyId, Signed] = {}
+        self._requests: Mapping[PartyId, bytes] = {}
+        self._seen = Gathered(manifest=manifest, roster=roster)
+        ring_bits = manifest.quantisation.ring_bits
+        self._total = words(manifest.quantisation.length, ring_bits)
+        self._scratch = words(manifest.quantisation.length, ring_bits)
+
+    @property
+    def dropped(self) -> Mapping[PartyId, str]:
+        """Return who was dropped, and why."""
+        return MappingProxyType(self._dropped)
+
+    @property
+    def refusals(self) -> Mapping[PartyId, Signed]:
+        """Return the signed refusals, for the log."""
+        return MappingProxyType(self._refusals)
+
+    @property
+    def hellos(self) -> Mapping[PartyId, Hello]:
+        """Return the hellos of U1, with what each silo pledged."""
+        return MappingProxyType(self._seen.hellos)
+
+    def start(self, cohort: Sequence[PartyId]) -> Ask:
+        """(M0) Send the signed manifest to its cohort."""
+        if self._stage >= 0:
+            raise RuntimeError("one server end serves one attempt: make a new one")
+        if sorted(cohort) != list(self._manifest.cohort):
+            raise ValueError("the cohort must be the manifest's: silos agree to that one and to no other")
+        return self._ask(requests.MANIFEST, self._manifest.to_body(), self._manifest.cohort)
+
+    def absorb(self, party: PartyId, reply: Chunks) -> None:
+        """Take in one reply of a silo that was asked and has not answered yet; ignore all else."""
+        if party not in self._waiting:
+            return
+        try:
+            self._take(party, reply)
+        except (CryptoError, OSError) as error:
+            self._drop([party], str(error))
+
+    def step(self) -> Ask | Sum:
+        """Go on with those who answered. Raises: TooFewSilos; ProtocolError naming a silo that dealt bad shares."""
+        if self._stage < 0:
+            raise RuntimeError("the attempt has not started, or is over")
+        self._drop(self._waiting, "did not answer")
+        seen = self._seen
+        match STAGES[self._stage]:
+            case requests.MANIFEST:
+                self._require_floor(seen.hellos, self._manifest.floor)
+                seen.transcript = hashes.transcript_hash(seen.signed_hellos)
+                return self._relay(requests.ASK_SHARES, seen.signed_hellos)
+            case requests.ASK_SHARES:
+                self._require_floor(seen.boxes, self._manifest.floor)
+                seen.cohort_hash = hashes.cohort_hash(seen.boxes)
+                return self._relay_boxes()
+            case requests.ASK_VECTOR:
+                self._require_floor(seen.vector_hashes, self._manifest.floor)
+                seen.survivors_hash = hashes.survivors_hash(seen.vector_hashes)
+                return self._relay(requests.ASK_CONSENT, seen.signed_uploads)
+            case requests.ASK_CONSENT:
+                self._require_floor(seen.consents, self._manifest.threshold)
+                return self._relay(requests.ASK_REVEAL, seen.consents)
+            case _:
+                self._require_floor(seen.reveals, self._manifest.threshold)
+                return self._open()
+
+    def _open(self) -> Sum:
+        """(R) Take the masks off the sum."""
+        self._stage = -1
+        ring_bits = self._manifest.quantisation.ring_bits
+        remove_masks(self._total, ring_bits, leftover_masks(self._seen.opening()))
+        total = self._total.astype(np.uint64, copy=False)
+        return Sum(total=total, contributors=frozenset(self._seen.vector_hashes))
+
+    def _take(self, party: PartyId, reply: Chunks) -> None:
+        """Read a reply, verify its sender, and let it in if it belongs to this stage."""
+        frame, rest = _split_frame(reply)
+        with_vector = frame == VECTOR_FRAME
+        if with_vector and STAGES[self._stage] != requests.ASK_VECTOR:
+            return  # a repeated upload, come late
+        message = Signed.decode(fill(self._scratch, rest) if with_vector else join(rest))
+        if message.sender != party:
+            raise ProtocolError("the reply names another sender than the party that it came from")
+        message.verify(self._roster.key(party))
+        if message.kind == Refusal.KIND:
+            self._take_refusal(party, message)
+        elif message.kind != REPLIES[self._stage] or message.body.get("manifest_hash") != self._manifest.hash.hex():
+            return  # honest, but of an earlier stage or attempt
+        elif with_vector != (message.kind == Upload.KIND):
+            raise ProtocolError("an upload comes behind its words, and nothing else does")
+        else:
+            self._let_in(message)
+            self._waiting -= {party}
+
+    def _let_in(self, message: Signed) -> None:
+        match STAGES[self._stage]:
+            case requests.MANIFEST:
+                self._seen.take_hello(message)
+            case requests.ASK_SHARES:
+                self._seen.take_shares(message)
+            case requests.ASK_VECTOR:
+                self._seen.take_upload(message, self._scratch)
+                np.add(self._total, self._scratch, out=self._total)
+            case requests.ASK_CONSENT:
+                self._seen.take_consent(message)
+            case _:
+                self._seen.take_reveal(message)
+
+    def _take_refusal(self, party: PartyId, message: Signed) -> None:
+        refusal = Refusal.from_body(message.body)
+        if refusal.request_hash != hashlib.sha256(self._requests[party]).digest():
+            return  # of a request that came late or twice
+        self._refusals[party] = message
+        self._drop([party], f"refused ({refusal.reason_code}): {refusal.reason}")
+
+    def _relay(self, kind: str, messages: Mapping[PartyId, Signed]) -> Ask:
+        """Carry everybody's message of this stage to all who sent one."""
+        ordered = tuple(messages[party] for party in sorted(messages))
+        return self._ask(kind, Relay(manifest_hash=self._manifest.hash, messages=ordered).to_body(), messages)
+
+    def _relay_boxes(self) -> Ask:
+        """Carry to each silo of U2 the boxes that are for it."""
+        requests_by_silo: dict[PartyId, bytes] = {}
+        for recipient in sorted(self._seen.boxes):
+            boxes = tuple(self._seen.signed_boxes[dealer][recipient] for dealer in sorted(self._seen.boxes))
+            body = Relay(manifest_hash=self._manifest.hash, messages=boxes).to_body()
+            requests_by_silo[recipient] = sign(self._signer, requests.ASK_VECTOR, body).encode()
+        return self._expect(requests_by_silo)
+
+    def _ask(self, kind: str, body: Mapping[str, Json], parties: Iterable[PartyId]) -> Ask:
+        return self._expect(dict.fromkeys(sorted(parties), sign(self._signer, kind, body).encode()))
+
+    def _expect(self, requests_by_silo: Mapping[PartyId, bytes]) -> Ask:
+        self._stage += 1
+        self._requests, self._waiting = requests_by_silo, frozenset(requests_by_silo)
+        return Ask(requests=requests_by_silo)
+
+    def _drop(self, parties: Iterable[PartyId], reason: str) -> None:
+        self._dropped.update(dict.fromkeys(parties, reason))
+        self._waiting -= set(parties)
+
+    def _require_floor(self, silos: Collection[PartyId], needed: int) -> None:
+        """End the attempt when too few are left. No secret was spent: nobody revealed t shares of anything."""
+        if len(silos) < needed:
+            kind = STAGES[self._stage]
+            self._stage = -1
+            raise TooFewSilos(f"stage {kind}", needed=needed, left=len(silos), dropped=dict(self._dropped))
+
+
+def _split_frame(reply: Chunks) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first byte of the reply and an iterator over the others."""
+    chunks = iter(reply)
+    first = next((chunk for chunk in chunks if chunk), b"")
+    if first[:1] not in (VECTOR_FRAME, MESSAGE_FRAME):
+        raise ProtocolError("a reply starts with one of two known bytes")
+    return first[:1], itertools.chain([first[1:]], chunks)

@@ -1,0 +1,268 @@
+"""The silo's end: authenticates each request, answers each stage once, and records that before it answers.
+
+The rules are in `rules`, the five stages in `silo_stages`; this file is the once-per-stage discipline around them.
+A silo that restarts has lost its ephemeral secrets on purpose: it refuses the attempt it was in and joins the next.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
+from fedcollm_crypto.derivation import HASH_BYTES
+from fedcollm_crypto.errors import ProtocolError, Refused
+from fedcollm_crypto.fields import MAX_TEXT
+from fedcollm_crypto.keys import Identity, Randomness
+from fedcollm_crypto.masking import requests, rules, silo_stages
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.masks import masked_chunks
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy, Witness, no_pledge
+from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay, sign_message
+from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Greeted, Masking, Setup
+from fedcollm_crypto.masking.stages import Answered, Declined, Released, Replied, StageJournal, Where
+from fedcollm_crypto.masking.transcript import vector_hasher
+from fedcollm_crypto.roster import Roster
+from fedcollm_crypto.signed import Signed
+
+_State = Greeted | Dealt | Masking | Consented
+_Asked = tuple[str, str]  # the kind of a request and the hash of its bytes, in hex
+_NOWHERE = Where(session_id="", round=0, attempt=0, linear_pass=0)
+
+MAX_EVIDENCE = 32
+"""Refusals kept and journalled for one attempt: a hostile server must not fill the silo's disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A request that the server signed, and the signed refusal it got."""
+
+    reason_code: str
+    accused: PartyId
+    request: bytes
+    refusal: bytes
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """One attempt: where it stands, what was answered, and with what. Dropped with its secrets when the next begins."""
+
+    manifest: RoundManifest
+    states: list[_State] = field(repr=False)
+    answered: dict[str, Answered] = field(default_factory=dict[str, Answered])
+    replies: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    upload: Signed | None = None
+
+    @property
+    def where(self) -> Where:
+        """Return which attempt this is."""
+        return Where(
+            session_id=self.manifest.session_id,
+            round=self.manifest.round,
+            attempt=self.manifest.attempt,
+            linear_pass=self.manifest.linear_pass,
+        )
+
+
+class MaskedSilo:
+    """Give a vector to a sum without showing it to anyone.
+
+    Guarantee: a server that does anything at all, with up to n_c other silos, learns of this silo's vector no more
+    than sums over at least max(t, k_min) silos, one for each model version and pass, if the roster is genuine, the
+    journal is never rolled back, and Ed25519, X25519, HKDF-SHA256, AES-256 and ChaCha20-Poly1305 are what they claim.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        roster: Roster,
+        policy: SiloPolicy,
+        expected: Expected,
+        stages: StageJournal,
+        vector: Callable[[], Vector],
+        witness: Witness = no_pledge,
+        randomness: Randomness = secrets.token_bytes,
+    ) -> None:
+        """Serve one round, in as many attempts as it takes; `vector` is called once, when first needed."""
+        if roster.member(identity.party).ed25519 != identity.public_key:
+            raise ValueError(f"the key of {identity.party} is not the one in the roster")
+        self._setup = Setup(
+            identity=identity,
+            roster=roster,
+            policy=policy,
+            expected=expected,
+            stages=stages,
+            witness=witness,
+            randomness=randomness,
+        )
+        self._compute = vector
+        self._vector: tuple[tuple[str, int, int], Vector] | None = None
+        self._progress: _Progress | None = None
+        self._evidence: list[Evidence] = []
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Return what was refused in this attempt, with the server's own signature under it."""
+        return tuple(self._evidence)
+
+    def handle(self, request: bytes) -> Chunks:
+        """Answer one request, with a signed refusal where the rules forbid what it asks for.
+
+        Raises: ProtocolError for what the server of the roster did not sign: to strangers there is no answer.
+        """
+        message = self._authentic(request)
+        request_hash = hashlib.sha256(request).digest()
+        try:
+            return self._answer(message, request_hash.hex())
+        except Refused as refused:
+            return self._decline(request, message, request_hash, refused)
+        except ProtocolError as error:
+            return self._decline(request, message, request_hash, Refused("malformed", str(error)))
+
+    def _authentic(self, request: bytes) -> Signed:
+        message = Signed.decode(request)
+        if message.kind not in STAGES or self._setup.roster.member(message.sender).role != "server":
+            raise ProtocolError("a request of one of the five kinds, from the server of the roster, was expected")
+        rules.verify_sender(message, self._setup.roster)
+        return message
+
+    def _answer(self, message: Signed, request_hash: str) -> Chunks:
+        # (1) To which attempt does it belong? A new manifest starts one; all else must name the one under way.
+        if message.kind == requests.MANIFEST:
+            return self._greet(message, request_hash)
+        relay, progress = Relay.from_body(message.body), self._progress
+        if progress is None or relay.manifest_hash != progress.manifest.hash:
+            raise Refused("unknown_attempt", "this attempt is not under way here: it ended, or this silo restarted")
+        # (2) Each stage once: the same request gets the same bytes, any other is refused.
+        answered = progress.answered.get(message.kind)
+        rules.refuse_second_answer(answered, request_hash)
+        if answered is not None and answered.request_hash == request_hash:
+            return self._again(progress, message.kind)
+        # (3) In order.
+        stage = STAGES.index(message.kind)
+        rules.require_order(stage, len(progress.states))
+        return self._advance(progress, progress.states[stage - 1], relay, (message.kind, request_hash))
+
+    def _greet(self, message: Signed, request_hash: str) -> Chunks:
+        progress = self._progress
+        if progress is not None and progress.answered[message.kind].request_hash == request_hash:
+            return self._again(progress, message.kind)
+        manifest = RoundManifest.from_body(message.body)
+        if manifest.server != message.sender:
+            raise Refused("other_server", "the manifest names another server than the one that signed it")
+        greeted = silo_stages.greet(manifest, self._setup)
+        # From here on the former attempt is over: its secrets go, whatever was asked with them.
+        self._progress, self._evidence = _Progress(manifest=manifest, states=[]), []
+        self._follow(self._progress, greeted, (message.kind, request_hash), manifest.cohort)
+        return self._say(self._progress, message.kind, greeted.hello)
+
+    def _advance(self, progress: _Progress, before: _State, relay: Relay, asked: _Asked) -> Chunks:
+        """Run one stage on the state before it; record it; only then answer."""
+        kind = asked[0]
+        match before:
+            case Greeted():
+                dealt, reply = silo_stages.deal(before, relay, self._setup)
+                self._follow(progress, dealt, asked, dealt.place.hellos)
+                return self._say(progress, kind, reply)
+            case Dealt():
+                masking = silo_stages.mask(before, relay, self._setup)
+                vector = self._vector_once(progress.manifest)  # training may happen here
+                progress.upload = None
+                self._follow(progress, masking, asked, masking.members)
+                return self._stream(progress, masking, vector)
+            case Masking():
+                consented, reply = silo_stages.consent(before, progress.upload, relay, self._setup)
+                self._follow(progress, consented, asked, consented.survivors)
+                return self._say(progress, kind, reply)
+            case Consented():
+                reply = silo_stages.reveal(before, relay, self._setup)
+                return self._release(progress, before, asked, reply)
+
+    def _follow(self, progress: _Progress, state: _State, asked: _Asked, members: Iterable[PartyId]) -> None:
+        """Record that a stage is answered, durably, and step on."""
+        kind, _ = asked
+        self._record(progress, asked, members)
+        progress.states[STAGES.index(kind) :] = [state]
+
+    def _record(self, progress: _Progress, asked: _Asked, members: Iterable[PartyId]) -> None:
+        kind, request_hash = asked
+        entry = Answered(where=progress.where, stage=kind, request_hash=request_hash, members=tuple(sorted(members)))
+        self._setup.stages.append(entry)
+        progress.answered[kind] = entry
+
+    def _say(self, progress: _Progress, kind: str, reply: Signed) -> Chunks:
+        data = progress.replies[kind] = MESSAGE_FRAME + reply.encode()
+        self._setup.stages.append(Replied(where=progress.where, stage=kind, reply_hash=reply.body_hash.hex()))
+        return (data,)
+
+    def _stream(self, progress: _Progress, state: Masking, vector: Vector) -> Iterator[bytes]:
+        """Yield the masked words, then the signed upload, without which they count for nothing."""
+        yield VECTOR_FRAME
+        hasher = vector_hasher()
+        for chunk in masked_chunks(vector, progress.manifest.quantisation.ring_bits, state.masks):
+            data = chunk.tobytes()
+            hasher.update(data)
+            yield data
+        signed = sign_message(self._setup.identity, silo_stages.upload(state, hasher.finalize()))
+        if progress.upload is None:
+            reply_hash = signed.body_hash.hex()
+            self._setup.stages.append(Replied(where=progress.where, stage=requests.ASK_VECTOR, reply_hash=reply_hash))
+            progress.upload = signed
+        yield signed.encode()
+
+    def _again(self, progress: _Progress, kind: str) -> Chunks:
+        """Repeat an answer byte for byte; the masked words are made anew from the vector that was kept."""
+        if kind != requests.ASK_VECTOR:
+            return (progress.replies[kind],)
+        masking = progress.states[STAGES.index(kind)] if progress.states else None
+        if not isinstance(masking, Masking):
+            raise Refused("closed", "the secrets of this attempt are deleted: its words can't be made again")
+        return self._stream(progress, masking, self._vector_once(progress.manifest))
+
+    def _release(self, progress: _Progress, before: Consented, asked: _Asked, reply: Signed) -> Chunks:
+        """Record that a sum over this model version is out; answer; forget every secret of the attempt."""
+        survivors = tuple(sorted(before.survivors))
+        version = progress.manifest.adapter_hash
+        self._setup.stages.append(Released(where=progress.where, model_version=version, survivors=survivors))
+        self._record(progress, asked, survivors)
+        said = self._say(progress, asked[0], reply)
+        progress.states, self._vector = [], None
+        return said
+
+    def _vector_once(self, manifest: RoundManifest) -> Vector:
+        """Return the vector of this round and pass: computed once, so that a retry sends the same."""
+        what = (manifest.session_id, manifest.round, manifest.linear_pass)
+        if self._vector is None or self._vector[0] != what:
+            vector, length = self._compute(), manifest.quantisation.length
+            if vector.dtype != np.uint64 or vector.shape != (length,):
+                raise ValueError(f"the vector must be uint64[{length}], got {vector.dtype}{list(vector.shape)}")
+            vector.setflags(write=False)  # two vectors under one mask would tell their difference
+            self._vector = what, vector
+        return self._vector[1]
+
+    def _decline(self, request: bytes, message: Signed, request_hash: bytes, refused: Refused) -> Chunks:
+        """Sign a refusal; keep it with the request as evidence. Nothing else changes: no answer was given."""
+        progress = self._progress
+        refusal = Refusal(
+            manifest_hash=bytes(HASH_BYTES) if progress is None else progress.manifest.hash,
+            request_hash=request_hash,
+            reason_code=refused.reason_code,
+            reason=str(refused)[:MAX_TEXT],
+            accused=refused.accused,
+        )
+        data = MESSAGE_FRAME + sign_message(self._setup.identity, refusal).encode()
+        if len(self._evidence) < MAX_EVIDENCE:
+            entry = Declined(
+                where=_NOWHERE if progress is None else progress.where,
+                stage=message.kind,
+                request_hash=request_hash.hex(),
+                reason_code=refused.reason_code,
+            )
+            self._setup.stages.append(entry)
+            self._evidence.append(
+                Evidence(reason_code=refused.reason_code, accused=refused.accused, request=request, refusal=data)
+            )
+        return (data,)

@@ -1,0 +1,204 @@
+"""What a silo must never forget: which requests it answered, and which sums it helped to open.
+
+An entry is durable before the answer it speaks of is sent. Secrets are never written: the ephemeral keys of an attempt
+live in memory alone, so a silo that restarts drops out of the attempt it was in, and a thief of its disk opens no
+recorded round (forward secrecy).
+"""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.aggregation import PartyId
+from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.masking.manifest import MAX_INTEGER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """In which attempt of which round of which session."""
+
+    session_id: str
+    round: int
+    attempt: int
+    linear_pass: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A stage is about to be answered: the request's hash, and the set it speaks of (U1, U2 or U3)."""
+
+    where: Where
+    stage: str
+    request_hash: str
+    members: tuple[PartyId, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replied:
+    """The hash of the answer to a stage, as it was signed."""
+
+    where: Where
+    stage: str
+    reply_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """Shares are about to be revealed that open the sum of the survivors' updates of this model version."""
+
+    where: Where
+    model_version: str
+    survivors: tuple[PartyId, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declined:
+    """A request was refused: its hash and the reason."""
+
+    where: Where
+    stage: str
+    request_hash: str
+    reason_code: str
+
+
+StageEntry = Answered | Replied | Released | Declined
+
+
+class StageJournal(Protocol):
+    """A list that only grows. `append` returns once the entry would survive a power cut."""
+
+    def append(self, entry: StageEntry) -> None:
+        """Write one entry durably."""
+        ...
+
+    def entries(self) -> Sequence[StageEntry]:
+        """Return all entries, the oldest first."""
+        ...
+
+
+class MemoryStages:
+    """A journal for tests and simulations: it is gone when the process is."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._entries: list[StageEntry] = []
+
+    def append(self, entry: StageEntry) -> None:
+        """Remember one entry."""
+        self._entries.append(entry)
+
+    def entries(self) -> Sequence[StageEntry]:
+        """Return all entries, the oldest first."""
+        return tuple(self._entries)
+
+
+class FileStages:
+    """A journal in a file, one canonical JSON object a line, fsynced line by line and locked against a second process.
+
+    An unfinished last line is a crash before its answer was sent: it is cut off. Any other damage is refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file. Raises: RuntimeError when another process holds it, ProtocolError if damaged."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise RuntimeError(f"{path} is in use: two agents of one silo could answer one stage twice") from None
+        _sync_directory(path.parent)
+        self._entries = self._load(path)
+
+    def append(self, entry: StageEntry) -> None:
+        """Write one entry; it is on the disk when this returns."""
+        line = _encode(entry) + b"\n"
+        end = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) != len(line):
+            os.ftruncate(self._descriptor, end)  # else the next entry would be glued to the torn one
+            raise OSError("a stage entry could not be written whole: is the disk full? Nothing was answered")
+        os.fsync(self._descriptor)
+        self._entries.append(entry)
+
+    def entries(self) -> Sequence[StageEntry]:
+        """Return all entries, the oldest first."""
+        return tuple(self._entries)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        os.close(self._descriptor)
+
+    def _load(self, path: Path) -> list[StageEntry]:
+        data = path.read_bytes()
+        complete = data.rfind(b"\n") + 1
+        if complete < len(data):
+            os.ftruncate(self._descriptor, complete)
+            os.fsync(self._descriptor)
+        return [_decode(line) for line in data[:complete].split(b"\n") if line]
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the file's name durable too: fsync of a file doesn't."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(entry: StageEntry) -> bytes:
+    body: dict[str, Json] = {"entry": type(entry).__name__, "where": asdict(entry.where)}
+    for field in fields(entry):
+        value = getattr(entry, field.name)
+        if isinstance(value, str):
+            body[field.name] = value
+        elif isinstance(value, tuple):
+            body[field.name] = [str(party) for party in value]
+    return canonical.encode(body)
+
+
+def _decode(line: bytes) -> StageEntry:
+    reader = Fields("stage entry", canonical.decode(line))
+    entry = _of_kind(reader.text("entry"), _where(reader.members("where")), reader)
+    reader.close()
+    return entry
+
+
+def _where(value: Json) -> Where:
+    reader = Fields("stage entry", value)
+    where = Where(
+        session_id=reader.text("session_id"),
+        round=reader.integer("round", 0, MAX_INTEGER),
+        attempt=reader.integer("attempt", 0, MAX_INTEGER),
+        linear_pass=reader.integer("linear_pass", 0, MAX_INTEGER),
+    )
+    reader.close()
+    return where
+
+
+def _of_kind(kind: str, where: Where, reader: Fields) -> StageEntry:
+    match kind:
+        case "Answered":
+            stage, request_hash = reader.text("stage"), reader.text("request_hash")
+            return Answered(where=where, stage=stage, request_hash=request_hash, members=_names(reader, "members"))
+        case "Replied":
+            return Replied(where=where, stage=reader.text("stage"), reply_hash=reader.text("reply_hash"))
+        case "Released":
+            version = reader.text("model_version")
+            return Released(where=where, model_version=version, survivors=_names(reader, "survivors"))
+        case "Declined":
+            stage, request_hash = reader.text("stage"), reader.text("request_hash")
+            code = reader.text("reason_code")
+            return Declined(where=where, stage=stage, request_hash=request_hash, reason_code=code)
+        case _:
+            raise ProtocolError("stage entry: of an unknown kind: the file is damaged or of a later version")
+
+
+def _names(reader: Fields, name: str) -> tuple[PartyId, ...]:
+    return tuple(str(party) for party in reader.items(name))

@@ -1,0 +1,151 @@
+"""A consortium in memory: identities, roster, manifest, both ends. Its keys are fixed, so that failures repeat."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fedcollm_crypto.aggregation import Ask, Chunks, Exchange, PartyId, Sum, Vector
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.requests import Refusal
+from fedcollm_crypto.masking.server import MaskedServer
+from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.stages import MemoryStages
+from fedcollm_crypto.roster import Member, Roster
+from fedcollm_crypto.signed import Signed, sign
+
+
+def fixed(label: str) -> Callable[[int], bytes]:
+    """Return 'randomness' that is the same every time: SHAKE-256 of the label and a counter."""
+    counter = iter(range(1 << 60))
+    return lambda count: hashlib.shake_256(f"{label}/{next(counter)}".encode()).digest(count)
+
+
+class Consortium:
+    """n silos and a server that know each other."""
+
+    def __init__(self, n: int, *, length: int = 5, ring_bits: int = 64, **changes: object) -> None:
+        self.names = [f"silo-{i:03}" for i in range(1, n + 1)]
+        self.identities = {name: Identity.generate(name, fixed(name)) for name in [*self.names, "server"]}
+        members = [Member(id=p, role="silo", ed25519=self.identities[p].public_key) for p in self.names]
+        server = Member(id="server", role="server", ed25519=self.identities["server"].public_key)
+        self.roster = Roster(consortium_id="test", epoch=1, members=(*members, server), policy={"k_min": 2})
+        colluding = 1 if n > 2 else 0
+        self.policy = SiloPolicy(min_cohort=min(n, 3), colluding=colluding, allow_two_party=n == 2)
+        self.manifest = RoundManifest(
+            consortium_id="test",
+            epoch=1,
+            session_id="session",
+            round=1,
+            attempt=0,
+            server="server",
+            cohort=tuple(self.names),
+            roster_hash=self.roster.hash,
+            policy_hash=self.roster.policy_hash,
+            base_model_hash="aa" * 32,
+            adapter_hash="bb" * 32,
+            lora_schema_hash="cc" * 32,
+            train_cfg_hash="dd" * 32,
+            dp_plan_hash="",
+            quantisation=Quantisation(ring_bits=ring_bits, bits=16, clip=1.0, max_weight=100, length=length),
+            adversary="malicious",
+            colluding=colluding,
+            k_min=min(n, 3),
+            threshold=threshold(n, colluding, "malicious"),
+        )
+        self.manifest = replace(self.manifest, **changes)  # type: ignore[arg-type]
+        generator = np.random.default_rng(n)
+        top = 2**64 if ring_bits == 64 else 2**32
+        self.vectors = {p: generator.integers(0, top, length, dtype=np.uint64) for p in self.names}
+        self.stages = {p: MemoryStages() for p in self.names}
+
+    def server(self, manifest: RoundManifest | None = None) -> MaskedServer:
+        return MaskedServer(manifest=manifest or self.manifest, roster=self.roster, signer=self.identities["server"])
+
+    def expected(self, manifest: RoundManifest | None = None) -> Expected:
+        m = manifest or self.manifest
+        return Expected(
+            session_id=m.session_id,
+            base_model_hash=m.base_model_hash,
+            adapter_hash=m.adapter_hash,
+            lora_schema_hash=m.lora_schema_hash,
+            train_cfg_hash=m.train_cfg_hash,
+            dp_plan_hash=m.dp_plan_hash,
+            quantisation=m.quantisation,
+        )
+
+    def silo(self, party: PartyId, manifest: RoundManifest | None = None, **changes: object) -> MaskedSilo:
+        settings: dict[str, object] = {
+            "identity": self.identities[party],
+            "roster": self.roster,
+            "policy": self.policy,
+            "expected": self.expected(manifest),
+            "stages": self.stages[party],
+            "vector": lambda: self.vectors[party].copy(),
+        }
+        return MaskedSilo(**(settings | changes))  # type: ignore[arg-type]
+
+    def silos(self, manifest: RoundManifest | None = None, **changes: object) -> dict[PartyId, MaskedSilo]:
+        return {party: self.silo(party, manifest, **changes) for party in (manifest or self.manifest).cohort}
+
+    def total(self, parties: Sequence[PartyId] | frozenset[PartyId]) -> Vector:
+        """Return the sum in the clear, modulo the ring."""
+        total = np.sum([self.vectors[party] for party in parties], axis=0, dtype=np.uint64)
+        return total & np.uint64(0xFFFFFFFF) if self.manifest.quantisation.ring_bits == 32 else total
+
+    def signed(self, kind: str, body: Mapping[str, object]) -> bytes:
+        """Return a request that the server signed, whatever it says."""
+        return sign(self.identities["server"], kind, body).encode()  # type: ignore[arg-type]
+
+
+def exchange_with(silos: Mapping[PartyId, MaskedSilo], lost: Callable[[int, PartyId], bool] | None = None) -> Exchange:
+    """Carry requests to silos in memory; lose the reply of a party at a stage (from 1) when `lost` says so."""
+    stage = 0
+
+    def exchange(requests: Mapping[PartyId, bytes]) -> Iterator[tuple[PartyId, Chunks]]:
+        nonlocal stage
+        stage += 1
+        for party, request in requests.items():
+            if lost is None or not lost(stage, party):
+                yield party, silos[party].handle(request)
+
+    return exchange
+
+
+def refusal_code(reply: Chunks) -> str:
+    """Return the reason code of a reply that must be a signed refusal."""
+    message = Signed.decode(b"".join(reply)[1:])
+    assert message.kind == Refusal.KIND, f"{message.kind} is an answer, not a refusal"
+    return Refusal.from_body(message.body).reason_code
+
+
+def run_to(stage: int, server: MaskedServer, silos: Mapping[PartyId, MaskedSilo]) -> Ask:
+    """Play the protocol up to the requests of a stage (1–5), which are returned unanswered."""
+    ask = server.start(list(silos))
+    for _ in range(1, stage):
+        for party, request in ask.requests.items():
+            server.absorb(party, silos[party].handle(request))
+        following = server.step()
+        assert isinstance(following, Ask)
+        ask = following
+    return ask
+
+
+class Toolbox:
+    """What tests share; a fixture, since test files are no package."""
+
+    Consortium = Consortium
+    exchange_with = staticmethod(exchange_with)
+    refusal_code = staticmethod(refusal_code)
+    run_to = staticmethod(run_to)
+    fixed = staticmethod(fixed)
+    Sum = Sum
+
+
+@pytest.fixture(scope="session")
+def tools() -> type[Toolbox]:
+    """Give tests the consortium and its helpers."""
+    return Toolbox
