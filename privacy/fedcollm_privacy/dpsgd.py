@@ -153,7 +153,7 @@ def _linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict
         if mine and isinstance(module, nn.Linear):
             layers[name] = module
             owned += mine
-    if not wanted or sorted(owned) != sorted(wanted):
+    if not wanted or len(wanted) != len(parameters) or sorted(owned) != sorted(wanted):
         raise ValueError(
             "parameters must be distinct, non-empty, and each belong to exactly one nn.Linear of the model"
         )

@@ -79,8 +79,10 @@ def clipped_sum(losses: Tensor, taps: Taps, clip_norm: float) -> dict[Tensor, Te
 
 
 def couples_records(losses: Tensor, taps: Taps) -> bool:
-    """Tell whether losses[0] depends on the activations of another record."""
+    """Tell whether losses[0] depends on the activations of another record; without any activations it does not."""
     outputs = [use.outputs for uses in taps.uses.values() for use in uses]
+    if not outputs:
+        return False
     others = [slope[1:] for slope in _slopes(losses[0], outputs) if slope is not None]
     return any(bool((torch.isfinite(other) & (other != 0)).any()) for other in others)
 

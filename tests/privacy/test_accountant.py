@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from fedcollm_privacy.accountant import Accountant, PLDAccountant, RDPAccountant
 from fedcollm_privacy.errors import PrivacyError, UnsupportedEvent
 from fedcollm_privacy.event import Composed, Event, Gaussian, NonPrivate, NoOp, PoissonGaussian, Repeated

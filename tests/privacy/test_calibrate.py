@@ -1,4 +1,5 @@
 import pytest
+
 from fedcollm_privacy.accountant import PLDAccountant
 from fedcollm_privacy.calibrate import noise_multiplier_for
 from fedcollm_privacy.event import PoissonGaussian

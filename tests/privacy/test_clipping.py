@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from fedcollm_privacy.clipping import clip_factors
 
 

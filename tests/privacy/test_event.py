@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from fedcollm_privacy.event import (
     Composed,
     Event,

@@ -3,12 +3,13 @@ import itertools
 import math
 from pathlib import Path
 
-import fedcollm_privacy
 import numpy as np
 import pytest
 import torch
-from fedcollm_privacy.noise import gaussian
 from scipy import stats
+
+import fedcollm_privacy
+from fedcollm_privacy.noise import gaussian
 
 COUNT = 200_000
 

@@ -3,6 +3,7 @@ import json
 from dataclasses import fields, replace
 
 import pytest
+
 from fedcollm_privacy.event import PoissonGaussian
 from fedcollm_privacy.plan import RecordPlan
 
@@ -34,7 +35,7 @@ def test_calibrated_plan_meets_its_target() -> None:
 
 
 def test_plan_that_cannot_keep_its_promise_is_refused() -> None:
-    with pytest.raises(ValueError, match="noise_multiplier 0.5 gives epsilon"):
+    with pytest.raises(ValueError, match=r"noise_multiplier 0\.5 gives epsilon"):
         replace(PLAN, noise_multiplier=0.5)
 
 

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import torch
+
 from fedcollm_privacy.sampling import poisson_sample
 
 
