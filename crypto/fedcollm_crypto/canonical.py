@@ -12,15 +12,20 @@ import rfc8785
 
 from fedcollm_crypto.errors import ProtocolError
 
+MAX_INTEGER = (1 << 53) - 1
+"""Largest magnitude that every JSON reader keeps exactly."""
+
 Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
 """What may be signed: text, integers below 2^53 in magnitude, truth values, lists and objects."""
 
 
 def encode(value: Json) -> bytes:
-    """Return the canonical bytes. Raises: TypeError for a float, ValueError for an integer beyond 2^53."""
-    _refuse_floats(value)
-    # rfc8785 declares dict and list where a Mapping and a Sequence serve; it only iterates over them.
-    return rfc8785.dumps(cast("dict[str, str]", value))
+    """Return the canonical bytes.
+
+    Raises: TypeError for a float or a key that is not text, ValueError for an integer beyond 2^53 or a lone surrogate.
+    """
+    _refuse_foreign(value)
+    return _spell(value)
 
 
 def decode(data: bytes) -> Json:
@@ -32,14 +37,33 @@ def decode(data: bytes) -> Json:
     try:
         value = cast(
             Json,
-            json.loads(data.decode(), object_pairs_hook=_object, parse_float=_no_float, parse_constant=_no_float),
+            json.loads(
+                data.decode(),
+                object_pairs_hook=_object,
+                parse_int=_integer,
+                parse_float=_no_float,
+                parse_constant=_no_float,
+            ),
         )
-        respelt = encode(value)
-    except (ValueError, TypeError, RecursionError) as error:
+        respelt = _spell(value)
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not canonical JSON: {type(error).__name__}") from None
     if respelt != data:
         raise ProtocolError("not canonical JSON: the same value is spelt differently (RFC 8785)")
     return value
+
+
+def _spell(value: Json) -> bytes:
+    """Spell a value without floats and large integers.
+
+    The standard library's encoder is 20 times faster than a walk in Python, and a round of a hundred silos spells a
+    million members. For ASCII its output is RFC 8785's: keys in the same order, the same escapes. For other text
+    RFC 8785 orders keys by UTF-16 units, so the package written for it does the work; a test compares the two.
+    """
+    data = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+    if data.isascii():
+        return data
+    return rfc8785.dumps(cast("dict[str, str]", value))  # declared for dict and list; a Json is made of these
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -49,17 +73,31 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return members
 
 
+def _integer(text: str) -> int:
+    number = int(text)
+    if abs(number) > MAX_INTEGER:
+        raise ValueError("integer beyond 2^53")
+    return number
+
+
 def _no_float(_: str) -> Json:
     raise ValueError("floats are not allowed")
 
 
-def _refuse_floats(value: Json) -> None:
-    """Walk the value; a caller may have got past the type checker."""
-    if isinstance(value, float):
-        raise TypeError("floats have no place in signed data: send float.hex() text or an integer")
-    if isinstance(value, Mapping):
+def _refuse_foreign(value: Json) -> None:
+    """Walk the value; a caller may have got past the type checker, and the fast encoder would coerce."""
+    if isinstance(value, str) or value is None:
+        return
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise ValueError("integers beyond 2^53 have no place in signed data: send text")
+    elif isinstance(value, dict):
+        if set(map(type, value)) - {str}:
+            raise TypeError("keys are text")
         for member in value.values():
-            _refuse_floats(member)
+            _refuse_foreign(member)
     elif isinstance(value, list | tuple):
         for member in value:
-            _refuse_floats(member)
+            _refuse_foreign(member)
+    else:
+        raise TypeError(f"{type(value).__name__} has no place in signed data: for a real number send float.hex() text")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.canonical import MAX_INTEGER, Json
 from fedcollm_crypto.derivation import digest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields, octets
@@ -23,7 +23,6 @@ Role = Literal["silo", "server", "auditor", "decryptor"]
 ROSTER_KIND = "roster"
 ROSTER_LABEL = b"fedcollm/v1/roster-hash"
 POLICY_LABEL = b"fedcollm/v1/policy-hash"
-MAX_EPOCH = (1 << 53) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class Roster:
         names, keys = {m.id for m in self.members}, {m.ed25519 for m in self.members}
         if len(names) != len(self.members) or len(keys) != len(self.members):
             raise ValueError("the members of a roster must have distinct names and distinct keys")
-        if not 1 <= self.epoch <= MAX_EPOCH:
+        if not 1 <= self.epoch <= MAX_INTEGER:
             raise ValueError(f"epochs start at 1, got {self.epoch}")
 
     def member(self, party: PartyId) -> Member:
@@ -111,7 +110,7 @@ class Roster:
         try:
             roster = cls(
                 consortium_id=fields.text("consortium_id"),
-                epoch=fields.integer("epoch", 1, MAX_EPOCH),
+                epoch=fields.integer("epoch", 1, MAX_INTEGER),
                 members=tuple(_member(value) for value in fields.items("members")),
                 policy=fields.members("policy"),
             )

@@ -75,7 +75,14 @@ def say_hello(manifest: RoundManifest, secrets: Secrets, pledge: Pledge) -> Hell
     )
 
 
-def deal_shares(place: Place, secrets: Secrets, randomness: Randomness) -> list[ShareBox]:
+def agree_channels(place: Place, secrets: Secrets) -> dict[PartyId, bytes]:
+    """(M2) Agree with each silo of U1, oneself included, on the secret that both directions' box keys come from."""
+    return {party: sealing.agree(secrets.channel, hello.channel_key, party) for party, hello in place.hellos.items()}
+
+
+def deal_shares(
+    place: Place, secrets: Secrets, channels: Mapping[PartyId, bytes], randomness: Randomness
+) -> list[ShareBox]:
     """(M2) Split b_i and s_i among U1 and box one share of each for every silo, the dealer included.
 
     The dealer's own shares travel to the server and back in a box like any other: no case is special.
@@ -85,16 +92,16 @@ def deal_shares(place: Place, secrets: Secrets, randomness: Randomness) -> list[
     seed_shares = shamir.split(secrets.seed, t, tuple(points.values()), randomness)
     key_shares = shamir.split(secrets.mask.private_bytes_raw(), t, tuple(points.values()), randomness)
     return [
-        _box(place, secrets, recipient, seed_shares[points[recipient]], key_shares[points[recipient]], randomness)
-        for recipient in sorted(points)
+        _box(place, recipient, channels[recipient], (seed_shares[point], key_shares[point]), randomness)
+        for recipient, point in sorted(points.items())
     ]
 
 
 def _box(
-    place: Place, secrets: Secrets, recipient: PartyId, seed_share: bytes, key_share: bytes, randomness: Randomness
+    place: Place, recipient: PartyId, channel: bytes, shares: tuple[bytes, bytes], randomness: Randomness
 ) -> ShareBox:
-    shared = sealing.agree(secrets.channel, place.hellos[recipient].channel_key, recipient)
-    key = sealing.box_key(shared, place.transcript, place.me, recipient)
+    seed_share, key_share = shares
+    key = sealing.box_key(channel, place.transcript, place.me, recipient)
     seed_commitment = hashes.seed_share_commitment(seed_share)
     key_commitment = hashes.key_share_commitment(key_share)
     context = _context(place.transcript, place.me, recipient, seed_commitment, key_commitment)
@@ -108,10 +115,9 @@ def _box(
     )
 
 
-def open_box(place: Place, secrets: Secrets, box: ShareBox) -> OpenedShares:
+def open_box(place: Place, channel: bytes, box: ShareBox) -> OpenedShares:
     """(M3) Open a box for this silo. Raises: ProtocolError when it was not made, or not filled, as M2 says."""
-    shared = sealing.agree(secrets.channel, place.hellos[box.sender].channel_key, box.sender)
-    key = sealing.box_key(shared, place.transcript, box.sender, place.me)
+    key = sealing.box_key(channel, place.transcript, box.sender, place.me)
     context = _context(place.transcript, box.sender, place.me, box.seed_share_commitment, box.key_share_commitment)
     plaintext = sealing.unseal(key, box.box, context)
     opened = OpenedShares(seed_share=plaintext[: shamir.SHARE_BYTES], key_share=plaintext[shamir.SHARE_BYTES :])

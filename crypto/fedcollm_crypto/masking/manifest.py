@@ -10,7 +10,7 @@ from typing import Literal
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.canonical import MAX_INTEGER, Json
 from fedcollm_crypto.derivation import HASH_BYTES, digest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
@@ -18,7 +18,6 @@ from fedcollm_crypto.fixedpoint import FixedPoint
 
 VERSION = 1
 MANIFEST_LABEL = b"fedcollm/v1/manifest-hash"
-MAX_INTEGER = (1 << 53) - 1
 
 Adversary = Literal["malicious", "semi_honest"]
 """What the server may do: anything at all, or only look."""

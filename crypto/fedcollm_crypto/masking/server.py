@@ -110,7 +110,7 @@ class MaskedServer:
                 return self._relay(requests.ASK_CONSENT, seen.signed_uploads)
             case requests.ASK_CONSENT:
                 self._require_floor(seen.consents, self._manifest.threshold)
-                return self._relay(requests.ASK_REVEAL, seen.consents)
+                return self._relay_quorum()
             case _:
                 self._require_floor(seen.reveals, self._manifest.threshold)
                 return self._open()
@@ -168,6 +168,12 @@ class MaskedServer:
         """Carry everybody's message of this stage to all who sent one."""
         ordered = tuple(messages[party] for party in sorted(messages))
         return self._ask(kind, Relay(manifest_hash=self._manifest.hash, messages=ordered).to_body(), messages)
+
+    def _relay_quorum(self) -> Ask:
+        """Carry t consents, which suffice, to all who consented."""
+        quorum = tuple(self._seen.consents[party] for party in sorted(self._seen.consents)[: self._manifest.threshold])
+        body = Relay(manifest_hash=self._manifest.hash, messages=quorum).to_body()
+        return self._ask(requests.ASK_REVEAL, body, self._seen.consents)
 
     def _relay_boxes(self) -> Ask:
         """Carry to each silo of U2 the boxes that are for it."""

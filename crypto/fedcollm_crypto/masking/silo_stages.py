@@ -54,7 +54,7 @@ class Dealt:
 
     place: Place
     secrets: Secrets = field(repr=False)
-    hello: Signed
+    channels: Mapping[PartyId, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +113,11 @@ def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Signed]:
     # (3) T1 is fixed; shares go out.
     transcript = hashes.transcript_hash(signed)
     place = Place(me=me, manifest=manifest, roster=setup.roster, transcript=transcript, hellos=hellos)
-    boxes = attempt.deal_shares(place, before.secrets, setup.randomness)
+    channels = attempt.agree_channels(place, before.secrets)
+    boxes = attempt.deal_shares(place, before.secrets, channels, setup.randomness)
     signed_boxes = tuple(sign_message(setup.identity, box) for box in boxes)
     reply = Shares(manifest_hash=manifest.hash, transcript=transcript, boxes=signed_boxes)
-    return Dealt(place=place, secrets=before.secrets, hello=before.hello), sign_message(setup.identity, reply)
+    return Dealt(place=place, secrets=before.secrets, channels=channels), sign_message(setup.identity, reply)
 
 
 def mask(before: Dealt, request: Relay, setup: Setup) -> Masking:
@@ -223,7 +224,7 @@ def _open(signed: Signed, before: Dealt, roster: Roster) -> OpenedShares:
     try:
         if (box.transcript, box.sender, box.recipient) != (before.place.transcript, signed.sender, before.place.me):
             raise ProtocolError("a box is from another transcript, sender or for another recipient")
-        return attempt.open_box(before.place, before.secrets, box)
+        return attempt.open_box(before.place, before.channels[signed.sender], box)
     except ProtocolError as error:
         rules.verify_sender(signed, roster)  # raises when the server forged or changed the box
         raise Refused("bad_shares", f"{signed.sender} dealt bad shares: {error}", accused=signed.sender) from None

@@ -14,10 +14,9 @@ from typing import Protocol
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.canonical import MAX_INTEGER, Json
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
-from fedcollm_crypto.masking.manifest import MAX_INTEGER
 
 
 @dataclass(frozen=True, kw_only=True)
