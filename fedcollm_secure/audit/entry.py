@@ -11,13 +11,15 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fedcollm_secure.audit.canonical import Json, canonical_bytes, parse_canonical
+from fedcollm_crypto.canonical import Json, decode, encode
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.keys import signing_input, verify_signature
 from fedcollm_secure.audit.events import Event, event_from_json, event_to_json
 
 VERSION = 1
+KIND = "audit-entry"
 GENESIS = "0" * 64
 MAX_LINE_BYTES = 1 << 20  # a cohort of thousands fits; a hostile file does not fill the memory
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -43,8 +45,8 @@ def write_line(event: Event, *, index: int, previous: str, time: str, signer: Ed
         "time": time,
         "version": VERSION,
     }
-    signature = signer.sign(_to_be_signed(body))
-    return canonical_bytes({"body": body, "signature": signature.hex()})
+    signature = signer.sign(signing_input(KIND, encode(body)))
+    return encode({"body": body, "signature": signature.hex()})
 
 
 def read_line(line: bytes, *, index: int, previous: str, public_key: Ed25519PublicKey) -> Entry:
@@ -56,7 +58,7 @@ def read_line(line: bytes, *, index: int, previous: str, public_key: Ed25519Publ
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"the line is longer than {MAX_LINE_BYTES} bytes")
-    outer = parse_canonical(line)
+    outer = _decode(line)
     if not isinstance(outer, dict) or set(outer) != {"body", "signature"}:
         raise ValueError("a line must hold exactly body and signature")
     body = outer["body"]
@@ -72,16 +74,19 @@ def link(line: bytes) -> str:
     return hashlib.sha256(b"fedcollm/v1/audit-line\0" + line).hexdigest()
 
 
-def _to_be_signed(body: dict[str, Json]) -> bytes:
-    return b"fedcollm/v1/audit-entry\0" + hashlib.sha256(canonical_bytes(body)).digest()
+def _decode(line: bytes) -> Json:
+    try:
+        return decode(line)
+    except ProtocolError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_signature(body: dict[str, Json], signature: Json, public_key: Ed25519PublicKey) -> None:
     try:
         if not isinstance(signature, str) or len(signature) != 128 or signature != signature.lower():
             raise ValueError("a signature must be 128 lower-case hexadecimal digits")
-        public_key.verify(bytes.fromhex(signature), _to_be_signed(body))
-    except InvalidSignature as error:
+        verify_signature(public_key, KIND, encode(body), bytes.fromhex(signature), "the log keeper")
+    except ProtocolError as error:
         raise ValueError("the signature is not the log keeper's: the line was changed or re-signed") from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
-from fedcollm_secure.audit.canonical import Json
+from fedcollm_crypto.canonical import Json
 from fedcollm_secure.audit.fields import Code, Count, Decimal, Digest, Label, Version, check_fields
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcollm_secure.audit.canonical import Json, canonical_bytes
+from fedcollm_crypto.canonical import Json, encode
 from fedcollm_secure.audit.entry import GENESIS, read_line, write_line
 from fedcollm_secure.audit.events import Event, PartyDropped, RoundStarted, RunFinished
 from fedcollm_secure.audit.log import AuditLog, Head, read_log, read_public_key
@@ -104,17 +104,25 @@ TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "duplicated": (lambda x: [x[0], x[1], x[1], x[2]], 2, "it says it is entry 1"),
     "inserted by a stranger": (lambda x: [*x[:2], forged(round_started(9), 2, x, STRANGER), *x[2:]], 2, "signature"),
     "re-signed": (resign, 1, "signature"),
-    "truncated middle": (lambda x: [x[0], x[1][:40], *x[2:]], 1, "Unterminated|delimiter|Expecting"),
-    "emptied line": (lambda x: [x[0], b"", *x[2:]], 1, "Expecting value"),
-    "duplicate key": (lambda x: [x[0], b'{"body":{},' + x[1][1:], *x[2:]], 1, "given twice"),
+    "truncated middle": (lambda x: [x[0], x[1][:40], *x[2:]], 1, "JSONDecodeError"),
+    "emptied line": (lambda x: [x[0], b"", *x[2:]], 1, "JSONDecodeError"),
+    "duplicate key": (lambda x: [x[0], b'{"body":{},' + x[1][1:], *x[2:]], 1, "JSON: ValueError"),
     "other spelling": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index": 1'), *x[2:]], 1, "canonical"),
-    "float": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":1.0'), *x[2:]], 1, "not an integer"),
-    "not a number": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":NaN'), *x[2:]], 1, "not an integer"),
-    "not text": (lambda x: [x[0], b"\xff" + x[1], *x[2:]], 1, "utf-8"),
-    "nested without end": (lambda x: [x[0], b"[" * 100_000, *x[2:]], 1, "nested too deeply"),
+    "float": (
+        lambda x: [x[0], x[1].replace(b'"index":1', b'"index":1.0'), *x[2:]],
+        1,
+        "JSON: ValueError",
+    ),
+    "not a number": (
+        lambda x: [x[0], x[1].replace(b'"index":1', b'"index":NaN'), *x[2:]],
+        1,
+        "JSON: ValueError",
+    ),
+    "not text": (lambda x: [x[0], b"\xff" + x[1], *x[2:]], 1, "UnicodeDecodeError"),
+    "nested without end": (lambda x: [x[0], b"[" * 100_000, *x[2:]], 1, "RecursionError"),
     "longer than any line": (lambda x: [x[0], b" " * 2**20 + x[1], *x[2:]], 1, "longer than"),
     "extra field": (lambda x: [x[0], x[1][:-1] + b',"x":1}', *x[2:]], 1, "exactly body and signature"),
-    "cut inside the last line": (lambda x: [*x[:3], x[3][:-1]], 3, "Unterminated|delimiter|Expecting"),
+    "cut inside the last line": (lambda x: [*x[:3], x[3][:-1]], 3, "JSONDecodeError"),
 }
 
 
@@ -151,6 +159,7 @@ def test_a_keeper_who_rewrites_an_old_entry_breaks_the_chain_at_the_next(origina
         ("event", {"type": "gossip"}, "unknown event type"),
         ("event", [], "must be a JSON object"),
         ("index", False, "it says it is entry False"),
+        ("note", "a field that this version does not know", "a body must hold exactly"),
     ],
 )
 def test_a_signed_line_of_an_unknown_form_is_refused(field: str, value: Json, reason: str) -> None:
@@ -162,8 +171,8 @@ def test_a_signed_line_of_an_unknown_form_is_refused(field: str, value: Json, re
         "version": 1,
     }
     body[field] = value
-    message = b"fedcollm/v1/audit-entry\0" + hashlib.sha256(canonical_bytes(body)).digest()
-    line = canonical_bytes({"body": body, "signature": KEEPER.sign(message).hex()})
+    message = b"fedcollm/v1/audit-entry\0" + hashlib.sha256(encode(body)).digest()
+    line = encode({"body": body, "signature": KEEPER.sign(message).hex()})
 
     with pytest.raises(ValueError, match=reason):
         read_line(line, index=0, previous=GENESIS, public_key=KEEPER.public_key())

@@ -1,0 +1,160 @@
+"""Check a whole run directory against its log: nothing here needs a private key or a network.
+
+    log.jsonl ── chain, signatures, order of events
+      ├─ config.yaml            = the digest in RunStarted
+      ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
+      ├─ silos/NAME/ledger.jsonl  whole, and holding the head that the last RoundClosed commits to
+      └─ summary.json           = the digest in RunFinished, and naming the log's head
+
+What does not fit is a `LogError`. What is missing because the run was cut short is named in `Verified.incomplete`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
+from fedcollm_secure.audit.entry import Entry
+from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit.ledgers import check_ledgers
+from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
+from fedcollm_secure.errors import LogError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What a run directory was found to be: `incomplete` says what is missing, or is None for a finished run."""
+
+    entries: int
+    root: str
+    incomplete: str | None
+
+
+def verify_run(folder: Path, *, public_key: Ed25519PublicKey | None = None, held: Head | None = None) -> Verified:
+    """Verify a run directory offline.
+
+    `public_key` is the keeper's key from a source other than the directory; without it `audit/log.pub` is believed.
+    `held` is a head seen earlier: the log must still contain it.
+    Guarantee: with both given, whoever rewrote the log since `held`, or any file it vouches for, is found.
+    Raises: LogError for anything that was changed; RunError where there is no log at all; LedgerError for a bad ledger.
+    """
+    audit = folder / "audit"
+    contents = read_log(audit / LOG_NAME, public_key or read_public_key(audit / KEY_NAME))
+    _check_order(contents.entries)
+    _check_held_head(contents, held)
+    missing = [
+        *_cut_short(contents),
+        *_check_config(folder, contents),
+        *_check_adapters(folder, contents),
+        *check_ledgers(folder, last_closed(contents)),
+        *_check_summary(folder, contents),
+    ]
+    head = contents.head
+    return Verified(entries=head.size, root=head.root, incomplete="; ".join(missing) or None)
+
+
+def last_closed(contents: LogContents) -> RoundClosed | None:
+    """Return the last round that was closed, if any."""
+    return next(reversed(_closed(contents)), None)
+
+
+def _closed(contents: LogContents) -> list[RoundClosed]:
+    return [entry.event for entry in contents.entries if isinstance(entry.event, RoundClosed)]
+
+
+def _check_order(entries: tuple[Entry, ...]) -> None:
+    for entry in entries:
+        if isinstance(entry.event, RunStarted) != (entry.index == 0):
+            raise LogError("a log begins with run_started, and holds it once", entry.index)
+        if isinstance(entry.event, RunFinished) and entry.index != len(entries) - 1:
+            raise LogError("entries follow run_finished", entry.index + 1)
+
+
+def _check_held_head(contents: LogContents, held: Head | None) -> None:
+    if held is None:
+        return
+    if held.size > len(contents.entries):
+        raise LogError(f"the log was cut: it has {len(contents.entries)} entries, the head you hold has {held.size}")
+    if contents.head_at(held.size) != held:
+        raise LogError(f"the log was rewritten: its first {held.size} entries are not those of the head you hold")
+
+
+def _check_config(folder: Path, contents: LogContents) -> list[str]:
+    started = contents.entries[0].event if contents.entries else None
+    if not isinstance(started, RunStarted):
+        return []
+    config = folder / "config.yaml"
+    if not config.exists():
+        return ["config.yaml is missing"]
+    if file_digest(config) != started.config_digest:
+        raise LogError("config.yaml is not the configuration that the run was started with", 0)
+    return []
+
+
+def _check_adapters(folder: Path, contents: LogContents) -> list[str]:
+    closed = _closed(contents)
+    if not closed:
+        return []
+    paths = {name: folder / "adapters" / name for name in ("slm", "llm")}
+    found = {name: _folder_digest(path) for name, path in paths.items() if path.exists()}
+    allowed = {"slm": {closed[-1].adapter_after}, "llm": {closed[-1].llm_adapter_digest}}
+    if _finished(contents) is None:
+        # A crash may fall between closing a round and putting its adapters in place: those of the round before still
+        # lie there. Before round 1 no entry vouches for the large model's, so it passes with the small model's.
+        allowed["slm"].add(closed[-1].adapter_before)
+        untouched = len(closed) == 1 and found.get("slm") == closed[0].adapter_before
+        allowed["llm"] |= {found.get("llm", "")} if untouched else {event.llm_adapter_digest for event in closed[-2:]}
+    for name, digest in found.items():
+        if digest not in allowed[name]:
+            raise LogError(f"adapters/{name} is not the adapter that the last closed round left behind")
+    return [f"adapters/{name} is missing" for name in paths if name not in found]
+
+
+def _folder_digest(folder: Path) -> str:
+    try:
+        return folder_digest(folder)
+    except ValueError as error:
+        raise LogError(str(error)) from error
+
+
+def _check_summary(folder: Path, contents: LogContents) -> list[str]:
+    finished = _finished(contents)
+    path = folder / "summary.json"
+    if finished is None:
+        return []
+    if not path.exists():
+        return ["summary.json is missing"]
+    summary = _read_summary(path)
+    if summary_digest(summary) != finished.summary_digest:
+        raise LogError("summary.json was changed after the run", contents.head.size - 1)
+    if summary.get("log") != {"size": contents.head.size, "root": contents.head.root}:
+        raise LogError("summary.json names another head than the log has: the log was cut or replaced")
+    return []
+
+
+def _read_summary(path: Path) -> dict[str, object]:
+    try:
+        summary: object = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise LogError(f"summary.json is not JSON ({error})") from error
+    if not isinstance(summary, dict):
+        raise LogError("summary.json must hold one JSON object")
+    return {str(key): value for key, value in summary.items()}
+
+
+def _finished(contents: LogContents) -> RunFinished | None:
+    last = contents.entries[-1].event if contents.entries else None
+    return last if isinstance(last, RunFinished) else None
+
+
+def _cut_short(contents: LogContents) -> list[str]:
+    rounds = f"{len(_closed(contents))} rounds were closed"
+    if contents.torn_bytes:
+        return [f"the last line of the log is torn, as a crash leaves it; {rounds} before"]
+    if _finished(contents):
+        return []
+    if contents.entries and isinstance(contents.entries[-1].event, RunStopped):
+        return [f"the run was stopped ({contents.entries[-1].event.reason}) and not closed; {rounds}"]
+    return [f"the run did not finish; {rounds}"]

@@ -1,0 +1,333 @@
+"""A run directory verifies as a whole: any file the log vouches for is found when it was changed."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
+from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit.log import AuditLog, Head, read_log
+from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.errors import LogError, RunError
+
+DIGEST = "ab" * 32
+KEEPER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+PLAN = RecordPlan(
+    epsilon=8.0,
+    delta=1e-5,
+    clip_norm=1.0,
+    sampling_rate=0.5,
+    noise_multiplier=3.0,
+    steps_per_round=1,
+    rounds=3,
+    batch_size=4,
+)
+
+
+def begin(folder: Path, signer: Ed25519PrivateKey = KEEPER) -> AuditLog:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("name: test\n")
+    log = AuditLog.create(folder / "audit", signer)
+    log.append(
+        RunStarted(
+            run_id="test",
+            config_digest=file_digest(folder / "config.yaml"),
+            software={},
+            roster_digest=DIGEST,
+            aggregation="masked",
+            privacy="record_dp",
+            models={},
+            simulated=True,
+        )
+    )
+    return log
+
+
+def write_adapters(folder: Path, number: int) -> tuple[str, str]:
+    for name in ("slm", "llm"):
+        adapter = folder / "adapters" / name
+        adapter.mkdir(parents=True, exist_ok=True)
+        (adapter / "adapter_model.safetensors").write_bytes(f"{name} after round {number}".encode())
+        (adapter / "adapter_config.json").write_text('{"r": 8}')
+    return folder_digest(folder / "adapters" / "slm"), folder_digest(folder / "adapters" / "llm")
+
+
+def spend(folder: Path, silo: str, number: int) -> str:
+    path = folder / "silos" / silo / "ledger.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Ledger.open(path, population=silo, epsilon=8.0, delta=1e-5, simulated=True) as ledger:
+        ledger.reserve(session="test", round=number, plan=PLAN)
+        ledger.release(session="test", round=number, digest=DIGEST)
+        return ledger.head
+
+
+def close_round(log: AuditLog, folder: Path, number: int) -> None:
+    before = folder_digest(folder / "adapters" / "slm") if number > 1 else DIGEST
+    small, large = write_adapters(folder, number)
+    ledgers = {silo: spend(folder, silo, number) for silo in ("north", "south")}
+    log.append(
+        RoundClosed(
+            round=number,
+            contributors=("north", "south"),
+            total_weight=2,
+            sum_digest=DIGEST,
+            adapter_before=before,
+            adapter_after=small,
+            llm_adapter_digest=large,
+            ledgers=ledgers,
+            epsilon={"north": "1.5", "south": "1.5"},
+        )
+    )
+
+
+def finish(log: AuditLog, folder: Path) -> None:
+    summary: dict[str, object] = {"name": "test", "rounds_done": 2, "seconds": {"train": 1.5}}
+    log.append(RunFinished(summary_digest=summary_digest(summary)))
+    summary["log"] = {"size": log.head.size, "root": log.head.root}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    log = begin(folder)
+    close_round(log, folder, 1)
+    close_round(log, folder, 2)
+    finish(log, folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.fixture
+def killed(run: Path) -> Path:
+    """The same run, killed after round 2: no summary, and no last entry."""
+    drop_entries(run, 1)
+    (run / "summary.json").unlink()
+    return run
+
+
+def drop_entries(run: Path, count: int) -> None:
+    log = run / "audit" / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-count]))
+
+
+def test_a_finished_run_verifies(run: Path) -> None:
+    verified = verify_run(run, public_key=KEEPER.public_key())
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert verified.incomplete is None
+    assert {"size": verified.entries, "root": verified.root} == summary["log"]
+
+
+def replace_in(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def tamper(run: Path) -> None:
+        text = (run / name).read_text()
+        assert old in text
+        (run / name).write_text(text.replace(old, new))
+
+    return tamper
+
+
+def copy_over(source: str, target: str) -> Callable[[Path], None]:
+    def tamper(run: Path) -> None:
+        shutil.copyfile(run / source, run / target)
+
+    return tamper
+
+
+def roll_back_ledger(run: Path) -> None:
+    ledger = run / "silos" / "north" / "ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def cut_log_before_the_end(run: Path) -> None:
+    lines = (run / "audit" / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "audit" / "log.jsonl").write_bytes(b"".join([lines[0], lines[1], lines[3]]))
+
+
+def resign_all_of_it(run: Path) -> None:
+    shutil.rmtree(run / "audit")
+    log = begin(run, STRANGER)
+    finish(log, run)
+
+
+TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "score in the summary": (replace_in("summary.json", "1.5", "1.4"), "summary.json was changed"),
+    "head in the summary": (replace_in("summary.json", '"size": 4', '"size": 3'), "names another head"),
+    "summary that is no JSON": (replace_in("summary.json", "{", "["), "not JSON"),
+    "summary that is a list": (lambda run: (run / "summary.json").write_text("[]"), "one JSON object"),
+    "configuration": (replace_in("config.yaml", "test", "tests"), "config.yaml is not the configuration"),
+    "adapter weights": (replace_in("adapters/slm/adapter_model.safetensors", "2", "1"), "adapters/slm is not"),
+    "adapter scale": (replace_in("adapters/llm/adapter_config.json", "8", "9"), "adapters/llm is not"),
+    "file beside the adapter": (lambda run: (run / "adapters/llm/x").touch(), "adapters/llm is not"),
+    "file named to forge a digest": (lambda run: (run / "adapters/llm/x\ny").touch(), "newline or a backslash"),
+    "link in the adapter": (lambda run: (run / "adapters/llm/x").symlink_to("/dev/null"), "is a link"),
+    "ledger entry": (replace_in("silos/north/ledger.jsonl", '"round":1', '"round":0'), "silos/north/ledger.jsonl"),
+    "ledger of somebody else": (
+        copy_over("silos/south/ledger.jsonl", "silos/north/ledger.jsonl"),
+        "replaced or rolled back",
+    ),
+    "ledger rolled back": (roll_back_ledger, "replaced or rolled back"),
+    "ledger emptied": (
+        lambda run: (run / "silos/north/ledger.jsonl").write_text("") and None,
+        "no complete entry",
+    ),
+    "log entry deleted": (cut_log_before_the_end, "it says it is entry 3"),
+    "log key": (lambda run: (run / "audit/log.pub").write_text("00" * 32), "key|signature"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_whatever_the_log_vouches_for_cannot_be_changed(name: str, run: Path) -> None:
+    tamper, reason = TAMPERINGS[name]
+    tamper(run)
+
+    with pytest.raises(LogError, match=reason):
+        verify_run(run)
+
+
+def test_a_log_that_was_rewritten_with_its_key_is_found_by_who_holds_the_key_or_a_head(run: Path) -> None:
+    held = read_log(run / "audit" / "log.jsonl", KEEPER.public_key()).head_at(2)
+    resign_all_of_it(run)
+    assert verify_run(run).incomplete is None  # the directory alone cannot know: it vouches for itself
+
+    with pytest.raises(LogError, match="re-signed"):
+        verify_run(run, public_key=KEEPER.public_key())
+    with pytest.raises(LogError, match="rewritten"):
+        verify_run(run, held=held)
+
+
+def test_a_head_held_elsewhere_finds_a_tail_that_was_cut(run: Path) -> None:
+    whole = verify_run(run)
+    held = Head(size=whole.entries, root=whole.root)
+    assert verify_run(run, held=held) == whole
+    drop_entries(run, 1)
+
+    with pytest.raises(LogError, match="was cut"):
+        verify_run(run, held=held)
+
+
+def test_a_killed_run_is_incomplete_and_not_bad(killed: Path) -> None:
+    assert verify_run(killed).incomplete == "the run did not finish; 2 rounds were closed"
+
+
+def test_a_run_killed_while_it_wrote_to_the_log_is_incomplete(killed: Path) -> None:
+    with (killed / "audit" / "log.jsonl").open("ab") as log:
+        log.write(b'{"body":{"event"')
+
+    assert "torn" in str(verify_run(killed).incomplete)
+
+
+def test_a_run_killed_before_its_first_entry_is_incomplete(tmp_path: Path) -> None:
+    AuditLog.create(tmp_path / "audit", KEEPER)
+    (tmp_path / "silos" / "north").mkdir(parents=True)
+    (tmp_path / "silos" / "north" / "ledger.jsonl").touch()
+
+    assert "never begun" in str(verify_run(tmp_path).incomplete)
+
+
+def test_a_run_killed_between_the_log_and_the_adapters_is_incomplete(killed: Path) -> None:
+    write_adapters(killed, 1)
+
+    assert "did not finish" in str(verify_run(killed).incomplete)
+
+
+def test_a_finished_run_must_hold_the_last_adapters(run: Path) -> None:
+    write_adapters(run, 1)
+
+    with pytest.raises(LogError, match="adapters/slm"):
+        verify_run(run)
+
+
+def test_a_killed_run_may_not_hold_older_or_foreign_adapters(killed: Path) -> None:
+    write_adapters(killed, 0)
+
+    with pytest.raises(LogError, match="adapters/slm"):
+        verify_run(killed)
+
+
+def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(tmp_path: Path) -> None:
+    log = begin(tmp_path)
+    small, _ = write_adapters(tmp_path, 0)
+    closed = RoundClosed(
+        round=1,
+        contributors=("north",),
+        total_weight=1,
+        sum_digest=DIGEST,
+        adapter_before=small,
+        adapter_after=DIGEST,
+        llm_adapter_digest=DIGEST,
+        ledgers={},
+        epsilon={},
+    )
+    log.append(closed)
+    assert "did not finish" in str(verify_run(tmp_path).incomplete)
+
+    (tmp_path / "adapters" / "slm" / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(LogError, match="adapters/slm"):
+        verify_run(tmp_path)
+
+
+def test_a_stopped_run_that_was_not_closed_says_why(killed: Path) -> None:
+    AuditLog.open(killed / "audit", KEEPER).append(RunStopped(reason="too_few_silos", rounds_done=2))
+
+    assert "too_few_silos" in str(verify_run(killed).incomplete)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "adapters/llm", "silos/north/ledger.jsonl"])
+def test_what_is_missing_is_named_and_is_not_called_tampering(name: str, run: Path) -> None:
+    path = run / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+    assert verify_run(run).incomplete == f"{name} is missing"
+
+
+def test_entries_after_the_end_or_a_second_beginning_are_refused(run: Path, tmp_path: Path) -> None:
+    log = AuditLog.open(run / "audit", KEEPER)
+    log.append(RunStopped(reason="afterthought", rounds_done=2))
+    with pytest.raises(LogError, match="follow run_finished") as caught:
+        verify_run(run)
+    assert caught.value.first_bad == 4
+
+    other = AuditLog.create(tmp_path / "other" / "audit", KEEPER)
+    other.append(RunStopped(reason="no_beginning", rounds_done=0))
+    with pytest.raises(LogError, match="begins with run_started"):
+        verify_run(tmp_path / "other")
+
+
+def test_a_folder_without_a_log_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        verify_run(tmp_path)
+
+
+def test_a_folder_digest_can_be_repeated_with_coreutils(run: Path) -> None:
+    command = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
+
+    printed = subprocess.run(["sh", "-c", command], cwd=run / "silos", capture_output=True, text=True, check=True)
+
+    assert printed.stdout.split()[0] == folder_digest(run / "silos")
+
+
+def test_a_summary_digest_leaves_out_the_log_and_nothing_else() -> None:
+    summary = {"b": 1.5, "a": [1, None, "ä"]}
+    assert summary_digest({**summary, "log": {"size": 3}}) == summary_digest(dict(reversed(summary.items())))
+    assert summary_digest({**summary, "b": 1.25}) != summary_digest(summary)
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        summary_digest({"loss": float("nan")})
