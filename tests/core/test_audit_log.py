@@ -94,10 +94,14 @@ def forged(event: Event, index: int, lines: Lines, signer: Ed25519PrivateKey) ->
     return write_line(event, index=index, previous=previous, time="2026-01-31T12:00:00Z", signer=signer)
 
 
+def other_digit(digit: bytes) -> bytes:
+    return b"1" if digit == b"0" else b"0"
+
+
 TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "flipped digit": (lambda x: [x[0], x[1].replace(b"abab", b"abac", 1), *x[2:]], 1, "signature"),
     "changed round": (lambda x: [x[0], x[1].replace(b'"round":1', b'"round":7'), *x[2:]], 1, "signature"),
-    "changed signature": (lambda x: [x[0], x[1][:-4] + b'00"}', *x[2:]], 1, "signature"),
+    "changed signature": (lambda x: [x[0], x[1][:-3] + other_digit(x[1][-3:-2]) + b'"}', *x[2:]], 1, "signature"),
     "deleted first": (lambda x: x[1:], 0, "it says it is entry 1"),
     "deleted middle": (lambda x: [x[0], *x[2:]], 1, "it says it is entry 2"),
     "reordered": (swap, 1, "it says it is entry 2"),
