@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from fedcollm_crypto.aggregation import Ask, Chunks, Exchange, PartyId, Sum, Vector
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Expected, SiloPolicy
-from fedcollm_crypto.masking.requests import Refusal
+from fedcollm_crypto.masking.requests import Refusal, Relay
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
@@ -134,6 +135,23 @@ def run_to(stage: int, server: MaskedServer, silos: Mapping[PartyId, MaskedSilo]
     return ask
 
 
+def reshaped(consortium: Consortium, request: bytes, change: Callable[[list[Signed]], list[Signed]]) -> bytes:
+    """Return the request with other messages in it, signed anew: what a malicious server can always do."""
+    asked = Signed.decode(request)
+    relay = Relay.from_body(asked.body)
+    return consortium.signed(asked.kind, replace(relay, messages=tuple(change(list(relay.messages)))).to_body())
+
+
+def answers(ask: Ask, silos: Mapping[PartyId, MaskedSilo]) -> dict[PartyId, bytes]:
+    """Let every silo answer, and return the bytes."""
+    return {party: b"".join(silos[party].handle(request)) for party, request in ask.requests.items()}
+
+
+def reply_of(data: bytes, skip: int = 0) -> Signed:
+    """Return the signed message of a reply, behind a vector of `skip` bytes."""
+    return Signed.decode(data[1 + skip :])
+
+
 class Toolbox:
     """What tests share; a fixture, since test files are no package."""
 
@@ -142,6 +160,9 @@ class Toolbox:
     refusal_code = staticmethod(refusal_code)
     run_to = staticmethod(run_to)
     fixed = staticmethod(fixed)
+    reshaped = staticmethod(reshaped)
+    answers = staticmethod(answers)
+    reply_of = staticmethod(reply_of)
     Sum = Sum
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fedcollm_crypto.aggregation import aggregate
 from fedcollm_crypto.errors import TooFewSilos
 from fedcollm_crypto.masking.protocol import run_masking

@@ -154,10 +154,11 @@ class MaskedSilo:
         if manifest.server != message.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
         greeted = silo_stages.greet(manifest, self._setup)
-        # From here on the former attempt is over: its secrets go, whatever was asked with them.
-        self._progress, self._evidence = _Progress(manifest=manifest, states=[]), []
-        self._follow(self._progress, greeted, (message.kind, request_hash), manifest.cohort)
-        return self._say(self._progress, message.kind, greeted.hello)
+        begun = _Progress(manifest=manifest, states=[])
+        self._follow(begun, greeted, (message.kind, request_hash), manifest.cohort)
+        # From here on the former attempt is over, and its secrets are gone.
+        self._progress, self._evidence = begun, []
+        return self._say(begun, message.kind, greeted.hello)
 
     def _advance(self, progress: _Progress, before: _State, relay: Relay, asked: _Asked) -> Chunks:
         """Run one stage on the state before it; record it; only then answer."""

@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import pytest
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.roster import Member, Roster, read_roster, sign_roster
+
+ROOT, A, B, SERVER = (Identity.generate(name) for name in ("root", "a", "b", "server"))
+ROSTER = Roster(
+    consortium_id="clinics",
+    epoch=3,
+    members=(
+        Member(id="b", role="silo", ed25519=B.public_key),
+        Member(id="a", role="silo", ed25519=A.public_key),
+        Member(id="server", role="server", ed25519=SERVER.public_key),
+    ),
+    policy={"k_min": 3},
+)
+
+
+def test_a_signed_roster_is_read_back():
+    roster = read_roster(sign_roster(ROSTER, ROOT, [A, B]), ROOT.public_key, quorum=2)
+
+    assert roster == ROSTER
+    assert roster.hash == ROSTER.hash
+    assert roster.of_role("silo") == {"a", "b"}
+
+
+def test_points_follow_the_order_of_the_roster():
+    assert [ROSTER.point(p) for p in ("b", "a", "server")] == [1, 2, 3]
+
+
+def test_a_roster_of_another_root_is_refused():
+    with pytest.raises(ProtocolError, match="the consortium root"):
+        read_roster(sign_roster(ROSTER, A, [A, B]), ROOT.public_key, quorum=2)
+
+
+def test_a_roster_without_its_quorum_is_refused():
+    with pytest.raises(ProtocolError, match="1 countersignatures, 2 are needed"):
+        read_roster(sign_roster(ROSTER, ROOT, [A]), ROOT.public_key, quorum=2)
+
+
+def test_a_countersignature_of_a_stranger_is_refused():
+    with pytest.raises(ProtocolError, match="not in the roster"):
+        read_roster(sign_roster(ROSTER, ROOT, [A, Identity.generate("eve")]), ROOT.public_key, quorum=1)
+
+
+def test_a_forged_countersignature_is_refused_even_beyond_the_quorum():
+    impostor = replace(Identity.generate("x"), party="b")
+
+    with pytest.raises(ProtocolError, match="signature of b"):
+        read_roster(sign_roster(ROSTER, ROOT, [A, impostor]), ROOT.public_key, quorum=1)
+
+
+def test_a_changed_roster_is_refused():
+    data = sign_roster(ROSTER, ROOT, [A, B]).replace(b'"epoch":3', b'"epoch":4')
+
+    with pytest.raises(ProtocolError, match="does not verify"):
+        read_roster(data, ROOT.public_key, quorum=2)
+
+
+@pytest.mark.parametrize("changed", [{"id": "c"}, {"role": "auditor"}, {"ed25519": bytes(32)}])
+def test_the_hash_covers_every_member(changed: dict[str, object]):
+    members = (replace(ROSTER.members[0], **changed), *ROSTER.members[1:])  # type: ignore[arg-type]
+
+    assert replace(ROSTER, members=members).hash != ROSTER.hash
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (ROSTER.members[0], replace(ROSTER.members[1], id="b")),
+        (ROSTER.members[0], replace(ROSTER.members[1], ed25519=ROSTER.members[0].ed25519)),
+    ],
+)
+def test_two_members_share_neither_a_name_nor_a_key(members: tuple[Member, ...]):
+    with pytest.raises(ValueError, match="distinct names and distinct keys"):
+        replace(ROSTER, members=members)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": 0}, "epoch"),
+        ({"members": [{"id": "a", "role": "god", "ed25519": "00" * 32}]}, "role"),
+        ({"members": [{"id": "a", "role": "silo", "ed25519": "00" * 31}]}, "32 bytes"),
+        ({"members": [{"id": "a", "role": "silo"}]}, "ed25519 is missing"),
+        ({"extra": 1}, "unknown fields"),
+        ({"policy": []}, "an object was expected"),
+    ],
+)
+def test_a_malformed_roster_is_refused(change: dict[str, object], message: str):
+    body = ROSTER.to_body() | change  # type: ignore[operator]
+
+    with pytest.raises(ProtocolError, match=message):
+        Roster.from_body(canonical.decode(canonical.encode(body)))
+
+
+def test_a_stranger_has_no_key():
+    with pytest.raises(ProtocolError, match="not in the roster"):
+        ROSTER.key("eve")

@@ -1,0 +1,50 @@
+import secrets
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.sealing import agree, box_key, seal, unseal
+
+KEY = b"k" * 32
+
+
+def test_a_box_opens_with_its_key_and_context():
+    assert unseal(KEY, seal(KEY, b"share", b"a to b", secrets.token_bytes), b"a to b") == b"share"
+
+
+@pytest.mark.parametrize(
+    ("key", "context", "change"),
+    [(b"x" * 32, b"a to b", 0), (KEY, b"b to a", 0), (KEY, b"a to b", 1), (KEY, b"a to b", 128)],
+)
+def test_a_box_opens_for_nothing_else(key: bytes, context: bytes, change: int):
+    box = bytearray(seal(KEY, b"share", b"a to b", secrets.token_bytes))
+    box[-1] ^= change
+
+    with pytest.raises(ProtocolError, match="does not open"):
+        unseal(key, bytes(box), context)
+
+
+def test_a_box_cut_short_is_refused():
+    with pytest.raises(ProtocolError, match="does not open"):
+        unseal(KEY, b"short", b"")
+
+
+def test_the_two_directions_have_two_keys_and_each_transcript_its_own():
+    keys = {
+        box_key(b"s" * 32, t, a, b) for t in (b"1", b"2") for a, b in (("a", "b"), ("b", "a"), ("ab", ""), ("", "ab"))
+    }
+
+    assert len(keys) == 8
+
+
+def test_both_ends_agree():
+    a, b = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+
+    assert agree(a, b.public_key().public_bytes_raw(), "b") == agree(b, a.public_key().public_bytes_raw(), "a")
+
+
+@pytest.mark.parametrize("low_order", [bytes(32), (1).to_bytes(32, "little"), (2**255 - 19 - 1).to_bytes(32, "little")])
+def test_a_key_of_low_order_is_refused(low_order: bytes):
+    with pytest.raises(ProtocolError, match="key of eve is of low order"):
+        agree(X25519PrivateKey.generate(), low_order, "eve")
