@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.assemble.parties import (
     Parties,
+    SiloWiring,
     first_manifest,
     load_parties,
     make_parties,
@@ -108,21 +111,7 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
     manifest = first_manifest(prepared, parties.roster, session)
-    expected = Expected(min_cohort=least_cohort(config), **{name: getattr(manifest, name) for name in DEMANDED})
-    silos = {
-        name: Silo(
-            name=name,
-            learner=_learner(prepared, name, run),
-            encoding=prepared.encoding,
-            weight=_weight(prepared, name),
-            expected=expected,
-            budget=_budget(prepared, name, run, resources),
-            make_end=silo_end(prepared, parties, name, run),
-            folder=run.silo(name),
-            stopwatch=stopwatch,
-        )
-        for name in prepared.silos
-    }
+    silos = {name: _silo(prepared, parties, name, run, manifest, resources, stopwatch) for name in prepared.silos}
     coordinator = Coordinator(
         terms=Terms(
             manifest=manifest,
@@ -140,6 +129,35 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         watch=watch,
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
+
+
+def _silo(
+    prepared: Prepared,
+    parties: Parties,
+    name: str,
+    run: RunDirectory,
+    manifest: RoundManifest,
+    resources: ExitStack,
+    stopwatch: Stopwatch,
+) -> Silo:
+    budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
+    resources.callback(stages.close)
+    wiring = SiloWiring(
+        manifest=manifest, stages=stages, ledger_head=lambda: budget.ledger.head if budget is not None else ""
+    )
+    return Silo(
+        name=name,
+        learner=_learner(prepared, name, run),
+        encoding=prepared.encoding,
+        weight=_weight(prepared, name),
+        expected=Expected(
+            min_cohort=least_cohort(prepared.config), **{field: getattr(manifest, field) for field in DEMANDED}
+        ),
+        budget=budget,
+        make_end=silo_end(prepared, parties, name, wiring),
+        folder=run.silo(name),
+        stopwatch=stopwatch,
+    )
 
 
 def _learner(prepared: Prepared, name: str, run: RunDirectory) -> Learner:

@@ -12,11 +12,17 @@ from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
+from fedcollm_crypto.masking.policy import Expected as Demands
+from fedcollm_crypto.masking.policy import Pledge, SiloPolicy
+from fedcollm_crypto.masking.server import MaskedServer
+from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Roster, sign_roster
 from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
-from fedcollm_secure.config.schema import Masked
+from fedcollm_secure.config.schema import Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.silo import MakeEnd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,15 @@ class Parties:
     server: Identity = field(repr=False)
     silos: dict[str, Identity] = field(repr=False)
     roster: Roster
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiloWiring:
+    """What a silo's end needs besides keys: its own manifest, its stage journal, and where its ledger stands."""
+
+    manifest: RoundManifest
+    stages: StageJournal = field(repr=False)
+    ledger_head: Callable[[], str] = field(repr=False)
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -51,10 +66,7 @@ def load_parties(prepared: Prepared, run: RunDirectory) -> Parties:
 
 def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundManifest:
     """Return the manifest's constant part: round 0, attempt 0, no adapter yet."""
-    security, masked = prepared.config.security, isinstance(prepared.config.aggregation, Masked)
-    count, colluding = len(prepared.silos), security.colluding if masked else 0
-    if security.allow_two_party:
-        colluding = min(colluding, count - 2)
+    security, colluding = prepared.config.security, _colluding(prepared)
     return RoundManifest(
         consortium_id=roster.consortium_id,
         epoch=roster.epoch,
@@ -74,28 +86,68 @@ def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundMan
         adversary=security.adversary,
         colluding=colluding,
         k_min=least_cohort(prepared.config),
-        threshold=threshold(count, colluding, security.adversary),
+        threshold=threshold(len(prepared.silos), colluding, security.adversary),
     )
 
 
 def server_end(prepared: Prepared, parties: Parties) -> Callable[[RoundManifest], ServerEnd]:
     """Return how the coordinator makes its end of one attempt."""
+    match prepared.config.aggregation:
+        case Masked():
+            return lambda manifest: MaskedServer(manifest=manifest, roster=parties.roster, signer=parties.server)
+        case UnsafePlain():
+            return lambda manifest: UnsafePlainServer(manifest.quantisation.length, manifest.k_min)
 
-    def make(manifest: RoundManifest) -> ServerEnd:
-        return UnsafePlainServer(manifest.quantisation.length, manifest.k_min)
 
-    return make
-
-
-def silo_end(
-    prepared: Prepared, parties: Parties, name: str, run: RunDirectory
-) -> Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]:
-    """Return how a silo makes its end of one attempt."""
+def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring) -> MakeEnd:
+    """Return how a silo makes its end of one attempt, under its own policy."""
+    if isinstance(prepared.config.aggregation, UnsafePlain):
+        return lambda _, vector: UnsafePlainSilo(vector)
+    policy = _policy(prepared)
 
     def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
-        return UnsafePlainSilo(vector)
+        return MaskedSilo(
+            identity=parties.silos[name],
+            roster=parties.roster,
+            policy=policy,
+            expected=_demands(wiring.manifest, manifest.adapter_hash),
+            stages=wiring.stages,
+            vector=vector,
+            witness=lambda _: Pledge(ledger_reservation_hash=wiring.ledger_head()),
+        )
 
     return make
+
+
+def _demands(own: RoundManifest, adapter_hash: str) -> Demands:
+    """Return what the silo computed itself; the adapter it received was hashed when the round began."""
+    return Demands(
+        session_id=own.session_id,
+        base_model_hash=own.base_model_hash,
+        adapter_hash=adapter_hash,
+        lora_schema_hash=own.lora_schema_hash,
+        train_cfg_hash=own.train_cfg_hash,
+        dp_plan_hash=own.dp_plan_hash,
+        quantisation=own.quantisation,
+    )
+
+
+def _policy(prepared: Prepared) -> SiloPolicy:
+    security = prepared.config.security
+    return SiloPolicy(
+        min_cohort=least_cohort(prepared.config),
+        colluding=_colluding(prepared),
+        adversary=security.adversary,
+        allow_two_party=security.allow_two_party,
+    )
+
+
+def _colluding(prepared: Prepared) -> int:
+    """Return n_c; of two parties neither can be guarded against."""
+    security = prepared.config.security
+    if isinstance(prepared.config.aggregation, UnsafePlain):
+        return 0
+    return min(security.colluding, len(prepared.silos) - 2) if security.allow_two_party else security.colluding
 
 
 def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) -> Roster:

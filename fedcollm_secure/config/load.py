@@ -171,7 +171,7 @@ def _union(kinds: tuple[object, ...], value: object, path: str) -> object:
     tagged = {tag: kind for tag, kind in TAGS.items() if kind in kinds}
     if tagged:
         return _tagged(tagged, value, path)
-    if len(kinds) == 1:
+    if len(kinds) == 1:  # an optional value
         return _value(kinds[0], value, path)
     if isinstance(value, list):
         return _value(next(kind for kind in kinds if get_origin(kind) is tuple), value, path)

@@ -200,6 +200,14 @@ class Data:
     auxiliary: Part = Own()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Another way to hold the data, for `compare`: it takes the place of `data.silos` and `data.auxiliary`."""
+
+    silos: Silos
+    auxiliary: Part = Own()
+
+
 # --- training -------------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +408,7 @@ class Config:
     engine: Engine = LocalEngine()
     evaluate: Evaluation = Evaluation()
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    splits: Mapping[str, Split] | None = None  # for `compare`: named alternatives, all compared
 
     def __post_init__(self) -> None:
         """Check what only shows between two parts of the tree."""

@@ -92,6 +92,19 @@ class CoTuning:
             side.adapter.model.eval()
             self._keep(side)
 
+    def tune_llm(self) -> None:
+        """Take R steps of cross-entropy on the LLM alone: the `centralized` baseline, not a part of Algorithm 1.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        side, batches = self._side("llm", self.llm, 1), self._batches(1)
+        side.adapter.model.train()
+        for _ in range(self.settings.steps):
+            batch = next(batches)
+            side.step(cross_entropy(side.logits(batch), batch.targets).mean(), self.settings.gradient_norm)
+        side.adapter.model.eval()
+
     def _step(self, llm: Side, slm: Side, batch: Batch) -> None:
         llm_logits, slm_logits = llm.logits(batch), slm.logits(batch)  # both before either changes
         llm_loss = self._loss(llm, llm_logits, slm_logits, batch)

@@ -6,6 +6,7 @@ its device before peft wraps it: a LoRA matrix that moves after hooks were place
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,11 +15,17 @@ from typing import cast
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from fedcollm_secure.config.schema import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars off stderr, where our own progress stands."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers' own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +142,9 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
+            with warnings.catch_warnings():  # peft asks transformers for a property that it renamed
+                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+                model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
             raise ConfigError("lora.targets", _first_line(error)) from error
         _initialise(model)

@@ -1,0 +1,229 @@
+"""The command line: read arguments, call one function of `studies`, print. Errors are caught here, once.
+
+Exit codes: 0 done or verified · 1 what was checked failed · 2 usage or configuration, nothing started ·
+3 incomplete, resumable · 4 refused by a privacy budget or a silo's policy.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedcollm_secure.errors import ConfigError, FedCoLLMError
+
+Json = Mapping[str, object]
+
+
+def entry() -> None:
+    """Leave with the command's exit code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    _quiet_libraries()
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except FedCoLLMError as error:
+        return _fail(error.diagnostics(), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; complete rounds are kept, go on with --resume", 3)
+    except Exception as error:
+        if code := _room_exit_code(error):
+            return _fail(str(error), code)
+        raise
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="fedcollm-secure",
+        description="Co-tune a server's LLM and its silos' small models without seeing any silo's update.",
+        epilog="Example: fedcollm-secure run examples/dp_config.yaml",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_check(commands)
+    _add_compare(commands)
+    _add_report(commands)
+    _add_verify(commands)
+    _add_budget(commands)
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = _command(commands, "run", "run the co-tuning job", "fedcollm-secure run examples/dp_config.yaml", _run)
+    _add_config(run)
+    run.add_argument("--out", type=Path, help="run directory (default: runs/NAME-TIME)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "fedcollm-secure check examples/dp_config.yaml --set rounds=3"
+    _add_config(_command(commands, "check", "validate a configuration and say what it would do", example, _check))
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "fedcollm-secure compare examples/compare.yaml --out runs/compare"
+    compare = _command(commands, "compare", "run the paper's baselines and ablations side by side", example, _compare)
+    _add_config(compare)
+    compare.add_argument("--out", type=Path, help="folder; an earlier comparison there is continued")
+    compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    report = _command(commands, "report", "write report.html of a run", "fedcollm-secure report runs/demo", _report)
+    report.add_argument("run", type=Path, help="run directory")
+    report.add_argument("--out", type=Path, help="file (default: RUN/report.html)")
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verify = _command(
+        commands,
+        "verify",
+        "check a run, a log or a ledger offline",
+        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | verify budget LEDGER",
+        _verify,
+    )
+    verify.add_argument("what", nargs="+", metavar="RUN | log FILE | budget FILE", help="what to check")
+    verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
+
+
+def _add_budget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
+    budget = _command(commands, "budget", "show ε spent and left, by round", example, _budget)
+    budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    does: str,
+    example: str,
+    function: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=does, description=does.capitalize() + ".", epilog=f"Example: {example}")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML configuration")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, e.g. privacy.record_dp.epsilon=3",
+    )
+
+
+def _run(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config  # what is heavy is imported by the command that needs it
+    from fedcollm_secure.config.schema import RecordDP
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies.live import make_show
+    from fedcollm_secure.studies.run import run
+    from fedcollm_secure.studies.words import run_words
+
+    settings = config.load(given.config, given.set)
+    if given.resume and given.out is None:
+        raise ConfigError("--resume", "name the run directory with --out")
+    out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    budget = settings.privacy.epsilon if isinstance(settings.privacy, RecordDP) else None
+    quiet()
+    summary = run(settings, out, resuming=given.resume, show=make_show(settings.rounds, budget))
+    _print(summary, given.json, run_words(summary, out))
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies.check import check
+    from fedcollm_secure.studies.words import check_words
+
+    quiet()
+    found = check(config.load(given.config, given.set))
+    _print(found, given.json, check_words(found))
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config
+    from fedcollm_secure.studies.compare import compare
+    from fedcollm_secure.studies.words import compare_words
+
+    settings = config.load(given.config, given.set)
+    out = given.out or Path("runs") / f"compare-{settings.name}"
+    found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, compare_words(found, out))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from fedcollm_secure.studies.report import write_report
+
+    path = write_report(given.run, given.out)
+    _print({"report": str(path)}, given.json, f"Report: {path}")
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from fedcollm_secure.studies import verify
+
+    held = verify.parse_head(given.head)
+    match given.what:
+        case ["log", file]:
+            code, found = verify.verify_log(Path(file), held)
+        case ["budget", file]:
+            code, found = verify.verify_budget(Path(file))
+        case [folder]:
+            code, found = verify.verify_directory(Path(folder), held)
+        case _:
+            raise ConfigError("verify", "expected RUN, log FILE or budget FILE")
+    _print(found, given.json, verify.as_text(found))
+    return code
+
+
+def _budget(given: argparse.Namespace) -> int:
+    from fedcollm_secure.studies.verify import budget
+    from fedcollm_secure.studies.words import budget_words
+
+    found = budget(given.ledger)
+    _print(found, given.json, budget_words(found))
+    return 0
+
+
+def _print(document: Json, as_json: bool, words: str) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2) if as_json else words)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"fedcollm-secure: {text}", file=sys.stderr)
+    return code
+
+
+def _room_exit_code(error: Exception) -> int:
+    """Return the exit code of an error of the crypto or privacy room, 0 for anything else."""
+    from fedcollm_crypto.errors import CryptoError
+    from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
+
+    if isinstance(error, BudgetExhausted):
+        return 4
+    return 1 if isinstance(error, CryptoError | PrivacyError) else 0
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' progress bars and notices out of our stderr, and idle threads off a shared machine."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,188 @@
+"""One split, one seed, every method; each result is a small JSON file, written whole, and never computed twice.
+
+| method       | SLM                                               | LLM                                              |
+|--------------|---------------------------------------------------|--------------------------------------------------|
+| zero_shot    | before any training                               | before any training                              |
+| standalone   | each silo alone, T·E steps; mean over silos       | –                                                |
+| fedavg       | T rounds, no server step (R = 0)                  | –                                                |
+| fedavg_ce    | and R server steps of CE on D_a (λ = 0)           | `server_only`: the same T·R steps of CE on D_a   |
+| one_way      | and KL from the LLM, which learns by CE alone     | –                                                |
+| fedcollm     | Algorithm 1                                       | Algorithm 1                                      |
+| centralized  | –                                                 | CE on all records, as often as FedCoLLM sees one |
+
+All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from fedcollm_secure.assemble import Prepared, prepare, start
+from fedcollm_secure.config import Config
+from fedcollm_secure.config.schema import Distillation
+from fedcollm_secure.learning.adapter import Adapter
+from fedcollm_secure.learning.distill import CoTuning
+from fedcollm_secure.learning.evaluate import Evaluation, Scores
+from fedcollm_secure.learning.training import Learner
+
+Result = Mapping[str, object]
+METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One split and one seed of a comparison."""
+
+    split: str
+    seed: int
+    config: Config
+    folder: Path
+
+    def result_file(self, method: str) -> Path:
+        """Return where a method's result lies."""
+        return self.folder / "results" / self.split / f"seed-{self.seed}" / f"{method}.json"
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the methods without a result."""
+        return [method for method in METHODS if not self.result_file(method).is_file()]
+
+
+def run_cell(cell: Cell, say: Callable[[str], None]) -> None:
+    """Compute what is missing in one cell."""
+    if not cell.missing:
+        return
+    bench = Bench(cell)
+    for method in cell.missing:
+        result = bench.run(method)
+        path = cell.result_file(method)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result), encoding="utf-8")
+        partial.replace(path)
+        say(f"{cell.split}, seed {cell.seed}: {method} {_in_words(result)}")
+
+
+class Bench:
+    """The models and data of one cell, brought back to θ_0 before each method."""
+
+    def __init__(self, cell: Cell) -> None:
+        """Read data and models."""
+        self._cell = cell
+        self._prepared = prepare(cell.config)
+        adapters = (self._prepared.server_llm, self._prepared.server_slm, self._prepared.silo_slm)
+        self._start = [(adapter, adapter.read()) for adapter in adapters]
+        self._evaluation = Evaluation(
+            self._prepared.holdings.test, self._prepared.encoder, batch_size=cell.config.evaluate.batch_size
+        )
+
+    def run(self, method: str) -> Result:
+        """Return {"slm": scores, "llm": scores} of one method, whichever of the two it has."""
+        for adapter, vector in self._start:
+            adapter.write(vector)
+        distill = self._cell.config.distill
+        match method:
+            case "zero_shot":
+                return {
+                    "slm": self._score(self._prepared.server_slm),
+                    "llm": self._score(self._prepared.server_llm),
+                }
+            case "standalone":
+                return self._standalone()
+            case "fedavg":
+                return {"slm": self._federated(method, replace(distill, steps=0))["slm"]}
+            case "fedavg_ce":
+                scores = self._federated(method, replace(distill, weight=0.0))
+                return {"slm": scores["slm"], "llm": scores["llm"]}
+            case "one_way":
+                return {"slm": self._federated(method, replace(distill, direction="llm_to_slm"))["slm"]}
+            case "fedcollm":
+                return self._federated(method, distill)
+            case "centralized":
+                return {"llm": self._centralized()}
+            case _:
+                raise ValueError(f"unknown method {method!r}")
+
+    def _score(self, adapter: Adapter) -> Scores:
+        return self._evaluation.score(adapter.model)
+
+    def _federated(self, method: str, distill: Distillation) -> Mapping[str, Scores]:
+        """Run the whole job, secure sum and all, and return the last round's scores."""
+        config = self._cell.config
+        config = replace(config, distill=distill, evaluate=replace(config.evaluate, every=config.rounds))
+        out = self._cell.folder / "runs" / self._cell.split / f"seed-{self._cell.seed}" / method
+        job = start(replace(self._prepared, config=config), _fresh(out), lambda _, __: None)
+        try:
+            last = list(job.rounds())[-1]
+        finally:
+            job.close()
+        return {name: cast(Scores, last[name]) for name in ("slm", "llm")}
+
+    def _standalone(self) -> Result:
+        """Train each silo alone for as many steps as in the rounds."""
+        silos = {name: self._alone(name) for name in self._prepared.silos}
+        metrics = next(iter(silos.values()))
+        mean = {metric: sum(scores[metric] for scores in silos.values()) / len(silos) for metric in metrics}
+        return {"slm": mean, "silos": silos}
+
+    def _alone(self, name: str) -> Scores:
+        prepared = self._prepared
+        learner = _learner(prepared, name)
+        theta = self._start[2][1]
+        for round_number in range(1, prepared.config.rounds + 1):
+            theta = theta + learner.update(theta, round_number)
+        prepared.silo_slm.write(theta)
+        return self._score(prepared.silo_slm)
+
+    def _centralized(self) -> Scores:
+        """Tune the LLM on all records for as many records as FedCoLLM's silos and server see together."""
+        prepared, config = self._prepared, self._cell.config
+        records = [record for name in prepared.silos for record in prepared.holdings.silos[name]]
+        records += prepared.holdings.auxiliary
+        seen = sum(_learner(prepared, name).steps_per_round * config.silo.batch_size for name in prepared.silos)
+        seen += config.distill.steps * config.distill.batch_size
+        steps = -(-config.rounds * seen // config.silo.batch_size)
+        CoTuning(
+            llm=prepared.server_llm,
+            slm=prepared.server_slm,
+            encoder=prepared.encoder,
+            records=prepared.encoder.encode([(record.prompt, record.answer) for record in records]),
+            settings=replace(config.distill, steps=steps, batch_size=config.silo.batch_size, weight=0.0),
+            rounds=1,
+            seed=config.seed,
+        ).tune_llm()
+        return self._score(prepared.server_llm)
+
+
+def _learner(prepared: Prepared, name: str) -> Learner:
+    records = prepared.holdings.silos[name]
+    return Learner(
+        adapter=prepared.silo_slm,
+        encoder=prepared.encoder,
+        records=prepared.encoder.encode([(record.prompt, record.answer) for record in records]),
+        settings=replace(prepared.config.silo, optimizer_state="fresh"),
+        rounds=prepared.config.rounds,
+        seed=prepared.config.seed,
+        name=name,
+        plan=prepared.plan,
+    )
+
+
+def _fresh(path: Path) -> Path:
+    """Move a run that an interruption left behind out of the way."""
+    number = 0
+    while (candidate := path.with_name(f"{path.name}-{number}") if number else path).exists():
+        number += 1
+    return candidate
+
+
+def _in_words(result: Result) -> str:
+    parts: list[str] = []
+    for model in ("slm", "llm"):
+        scores = cast(Mapping[str, float], result.get(model) or {})
+        if scores:
+            metric, value = next(iter(scores.items()))
+            parts.append(f"{model.upper()} {metric} {value:.4f}")
+    return ", ".join(parts)

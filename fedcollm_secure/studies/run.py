@@ -1,0 +1,105 @@
+"""The `run` command: drive a job to its end, or to a clean stop, and write down what came of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
+from fedcollm_secure.audit.digests import summary_digest
+from fedcollm_secure.audit.events import RunFinished
+from fedcollm_secure.config import Config
+from fedcollm_secure.config.schema import Masked, RecordDP
+from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
+from fedcollm_secure.federation import trust
+from fedcollm_secure.studies.live import Show
+from fedcollm_secure.studies.report import write_report
+
+Json = Mapping[str, object]
+
+
+def run(config: Config, out: Path, *, resuming: bool, show: Show) -> Json:
+    """Run or resume, and return the summary; everything else is in `out`.
+
+    Raises:
+        ConfigError, RunError: nothing was started.
+        RefusedByPolicy, RunIncomplete: stopped early; summary and report stand, complete rounds are kept.
+    """
+    prepared = prepare(config)
+    return run_prepared(prepared, out, resuming=resuming, show=show)
+
+
+def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -> Json:
+    """Run what is prepared (see `run`)."""
+    job = (resume if resuming else start)(prepared, out, show.phase)
+    stopped: FedCoLLMError | None = None
+    try:
+        with show:
+            for line in job.run.metrics():
+                show.line(line)
+            for line in job.rounds():
+                show.line(line)
+    except (RefusedByPolicy, RunIncomplete) as error:
+        stopped = error
+    finally:
+        job.close()
+    summary = _write_summary(prepared, job, stopped)
+    write_report(out)
+    if stopped is not None:
+        raise stopped
+    return summary
+
+
+def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
+    """Write summary.json; a run that can go on is not closed in the log."""
+    summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
+    if not isinstance(stopped, RunIncomplete):
+        job.log.append(RunFinished(summary_digest=summary_digest(summary)))
+    summary = {**summary, "log": {"size": job.log.head.size, "root": job.log.head.root}}
+    job.run.write_json("summary.json", summary)
+    return summary
+
+
+def summarise(
+    config: Config, session: str, silos: Sequence[str], lines: Sequence[Json], stopped: FedCoLLMError | None
+) -> Json:
+    """Return the summary document (the `run --json` of the command line), without its `log`."""
+    last = lines[-1]
+    return {
+        "run_id": session,
+        "name": config.name,
+        "rounds_planned": config.rounds,
+        "rounds_done": last["round"],
+        "stopped_because": str(stopped) if stopped else None,
+        "aggregation": "masked" if isinstance(config.aggregation, Masked) else "unsafe_plain",
+        "privacy": "record_dp" if isinstance(config.privacy, RecordDP) else "non_private",
+        "gained": {model: _gain(lines, model) for model in ("slm", "llm")},
+        "budget": _budget(config, cast(Mapping[str, Json], last["silos"])),
+        "guarantees": [row.as_json() for row in trust.guarantees(config)],
+        "visible_to": trust.visible_to(config, len(silos)),
+        "warnings": trust.warnings(config, len(silos)),
+        "seconds": _total(lines, "seconds"),
+        "bytes": _total(lines, "bytes"),
+        "simulated": True,
+    }
+
+
+def _gain(lines: Sequence[Json], model: str) -> Json:
+    """Return the main score before any training and at the end."""
+    scored = [cast(Mapping[str, float], line[model]) for line in lines if line.get(model)]
+    metric = next(iter(scored[0]))
+    return {"metric": metric, "from": scored[0][metric], "to": scored[-1][metric]}
+
+
+def _budget(config: Config, silos: Mapping[str, Json]) -> Json:
+    if not isinstance(config.privacy, RecordDP):
+        return {}
+    privacy = config.privacy
+    return {
+        name: {"epsilon": privacy.epsilon, "delta": privacy.delta, "spent": spent["epsilon"]}
+        for name, spent in silos.items()
+    }
+
+
+def _total(lines: Sequence[Json], key: str) -> Json:
+    columns = [cast(Mapping[str, float], line[key]) for line in lines]
+    return {name: round(sum(column[name] for column in columns), 3) for name in columns[0]}

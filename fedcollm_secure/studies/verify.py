@@ -1,0 +1,113 @@
+"""The `verify` and `budget` commands: offline checks that need no private key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedcollm_privacy.errors import LedgerError
+from fedcollm_privacy.ledger import LedgerRow, read_book
+
+from fedcollm_secure.audit.log import KEY_NAME, Head, read_log, read_public_key
+from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.errors import ConfigError, LogError
+
+Json = Mapping[str, object]
+VERIFIED, BAD, INCOMPLETE = 0, 1, 3
+
+
+def verify_directory(folder: Path, held: Head | None) -> tuple[int, Json]:
+    """Return (exit code, document) for a run directory."""
+    if not (folder / "audit").is_dir():
+        raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
+    try:
+        found = verify_run(folder, held=held)
+    except LogError as error:
+        return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
+    except LedgerError as error:
+        return BAD, _document(False, reason=str(error))
+    document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or "")
+    return (INCOMPLETE if found.incomplete else VERIFIED), document
+
+
+def verify_log(file: Path, held: Head | None) -> tuple[int, Json]:
+    """Return (exit code, document) for one log file with its `log.pub` beside it."""
+    if not file.is_file():
+        raise ConfigError("verify log", f"no file at {file}")
+    try:
+        contents = read_log(file, read_public_key(file.parent / KEY_NAME))
+        if held is not None and (held.size > len(contents.entries) or contents.head_at(held.size) != held):
+            raise LogError("the log does not contain the head that you hold: it was cut or rewritten")
+    except LogError as error:
+        return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
+    reason = "" if held else "a tail cut off at a line's end shows only against a head held elsewhere (--head)"
+    if contents.torn_bytes:
+        return INCOMPLETE, _document(False, contents.head.size, contents.head.root, reason="the last line is torn")
+    return VERIFIED, _document(True, contents.head.size, contents.head.root, reason=reason)
+
+
+def verify_budget(file: Path) -> tuple[int, Json]:
+    """Return (exit code, document) for one ledger: its chain, and ε recomputed from its plans."""
+    if not file.is_file():
+        raise ConfigError("verify budget", f"no file at {file}")
+    try:
+        book = read_book(file)
+    except LedgerError as error:
+        return BAD, _document(False, reason=str(error))
+    return VERIFIED, _document(True, len(book.rows()), book.head, reason="")
+
+
+def budget(file: Path) -> Json:
+    """Return what a ledger says: ε spent and left, by round.
+
+    Raises:
+        LedgerError: its chain is broken. ConfigError: there is no such file.
+    """
+    if not file.is_file():
+        raise ConfigError("budget", f"no ledger at {file}; look for silos/NAME/ledger.jsonl in a run directory")
+    book = read_book(file)
+    return {
+        "population": book.population,
+        "simulated": book.simulated,
+        "epsilon": book.epsilon,
+        "delta": book.delta,
+        "spent": book.epsilon_spent(),
+        "rounds": [_row(row) for row in book.rows()],
+    }
+
+
+def parse_head(text: str | None) -> Head | None:
+    """Read `SIZE:ROOT` as a verified run prints it.
+
+    Raises:
+        ConfigError: another form.
+    """
+    if text is None:
+        return None
+    size, _, root = text.partition(":")
+    if not size.isdecimal() or len(root) != 64:
+        raise ConfigError("--head", f"expected SIZE:ROOT with 64 hexadecimal digits, got {text!r}")
+    return Head(size=int(size), root=root)
+
+
+def _row(row: LedgerRow) -> Json:
+    return {
+        "session": row.session,
+        "round": row.round,
+        "state": row.state.value,
+        "epsilon": row.epsilon,
+        "remaining": row.remaining,
+    }
+
+
+def _document(verified: bool, entries: int = 0, root: str = "", *, first_bad: int | None = None, reason: str) -> Json:
+    return {"verified": verified, "entries": entries, "root": root, "first_bad": first_bad, "reason": reason}
+
+
+def as_text(document: Json) -> str:
+    """Return a document for people."""
+    word = "verified" if document["verified"] else "NOT verified"
+    lines = [f"{word}: {document['entries']} entries, head {document['entries']}:{document['root']}"]
+    if document["first_bad"] is not None:
+        lines.append(f"first bad entry: {document['first_bad']}")
+    if document["reason"]:
+        lines.append(str(document["reason"]))
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""What the command line says to a person at the end of a command."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+Json = Mapping[str, object]
+
+
+def run_words(summary: Json, out: Path) -> str:
+    """Say what was gained, what it cost, who could see what, and where the report is."""
+    gained = cast(Mapping[str, Json], summary["gained"])
+    seconds, traffic = cast(Mapping[str, float], summary["seconds"]), cast(Mapping[str, int], summary["bytes"])
+    lines = [f"{summary['rounds_done']} of {summary['rounds_planned']} rounds in {sum(seconds.values()):.0f} s"]
+    lines += [_gain(name, gain) for name, gain in gained.items()]
+    lines += [_cost(cast(Mapping[str, Json], summary["budget"]))]
+    lines += [f"Traffic: {traffic['up'] / 1e6:.2f} MB up, {traffic['down'] / 1e6:.2f} MB down, all silos together"]
+    lines += ["Who could see what, beyond the two final models:"]
+    lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], summary["visible_to"]).items()]
+    lines += [f"All silos were simulated in this process. Verify: fedcollm-secure verify {out}"]
+    lines += [f"Report: {out / 'report.html'}"]
+    return "\n".join(lines)
+
+
+def check_words(check: Json) -> str:
+    """Say what a configuration would do."""
+    models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
+    lines = [f"{name}: {what}" for name, what in models.items()]
+    lines += [f"silos: {', '.join(cast(Sequence[str], check['silos']))}; {check['needed']} must stay to the end"]
+    lines += [
+        f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; "
+        f"{cast(int, check['bytes_per_round']) / 1e6:.2f} MB a round, all silos, both ways"
+    ]
+    for silo, row in plan.items():
+        spent = ", ".join(f"{epsilon:.2f}" for epsilon in cast(Sequence[float], row["epsilon_per_round"]))
+        lines += [f"{silo}: ε after each round {spent} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
+    lines += ["who can see what, beyond the two final models:"]
+    lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]
+    lines += [f"warning: {text}" for text in cast(Sequence[str], check["warnings"])]
+    return "\n".join(lines)
+
+
+def budget_words(budget: Json) -> str:
+    """Show a ledger by round."""
+    spent, whole = cast(float, budget["spent"]), cast(float, budget["epsilon"])
+    kind = " (simulated)" if budget["simulated"] else ""
+    lines = [f"{budget['population']}{kind}: ε {spent:.3f} of {whole:g} spent, {max(0.0, whole - spent):.3f} left"]
+    lines += [f"δ = {budget['delta']:g}", "round  state     ε after it  left  session"]
+    for row in cast(Sequence[Json], budget["rounds"]):
+        lines.append(
+            f"{row['round']:>5}  {row['state']:<8}  {row['epsilon']:>10.3f}  {row['remaining']:.3f}  {row['session']}"
+        )
+    return "\n".join(lines)
+
+
+def _gain(name: str, gain: Json) -> str:
+    first, last, metric = cast(float, gain["from"]), cast(float, gain["to"]), cast(str, gain["metric"])
+    if metric == "accuracy":
+        points = 100 * (last - first)
+        return f"{name.upper()}: {100 * first:.1f} % zero-shot → {100 * last:.1f} %, {points:+.1f} points"
+    return f"{name.upper()}: {metric} {first:.3f} zero-shot → {last:.3f}"
+
+
+def _cost(budget: Mapping[str, Json]) -> str:
+    if not budget:
+        return "Privacy: no differential privacy; sums and final models can reveal records"
+    parts = [f"{silo} {cast(float, row['spent']):.2f} of {row['epsilon']:g}" for silo, row in budget.items()]
+    delta = next(iter(budget.values()))["delta"]
+    return f"ε spent, of budget: {', '.join(parts)} (δ = {delta:g})"
+
+
+def compare_words(found: Json, out: Path) -> str:
+    """Show the comparison as a table with paired gains."""
+    lines: list[str] = []
+    rows = cast(Sequence[Json], found["rows"])
+    for split, model in dict.fromkeys((row["split"], row["model"]) for row in rows):
+        lines += [f"{str(model).upper()}, {split} split ({found['metric']})"]
+        lines += [
+            f"  {row['method']:<12} {_interval(row)}" for row in rows if (row["split"], row["model"]) == (split, model)
+        ]
+        lines += [
+            f"  {row['better']} over {row['than']}: {_interval(row, signed=True)}"
+            for row in cast(Sequence[Json], found["gains"])
+            if (row["split"], row["model"]) == (split, model)
+        ]
+        lines += [
+            f"  {row['silo']} over its own standalone model: {_interval(row, signed=True)}"
+            for row in cast(Sequence[Json], found["silo_gains"])
+            if row["split"] == split and model == "slm"
+        ]
+    lines += [f"Page: {out / 'compare.html'}"]
+    return "\n".join(lines)
+
+
+def _interval(row: Json, *, signed: bool = False) -> str:
+    mean, bounds = 100 * cast(float, row["mean"]), cast(Sequence[float] | None, row["ci95"])
+    text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
+    if bounds is None:
+        return f"{text} (one seed)"
+    return f"{text} [{100 * bounds[0]:.2f}, {100 * bounds[1]:.2f}], {row['seeds']} seeds"
