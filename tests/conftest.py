@@ -99,9 +99,7 @@ def tree(models: Path, tmp_path: Path) -> Callable[..., dict[str, object]]:
     return make
 
 
-DP: Mapping[str, object] = {
-    "record_dp": {"epsilon": 8.0, "delta": 1.0e-5, "clip_norm": 1.0, "sampling_rate": 0.2}
-}
+DP: Mapping[str, object] = {"record_dp": {"epsilon": 8.0, "delta": 1.0e-5, "clip_norm": 1.0, "sampling_rate": 0.2}}
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""Requests and replies: what is written is what is read, and nothing else is read at all."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
+from fedcollm_secure.federation.messages import (
+    LARGEST_NOTE,
+    Begin,
+    Close,
+    Closed,
+    Refusal,
+    Step,
+    decode,
+    encode,
+    note_reply,
+    payload_reply,
+    read_reply,
+)
+
+MANIFEST = RoundManifest(
+    consortium_id="c",
+    epoch=1,
+    session_id="s",
+    round=1,
+    attempt=1,
+    server="server",
+    cohort=("a", "b", "c"),
+    roster_hash="0" * 64,
+    policy_hash="1" * 64,
+    base_model_hash="2" * 64,
+    adapter_hash="3" * 64,
+    lora_schema_hash="4" * 64,
+    train_cfg_hash="5" * 64,
+    dp_plan_hash="",
+    quantisation=Quantisation(ring_bits=64, bits=24, clip=1.0, max_weight=1, length=5),
+    adversary="malicious",
+    colluding=1,
+    k_min=3,
+    threshold=3,
+)
+BEGIN = Begin(manifest=MANIFEST, adapter=np.array([0.5, -1.0, 2.0], dtype=np.float32), payload=b"first")
+
+
+def test_begin_is_read_back() -> None:
+    found = decode(encode(BEGIN))
+
+    assert isinstance(found, Begin)
+    assert (found.manifest, found.adapter.tolist(), found.payload) == (MANIFEST, [0.5, -1.0, 2.0], b"first")
+
+
+@pytest.mark.parametrize(
+    "request_", [Step(payload=b"abc"), Step(payload=b""), Close(session="s", round=2, adapter="x")]
+)
+def test_other_requests_are_read_back(request_: Step | Close) -> None:
+    assert decode(encode(request_)) == request_
+
+
+@given(cut=st.integers(0, len(encode(BEGIN)) - len(b"first") - 1))
+def test_a_begin_that_is_cut_off_is_refused(cut: int) -> None:
+    with pytest.raises(ProtocolError):
+        decode(encode(BEGIN)[:cut])
+
+
+@given(data=st.binary(max_size=200))
+def test_foreign_bytes_never_pass(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(data)
+
+
+@given(data=st.binary(max_size=60), at=st.integers(0, 400))
+def test_bytes_written_over_a_begin_pass_only_as_a_valid_request(data: bytes, at: int) -> None:
+    message = bytearray(encode(BEGIN))
+    message[at : at + len(data)] = data
+    try:
+        decode(bytes(message))
+    except ProtocolError as error:
+        assert "Traceback" not in str(error)
+
+
+def test_a_manifest_with_an_unknown_field_is_refused() -> None:
+    message = encode(BEGIN).replace(b'"epoch":1', b'"epocX":1')
+
+    with pytest.raises(ProtocolError, match="manifest"):
+        decode(message)
+
+
+def test_payload_replies_stream_through() -> None:
+    reply = read_reply(payload_reply([b"one", b"", b"two"]))
+
+    assert isinstance(reply, Iterator)
+    assert b"".join(reply) == b"onetwo"
+
+
+@pytest.mark.parametrize(
+    "note", [Refusal(reason_code="budget_exhausted", reason="no"), Closed(ledger="ab", epsilon="1.5")]
+)
+def test_notes_are_read_back(note: Refusal | Closed) -> None:
+    assert read_reply(note_reply(note)) == note
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ([], "expected a payload"),
+        ([b"\x09x"], "expected a payload"),
+        ([b"\x02", b"{}"], "expected exactly the texts reason_code, reason"),
+        ([b"\x02", b"[]"], "expected a JSON object"),
+        ([b"\x02", b"not json"], "."),
+        ([b"\x03" + b" " * (LARGEST_NOTE + 1)], "a note of at most"),
+    ],
+)
+def test_a_reply_that_is_none_is_refused(reply: list[bytes], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        read_reply(reply)
