@@ -141,7 +141,7 @@ def _budget_figure(record: Record) -> KeyFigure:
     return KeyFigure(
         label="Privacy budget spent",
         value=f"ε {text.spent(spent)}{_of_budget(record)}",
-        note=f"the most any silo spent{delta}",
+        note=f"highest silo{delta}",
     )
 
 
