@@ -154,10 +154,10 @@ def event_from_json(value: Json) -> Event:
     """
     if not isinstance(value, dict):
         raise ValueError(f"an event must be a JSON object, got {type(value).__name__}")
-    kinds: dict[Json, type[Event]] = {type_name(kind): kind for kind in EVENT_TYPES}
-    kind = kinds.get(value.get("type") if isinstance(value.get("type"), str) else None)
+    name = value.get("type")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"unknown event type; this version knows {', '.join(map(str, kinds))}")
+        raise ValueError(f"unknown event type; this version knows {', '.join(_KINDS)}")
     given = {name: item for name, item in value.items() if name != "type"}
     expected = {field.name for field in fields(kind)}
     if set(given) != expected:
@@ -185,3 +185,6 @@ def _plain(value: object) -> Json:
             return [_plain(item) for item in value]
         case _:
             raise ValueError(f"a log entry cannot hold a {type(value).__name__}")
+
+
+_KINDS = {type_name(kind): kind for kind in EVENT_TYPES}
