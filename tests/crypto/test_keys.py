@@ -1,8 +1,11 @@
+import hashlib
 import stat
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Identity, signing_input, verify_signature
@@ -33,6 +36,14 @@ def test_a_wrong_password_is_refused(tmp_path: Path, saved: bytes | None, given:
         Identity.load("a", tmp_path / "key.pem", given)
 
 
+def test_a_key_of_another_kind_is_refused(tmp_path: Path):
+    pem = X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+
+    with pytest.raises(ValueError, match="an Ed25519 private key was expected"):
+        Identity.load("a", tmp_path / "key.pem")
+
+
 def test_a_signature_speaks_for_one_kind_of_message_and_one_body():
     identity = Identity.generate("a")
     key = Ed25519PublicKey.from_public_bytes(identity.public_key)
@@ -45,8 +56,6 @@ def test_a_signature_speaks_for_one_kind_of_message_and_one_body():
 
 
 def test_what_is_signed_is_as_specified():
-    import hashlib
-
     assert signing_input("hello", b"{}") == b"fedcollm/v1/hello\0" + hashlib.sha256(b"{}").digest()
 
 

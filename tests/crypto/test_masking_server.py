@@ -304,3 +304,63 @@ def test_signing_a_message_names_its_kind(tools):
 
     assert message.kind == "hello"
     assert sign_message(consortium.identities["silo-001"], refusal).kind == "refusal"
+
+
+def absorb_changed(tools, stage, change):
+    """Let the victim sign a changed reply; return the reason for which it is dropped."""
+    consortium, server, replies = good_replies(tools, stage)
+    skip = 40 if stage == 3 else 0
+    message = tools.reply_of(replies[VICTIM], skip)
+    words, body = change(replies[VICTIM][: 1 + skip], message.body)
+
+    server.absorb(VICTIM, [words, sign(consortium.identities[VICTIM], message.kind, body).encode()])
+
+    return server.dropped[VICTIM]
+
+
+def test_a_vector_masked_over_another_set_is_not_added(tools):
+    reason = absorb_changed(tools, 3, lambda words, body: (words, body | {"cohort_hash": "00" * 32}))
+
+    assert "another set of silos than U2" in reason
+
+
+def test_words_that_are_not_those_that_were_signed_are_not_added(tools):
+    reason = absorb_changed(tools, 3, lambda words, body: (words[:-1] + b"x", body))
+
+    assert reason == "the masked words are not those that were signed"
+
+
+def test_an_upload_without_its_words_is_not_added(tools):
+    reason = absorb_changed(tools, 3, lambda words, body: (b"M", body))
+
+    assert "comes behind its words" in reason
+
+
+def test_a_consent_to_another_set_is_not_relayed(tools):
+    reason = absorb_changed(tools, 4, lambda words, body: (words, body | {"survivors_hash": "00" * 32}))
+
+    assert "another set of survivors" in reason
+
+
+def test_a_wrong_share_of_a_lost_silos_key_is_noticed(tools):
+    consortium = tools.Consortium(7)
+    silos, server = consortium.silos(), consortium.server()
+    ask = tools.run_to(3, server, silos)
+    for party in consortium.names[1:]:
+        server.absorb(party, silos[party].handle(ask.requests[party]))
+    for party, reply in tools.answers(server.step(), silos).items():
+        server.absorb(party, [reply])
+    message = tools.reply_of(b"".join(silos[VICTIM].handle(server.step().requests[VICTIM])))
+    wrong = message.body | {"key_shares": {"silo-001": "00" * 66}}
+
+    server.absorb(VICTIM, [b"M" + sign(consortium.identities[VICTIM], "reveal", wrong).encode()])
+
+    assert server.dropped[VICTIM] == "the revealed share of silo-001's s is not the one that was dealt"
+
+
+def test_the_key_of_another_party_cannot_sign_for_the_server(tools):
+    consortium = tools.Consortium(3)
+    consortium.identities["server"] = replace(Identity.generate("x"), party="server")
+
+    with pytest.raises(ValueError, match="with the roster's key"):
+        consortium.server()

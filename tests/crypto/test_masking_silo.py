@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fedcollm_crypto import canonical
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.manifest import Quantisation
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import Refusal
@@ -86,6 +87,13 @@ def test_a_silo_that_fears_more_colluders_than_the_cohort_has_refuses(tools):
     fearful = SiloPolicy(min_cohort=4, colluding=2)
 
     assert manifest_reply(tools, consortium, consortium.manifest, policy=fearful) == "low_threshold"
+
+
+def test_a_silo_that_fears_all_but_itself_refuses(tools):
+    consortium = tools.Consortium(4, k_min=4)
+    fearful = SiloPolicy(min_cohort=5, colluding=3)
+
+    assert manifest_reply(tools, consortium, consortium.manifest, policy=fearful) == "small_cohort"
 
 
 def test_two_parties_need_an_explicit_word(tools):
@@ -301,6 +309,23 @@ def test_a_box_that_its_dealer_filled_wrongly_is_the_dealers_fault(tools, change
     refusal = Refusal.from_body(vector_reply(tools, deal_badly).body)
 
     assert (refusal.reason_code, refusal.accused) == ("bad_shares", "silo-005")
+
+
+def test_a_box_with_other_shares_than_committed_to_is_the_dealers_fault(tools, monkeypatch):
+    consortium = tools.Consortium(5)
+    silos, server = consortium.silos(), consortium.server()
+    ask = tools.run_to(2, server, silos)
+    for party, request in ask.requests.items():
+        with monkeypatch.context() as patch:
+            if party == "silo-005":
+                patch.setattr(hashes, "seed_share_commitment", lambda _: bytes(32))
+            server.absorb(party, silos[party].handle(request))
+
+    reply = silos["silo-001"].handle(server.step().requests["silo-001"])
+    refusal = Refusal.from_body(tools.reply_of(b"".join(reply)).body)
+
+    assert (refusal.reason_code, refusal.accused) == ("bad_shares", "silo-005")
+    assert "committed to" in refusal.reason
 
 
 def test_too_few_boxes_are_refused(tools):

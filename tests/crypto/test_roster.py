@@ -101,3 +101,15 @@ def test_a_malformed_roster_is_refused(change: dict[str, object], message: str):
 def test_a_stranger_has_no_key():
     with pytest.raises(ProtocolError, match="not in the roster"):
         ROSTER.key("eve")
+
+
+def test_roots_that_sign_nonsense_are_not_believed():
+    data = canonical.encode(ROSTER.to_body() | {"members": [ROSTER.to_body()["members"][0]] * 2})
+
+    with pytest.raises(ProtocolError, match="distinct names"):
+        Roster.from_body(canonical.decode(data))
+
+
+def test_a_member_needs_a_name():
+    with pytest.raises(ValueError, match="a name, a role"):
+        Member(id="", role="silo", ed25519=bytes(32))

@@ -4,6 +4,7 @@ Its hash is in every hello and in the derivation of every mask, so silos that we
 keys nor cancel each other's masks.
 """
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal
@@ -52,6 +53,8 @@ class Quantisation:
         """Refuse a ring that does not exist and a vector without entries."""
         if self.ring_bits not in (32, 64) or self.length < 1:
             raise ValueError(f"ring_bits 32 or 64 and length >= 1 are needed, got {self.ring_bits}, {self.length}")
+        if not (math.isfinite(self.clip) and self.clip > 0):
+            raise ValueError(f"clip must be finite and above 0, got {self.clip}")
 
     @classmethod
     def of(cls, encoding: FixedPoint, d: int) -> "Quantisation":

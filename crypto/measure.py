@@ -1,0 +1,127 @@
+"""Measure the masked sum beside the bare keystream: `python crypto/measure.py SILOS LENGTH RING_BITS [DROPOUTS]`.
+
+CPU time of every party in one process, bytes both ways, and the peak of the process's memory. "bare" is one AES-256-CTR
+stream for each mask, added to a vector in chunks: what no protocol of this kind can go below.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from statistics import median
+
+import numpy as np
+
+from fedcollm_crypto.aggregation import Chunks, PartyId, Vector, aggregate
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
+from fedcollm_crypto.masking.masks import MaskKeys, masked_chunks
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.server import MaskedServer
+from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.stages import MemoryStages
+from fedcollm_crypto.roster import Member, Roster
+
+
+def measure(n: int, length: int, ring_bits: int, dropouts: int) -> str:
+    """Run one attempt in which the last silos are lost after they dealt shares; return a line of figures."""
+    names = [f"silo-{i:03}" for i in range(n)]
+    identities = {name: Identity.generate(name) for name in [*names, "server"]}
+    members = [Member(id=name, role="silo", ed25519=identities[name].public_key) for name in names]
+    server_member = Member(id="server", role="server", ed25519=identities["server"].public_key)
+    roster = Roster(consortium_id="measure", epoch=1, members=(*members, server_member), policy={})
+    quantisation = Quantisation(ring_bits=ring_bits, bits=16, clip=1.0, max_weight=100, length=length)
+    manifest = RoundManifest(
+        consortium_id="measure",
+        epoch=1,
+        round=1,
+        attempt=0,
+        server="server",
+        cohort=tuple(names),
+        roster_hash=roster.hash,
+        policy_hash=roster.policy_hash,
+        quantisation=quantisation,
+        adversary="malicious",
+        colluding=1,
+        k_min=3,
+        threshold=threshold(n, 1, "malicious"),
+        session_id="measure",
+        base_model_hash="aa" * 32,
+        adapter_hash="bb" * 32,
+        lora_schema_hash="cc" * 32,
+        train_cfg_hash="dd" * 32,
+        dp_plan_hash="",
+    )
+    expected = Expected(
+        session_id=manifest.session_id,
+        base_model_hash=manifest.base_model_hash,
+        adapter_hash=manifest.adapter_hash,
+        lora_schema_hash=manifest.lora_schema_hash,
+        train_cfg_hash=manifest.train_cfg_hash,
+        dp_plan_hash=manifest.dp_plan_hash,
+        quantisation=quantisation,
+    )
+    vector = np.arange(length, dtype=np.uint64)  # one array for all, so that memory is the protocol's
+    silos = {
+        name: MaskedSilo(
+            identity=identities[name],
+            roster=roster,
+            policy=SiloPolicy(),
+            expected=expected,
+            stages=MemoryStages(),
+            vector=lambda: vector,
+        )
+        for name in names
+    }
+    seconds, sent, received = dict.fromkeys(names, 0.0), [0], [0]
+    lost, stage = set(names[n - dropouts :]), [0]
+
+    def timed(name: PartyId, request: bytes) -> Iterator[bytes]:
+        chunks = None
+        while True:
+            start = time.process_time()
+            chunks = iter(silos[name].handle(request)) if chunks is None else chunks
+            chunk = next(chunks, b"")
+            seconds[name] += time.process_time() - start
+            received[0] += len(chunk)
+            if not chunk:
+                return
+            yield chunk
+
+    def exchange(requests: Mapping[PartyId, bytes]) -> Iterator[tuple[PartyId, Chunks]]:
+        stage[0] += 1
+        for name, request in requests.items():
+            sent[0] += len(request)
+            if stage[0] < 3 or name not in lost:
+                yield name, timed(name, request)
+
+    start = time.process_time()
+    server = MaskedServer(manifest=manifest, roster=roster, signer=identities["server"])
+    result = aggregate(server, exchange, names)
+    server_s = time.process_time() - start - sum(seconds.values())
+    survivors = np.uint64(len(result.contributors))
+    if not np.array_equal(result.total, (vector * survivors) & np.uint64((1 << ring_bits) - 1)):
+        raise RuntimeError("the sum is wrong")
+    silo_s = median([seconds[name] for name in names if name not in lost])
+    bare_s = median([bare(vector, ring_bits, n) for _ in range(3)])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        f"n={n} length={length} ring={ring_bits} lost={dropouts}: silo {silo_s * 1e3:.1f} ms "
+        f"({silo_s / bare_s:.2f} of bare {bare_s * 1e3:.1f} ms), server {server_s * 1e3:.0f} ms, "
+        f"all CPU {server_s + sum(seconds.values()):.2f} s, up {received[0] / n / 1e6:.2f} MB and down "
+        f"{sent[0] / n / 1e6:.2f} MB a silo, process peak {peak:.0f} MB"
+    )
+
+
+def bare(vector: Vector, ring_bits: int, masks: int) -> float:
+    """Return the CPU seconds of adding this many keystreams to a vector."""
+    keys = MaskKeys(plus=[bytes([i % 256]) * 32 for i in range(masks)], minus=[])
+    start = time.process_time()
+    for _chunk in masked_chunks(vector, ring_bits, keys):
+        pass
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    given = [int(argument) for argument in sys.argv[1:]]
+    print(measure(given[0], given[1], given[2], given[3] if len(given) > 3 else 0))  # noqa: T201
