@@ -49,6 +49,11 @@ class ServerEnd(Protocol):
         """Return who was dropped, and why, in words."""
         ...
 
+    @property
+    def refused(self) -> Mapping[PartyId, str]:
+        """Return which of the dropped said no themselves: the code of each one's reason."""
+        ...
+
     def start(self, cohort: Sequence[PartyId]) -> Ask:
         """Ask the cohort for the first time."""
         ...

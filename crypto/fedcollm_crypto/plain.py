@@ -38,6 +38,11 @@ class UnsafePlainServer:
         """Return who was dropped, and why."""
         return MappingProxyType(self._dropped)
 
+    @property
+    def refused(self) -> Mapping[PartyId, str]:
+        """Return nobody: in the clear a silo has nothing to refuse."""
+        return MappingProxyType({})
+
     def start(self, cohort: Sequence[PartyId]) -> Ask:
         """Ask each silo of the cohort for its vector."""
         if self._waiting or self._contributors:

@@ -27,7 +27,7 @@ Adversary = Literal["malicious", "semi_honest"]
 def threshold(n: int, colluding: int, adversary: Adversary) -> int:
     """Return t, the number of silos that must stay to the end, for a cohort of n with `colluding` silos at most.
 
-    malicious: two quorums must share an honest silo, 2t > n + n_c, and t ≥ ⌊2n/3⌋ + 1 (Bonawitz 2017, theorem 6.5).
+    malicious: two quorums must share an honest silo, 2t > n + n_c, and t ≥ ⌊2n/3⌋ + 1 (Bonawitz et al. 2017).
     semi_honest: t ≥ ⌊n/2⌋ + 1, and colluding silos alone must not reach it.
 
     Raises: ValueError when fewer than two honest silos would remain.

@@ -63,6 +63,11 @@ class MaskedServer:
         return MappingProxyType(self._dropped)
 
     @property
+    def refused(self) -> Mapping[PartyId, str]:
+        """Return the reason code of each signed refusal."""
+        return {party: Refusal.from_body(message.body).reason_code for party, message in self._refusals.items()}
+
+    @property
     def refusals(self) -> Mapping[PartyId, Signed]:
         """Return the signed refusals, for the log."""
         return MappingProxyType(self._refusals)
