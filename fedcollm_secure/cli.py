@@ -93,6 +93,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     verify.add_argument("what", nargs="+", metavar="RUN | log FILE | budget FILE", help="what to check")
     verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
+    verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
 
 
 def _add_budget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -179,14 +180,14 @@ def _report(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies import verify
 
-    held = verify.parse_head(given.head)
+    held, key = verify.parse_head(given.head), verify.parse_key(given.key)
     match given.what:
         case ["log", file]:
-            code, found = verify.verify_log(Path(file), held)
+            code, found = verify.verify_log(Path(file), held, key)
         case ["budget", file]:
             code, found = verify.verify_budget(Path(file))
         case [folder]:
-            code, found = verify.verify_directory(Path(folder), held)
+            code, found = verify.verify_directory(Path(folder), held, key)
         case _:
             raise ConfigError("verify", "expected RUN, log FILE or budget FILE")
     _print(found, given.json, verify.as_text(found))

@@ -19,7 +19,7 @@ from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.audit.digests import folder_digest
-from fedcollm_secure.audit.events import PartyDropped, PartyRefused, RoundClosed, RoundStarted, RunStopped
+from fedcollm_secure.audit.events import GateRejected, PartyDropped, PartyRefused, RoundClosed, RoundStarted, RunStopped
 from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
@@ -30,6 +30,7 @@ from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.adapter import digest
 from fedcollm_secure.learning.pair import Pair
 
+SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
 ATTEMPTS = 3  # a round that lost too many silos is tried again with fresh keys and the same updates
 
 Watch = Callable[[int, str], None]
@@ -74,7 +75,8 @@ class Coordinator:
         self._watch = watch
         self._traffic = Traffic()
         self._notes: dict[str, Closed] = {}
-        self._refused: dict[str, Refusal] = {}
+        self._refused: dict[str, str] = {}  # in the present round: party → code of its reason
+        self._reasons: dict[str, str] = {}  # and the reason in words
 
     def restore(self, state: Json) -> None:
         """Go back to the last complete round, as `RunDirectory.settle` found it."""
@@ -104,6 +106,7 @@ class Coordinator:
         return self._keep(0, scores, None)
 
     def _round(self, number: int, attempts: int) -> Json:
+        self._refused, self._reasons = {}, {}
         summed = self._run.aggregate(number) or self._sum(number, attempts)
         self._pair.slm.write(summed.adapter)  # step 4
         self._watch(number, "LLM and SLM teach each other")
@@ -124,7 +127,18 @@ class Coordinator:
                 lost = error
                 if self._refused:  # a refusal is final: asking again changes nothing
                     break
+        if SUM_OPENED in self._refused.values() and self._pair.co_tuning.settings.steps:
+            return self._void(number)
         raise self._stopped(number, lost)
+
+    def _void(self, number: int) -> Aggregate:
+        """Go on without this round's sum: it was opened and lost in a crash, and silos rightly open no second one.
+
+        The server's own steps move the model on; the next round's sum is of another version.
+        """
+        self._log.append(GateRejected(round=number, gate="sum", reason="lost_in_a_crash"))
+        facts: Json = {"contributors": [], "total_weight": 0, "sum_digest": sha256(b"").hexdigest()}
+        return Aggregate(round=number, adapter=self._pair.slm.read(), facts=facts)
 
     def _attempt(self, number: int, attempt: int) -> Aggregate:
         start = self._pair.slm.read()
@@ -148,7 +162,7 @@ class Coordinator:
             try:
                 summed = aggregate(end, exchange, manifest.cohort)  # steps 2 and 3
             finally:
-                self._log_dropped(number, end.dropped)
+                self._log_dropped(number, end)
             decoded = self._encoding.decode(summed)
         aggregate_ = Aggregate(
             round=number,
@@ -182,22 +196,28 @@ class Coordinator:
     def _note(self, number: int, party: str, note: Refusal | Closed | ProtocolError) -> None:
         """Log a silo's refusal, or that its reply was none."""
         if isinstance(note, Refusal):
-            self._refused[party] = note
-            self._log.append(PartyRefused(round=number, party=party, reason_code=_code(note.reason_code)))
+            self._refuse(number, party, note.reason_code, note.reason)
         else:
             self._log.append(PartyDropped(round=number, party=party, reason_code="malformed_reply"))
 
-    def _log_dropped(self, number: int, dropped: Mapping[str, str]) -> None:
-        for party in dropped:
-            if party not in self._refused:
+    def _log_dropped(self, number: int, end: ServerEnd) -> None:
+        for party, reason in end.dropped.items():
+            if party in end.refused:
+                self._refuse(number, party, end.refused[party], reason)
+            elif party not in self._refused:
                 self._log.append(PartyDropped(round=number, party=party, reason_code="left_the_round"))
+
+    def _refuse(self, number: int, party: str, code: str, reason: str) -> None:
+        self._refused[party] = code = _code(code)
+        self._reasons[party] = reason
+        self._log.append(PartyRefused(round=number, party=party, reason_code=code))
 
     def _stopped(self, number: int, lost: TooFewSilos) -> FedCoLLMError:
         """Log a clean stop and return the error that ends the run."""
-        exhausted = [party for party, note in self._refused.items() if note.reason_code == "budget_exhausted"]
+        exhausted = "budget_exhausted" in self._refused.values()
         reason = "budget_exhausted" if exhausted else "too_few_silos"
         self._log.append(RunStopped(reason=reason, rounds_done=number - 1))
-        reasons = [f"  {party}: {note.reason}" for party, note in self._refused.items()]
+        reasons = [f"  {party}: {reason}" for party, reason in self._reasons.items()]
         text = "\n".join([f"round {number} did not start: {lost}", *reasons, f"{number - 1} rounds are kept."])
         return RefusedByPolicy(text) if exhausted else RunIncomplete(text)
 

@@ -3,37 +3,40 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
 
 from fedcollm_secure.audit.log import KEY_NAME, Head, read_log, read_public_key
 from fedcollm_secure.audit.verify import verify_run
-from fedcollm_secure.errors import ConfigError, LogError
+from fedcollm_secure.errors import ConfigError, LogError, RunError
 
 Json = Mapping[str, object]
 VERIFIED, BAD, INCOMPLETE = 0, 1, 3
 
 
-def verify_directory(folder: Path, held: Head | None) -> tuple[int, Json]:
-    """Return (exit code, document) for a run directory."""
+def verify_directory(folder: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
+    """Return (exit code, document) for a run directory; `key` is the log keeper's, from another source."""
     if not (folder / "audit").is_dir():
         raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
     try:
-        found = verify_run(folder, held=held)
+        found = verify_run(folder, held=held, public_key=key)
     except LogError as error:
         return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
     except LedgerError as error:
         return BAD, _document(False, reason=str(error))
+    except RunError as error:
+        return INCOMPLETE, _document(False, reason=str(error))
     document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or "")
     return (INCOMPLETE if found.incomplete else VERIFIED), document
 
 
-def verify_log(file: Path, held: Head | None) -> tuple[int, Json]:
-    """Return (exit code, document) for one log file with its `log.pub` beside it."""
+def verify_log(file: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
+    """Return (exit code, document) for one log file; without `key` the `log.pub` beside it is believed."""
     if not file.is_file():
         raise ConfigError("verify log", f"no file at {file}")
     try:
-        contents = read_log(file, read_public_key(file.parent / KEY_NAME))
+        contents = read_log(file, key or read_public_key(file.parent / KEY_NAME))
         if held is not None and (held.size > len(contents.entries) or contents.head_at(held.size) != held):
             raise LogError("the log does not contain the head that you hold: it was cut or rewritten")
     except LogError as error:
@@ -86,6 +89,21 @@ def parse_head(text: str | None) -> Head | None:
     if not size.isdecimal() or len(root) != 64:
         raise ConfigError("--head", f"expected SIZE:ROOT with 64 hexadecimal digits, got {text!r}")
     return Head(size=int(size), root=root)
+
+
+def parse_key(text: str | None) -> Ed25519PublicKey | None:
+    """Read the keeper's public key: 64 hexadecimal digits, or a file that holds them.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if text is None:
+        return None
+    try:
+        digits = Path(text).read_text(encoding="ascii") if Path(text).is_file() else text
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(digits))
+    except ValueError as error:
+        raise ConfigError("--key", f"expected 64 hexadecimal digits or a file with them, got {text!r}") from error
 
 
 def _row(row: LedgerRow) -> Json:

@@ -203,5 +203,5 @@ def test_batches_cover_every_record_once_an_epoch() -> None:
     batches = batch_order(10, 4, seed=1, purpose="x")
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
 
-    assert all(sorted(sum(epoch, [])) == list(range(10)) for epoch in epochs)
+    assert all(sorted(index for batch in epoch for index in batch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1]

@@ -43,7 +43,7 @@ def compare(config: Config, out: Path, *, seeds: int, say: Say) -> Json:
     _claim(out, config)
     cells = make_cells(config, out, seeds)
     _run_all([cell for cell in cells if cell.missing], say)
-    document = summarise(cells)
+    document = {"name": config.name, **summarise(cells)}
     (out / "compare.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     write_compare(document, out / "compare.html")
     return document

@@ -1,0 +1,154 @@
+"""A run killed at any point: what lies there can be verified and reported, and a resumed run ends as it should."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedcollm_secure.assemble import prepare, resume, start
+from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.config import parse, resolved
+from fedcollm_secure.errors import RunError
+from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.studies.live import PlainShow
+from fedcollm_secure.studies.report import write_report
+from fedcollm_secure.studies.run import run
+
+Make = Callable[..., dict[str, object]]
+MASKED = {"masked": {}}
+
+# Every durable write of a run goes through one of these; the child dies at the k-th of them, before it happens.
+CHILD = """
+import os, sys
+from pathlib import Path
+deadline = int(sys.argv[3])
+calls = 0
+def dying(name):
+    original = getattr(os, name)
+    def wrapper(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == deadline:
+            os._exit(137)
+        return original(*arguments, **keywords)
+    setattr(os, name, wrapper)
+from fedcollm_secure.assemble import prepare, start
+from fedcollm_secure.config import load
+prepared = prepare(load(Path(sys.argv[1])))
+for name in ("fsync", "replace", "rename"):
+    dying(name)
+job = start(prepared, Path(sys.argv[2]), lambda _, __: None)
+list(job.rounds())
+print(calls)
+"""
+
+
+WRITES = 150  # the durable writes of a whole run of two rounds and four silos, a few more or less
+
+
+class Quiet(PlainShow):
+    """Show nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def line(self, line: object) -> None:
+        pass
+
+
+def _die(config: Path, out: Path, deadline: int) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(config), str(out), str(deadline)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def _spent(out: Path, silo: str) -> int:
+    """Return how many rounds a silo's ledger was charged for."""
+    lines = (out / "silos" / silo / "ledger.jsonl").read_text().splitlines()
+    return sum('"reserve' in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.5, 0.7, 0.95])
+def test_a_killed_run_is_readable_and_resumes_without_paying_twice(private: Make, tmp_path: Path, share: float) -> None:
+    config, out = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(resolved(parse(private(rounds=2, aggregation=MASKED))))
+    died = _die(config, out, max(1, round(share * WRITES)))
+    assert died.returncode == 137, died.stderr
+    if (out / "audit" / "log.jsonl").is_file():
+        assert verify_run(out).incomplete is not None
+        assert write_report(out).is_file()
+    if not (out / "adapters" / "state.json").is_file():  # died before round 0 was scored: nothing is lost
+        with pytest.raises((RunError, FileNotFoundError)):
+            run(parse(private(rounds=2, aggregation=MASKED)), out, resuming=True, show=Quiet())
+        return
+    run(parse(private(rounds=2, aggregation=MASKED)), out, resuming=True, show=Quiet())
+
+    assert verify_run(out).incomplete is None
+    assert [json.loads(line)["round"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2]
+    assert {_spent(out, f"silo-{i}") for i in range(1, 5)} == {2}
+
+
+def _job_until(prepared: object, out: Path, rounds: int) -> None:
+    job = start(prepared, out, lambda _, __: None)  # type: ignore[arg-type]
+    lines = job.rounds()
+    for _ in range(rounds + 1):
+        next(lines)
+    job.close()
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tree: Make, tmp_path: Path) -> None:
+    config = parse(tree(rounds=3, aggregation=MASKED))
+    run(config, tmp_path / "whole", resuming=False, show=Quiet())
+    _job_until(prepare(config), tmp_path / "broken", 1)
+    run(config, tmp_path / "broken", resuming=True, show=Quiet())
+    whole, broken = ((tmp_path / name / "adapters/slm/adapter_model.safetensors") for name in ("whole", "broken"))
+
+    assert whole.read_bytes() == broken.read_bytes()
+    assert verify_run(tmp_path / "broken").incomplete is None
+
+
+def test_a_round_that_died_after_its_sum_goes_on_from_the_sum(tree: Make, tmp_path: Path) -> None:
+    config, out = parse(tree(rounds=1, aggregation=MASKED)), tmp_path / "run"
+    prepared = prepare(config)
+    job = start(prepared, out, lambda _, __: None)
+    lines = job.rounds()
+    next(lines)
+    job.coordinator._sum(1, 0)
+    job.close()
+    uploads = (out / "silos" / "silo-1" / "stages.jsonl").read_bytes()
+    again = resume(prepare(config), out, lambda _, __: None)
+    list(again.rounds())
+    again.close()
+
+    assert (out / "silos" / "silo-1" / "stages.jsonl").read_bytes() == uploads  # no silo was asked again
+    assert RunDirectory(out).aggregate(1) is None
+
+
+def test_another_configuration_cannot_resume(tree: Make, tmp_path: Path) -> None:
+    _job_until(prepare(parse(tree())), tmp_path / "run", 0)
+
+    with pytest.raises(RunError, match="differs from the given configuration"):
+        run(parse(tree(rounds=5)), tmp_path / "run", resuming=True, show=Quiet())
+
+
+def test_a_finished_run_cannot_be_resumed(tree: Make, tmp_path: Path) -> None:
+    run(parse(tree(rounds=1)), tmp_path / "run", resuming=False, show=Quiet())
+
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        run(parse(tree(rounds=1)), tmp_path / "run", resuming=True, show=Quiet())
+
+
+def test_an_empty_folder_cannot_be_resumed(tree: Make, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run to resume"):
+        run(parse(tree()), tmp_path / "nothing", resuming=True, show=Quiet())
