@@ -103,8 +103,10 @@ def _apply(
 ) -> None:
     """Add the noise, divide by the public constant, step."""
     std = plan.noise_multiplier * plan.clip_norm
-    for parameter, clipped in zip(parameters, total, strict=True):
-        noisy = clipped + gaussian(clipped.shape, std, random).to(clipped.device)
+    sizes = [each.numel() for each in parameters]
+    noise = torch.split(gaussian((sum(sizes),), std, random), sizes)
+    for parameter, clipped, part in zip(parameters, total, noise, strict=True):
+        noisy = clipped + part.reshape(clipped.shape).to(clipped.device)
         parameter.grad = (noisy / plan.batch_size).to(parameter.dtype)
     optimizer.step()
     for parameter in parameters:
