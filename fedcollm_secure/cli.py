@@ -162,6 +162,8 @@ def _compare(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies.compare import compare
     from fedcollm_secure.studies.words import compare_words
 
+    if given.seeds < 1:
+        raise ConfigError("--seeds", f"expected 1 or more, got {given.seeds}")
     settings = config.load(given.config, given.set)
     out = given.out or Path("runs") / f"compare-{settings.name}"
     found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
