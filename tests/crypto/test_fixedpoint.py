@@ -65,6 +65,13 @@ def test_overflow_is_refused_by_its_bound_before_anything_is_sent():
         FixedPoint(clip=1.0, bits=16, ring_bits=32, max_weight=656, max_silos=100)
 
 
+def test_a_sum_that_would_just_reach_the_sign_bit_is_refused():
+    FixedPoint(clip=1.0, bits=2, ring_bits=32, max_weight=2**24 - 1, max_silos=128)
+
+    with pytest.raises(ValueError, match=r"2147483648 >= 2\^31"):
+        FixedPoint(clip=1.0, bits=2, ring_bits=32, max_weight=2**24, max_silos=128)
+
+
 @given(st.integers(2, 32), st.integers(1, 2**40), st.integers(1, 1000))
 def test_an_encoding_exists_exactly_when_its_bound_holds(bits: int, max_weight: int, max_silos: int):
     fits = max_silos * max_weight * (2 ** (bits - 1) - 1) < 2**63

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -415,6 +416,32 @@ def test_forged_consents_open_nothing(tools):
     assert reveal_reply(tools, forge) == "malformed"
 
 
+def test_consents_of_another_transcript_open_nothing(tools):
+    def replay(consortium, consents):
+        return [*consents[:3], rewritten(consortium, consents[3], transcript="00" * 32)]
+
+    assert reveal_reply(tools, replay) == "malformed"
+
+
+def test_a_silo_outside_the_set_does_not_count_for_its_quorum(tools):
+    consortium = tools.Consortium(7)
+    silos, server = consortium.silos(), consortium.server()
+    ask = tools.run_to(3, server, silos)
+    for party in consortium.names[:6]:
+        server.absorb(party, silos[party].handle(ask.requests[party]))
+    for party, reply in tools.answers(server.step(), silos).items():
+        server.absorb(party, [reply])
+    request = server.step().requests["silo-001"]
+
+    def outvote(consents):
+        outsider = replace(consortium.identities["silo-007"], party="silo-007")
+        return [*consents[:4], sign(outsider, "consent", consents[0].body)]
+
+    reply = silos["silo-001"].handle(tools.reshaped(consortium, request, outvote))
+
+    assert tools.refusal_code(reply) == "new_member"
+
+
 def test_no_silo_reveals_both_secrets_of_another(tools):
     consortium = tools.Consortium(7)
     silos = consortium.silos()
@@ -503,6 +530,17 @@ def test_a_retry_sends_the_same_vector_under_fresh_masks(tools):
     assert sorted(calls) == consortium.names
     assert first["silo-001"][:41] != second["silo-001"][:41]
     assert sorted(retry.step().requests) == consortium.names
+
+
+def test_a_vector_cannot_be_changed_between_two_answers(tools):
+    consortium = tools.Consortium(3)
+    vector = consortium.vectors["silo-001"].copy()
+    silos = consortium.silos(vector=lambda: vector)
+    ask = tools.run_to(3, consortium.server(), silos)
+    silos["silo-001"].handle(ask.requests["silo-001"])
+
+    with pytest.raises(ValueError, match="read-only"):
+        vector += np.uint64(1)
 
 
 def test_no_second_sum_is_opened_for_one_model_version(tools):
