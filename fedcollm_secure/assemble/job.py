@@ -26,7 +26,7 @@ from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
 from fedcollm_secure.config import resolved
-from fedcollm_secure.config.schema import Masked, RecordDP
+from fedcollm_secure.config.protection import Masked, RecordDP
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch

@@ -20,7 +20,7 @@ from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Roster, sign_roster
 from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
-from fedcollm_secure.config.schema import Masked, UnsafePlain
+from fedcollm_secure.config.protection import Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd
 

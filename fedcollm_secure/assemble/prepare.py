@@ -10,7 +10,8 @@ from fedcollm_privacy.accountant import PLDAccountant
 from fedcollm_privacy.event import PoissonGaussian
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config import Config, resolved
-from fedcollm_secure.config.schema import FreeText, Masked, RecordDP
+from fedcollm_secure.config.data import FreeText
+from fedcollm_secure.config.protection import Masked, RecordDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, max_length

@@ -10,7 +10,9 @@ from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type
 
 import yaml
 
-from fedcollm_secure.config.schema import TAGS, Config, Files, FileSource, ModelSource
+from fedcollm_secure.config.data import Files, FileSource
+from fedcollm_secure.config.models import ModelSource
+from fedcollm_secure.config.schema import TAGS, Config
 from fedcollm_secure.errors import ConfigError
 
 T = TypeVar("T")

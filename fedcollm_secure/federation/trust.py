@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from fedcollm_secure.config.schema import Config, Masked, RecordDP, UnsafePlain
+from fedcollm_secure.config.protection import Masked, RecordDP, UnsafePlain
+from fedcollm_secure.config.schema import Config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from fedcollm_secure.config.schema import Distillation
+from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits

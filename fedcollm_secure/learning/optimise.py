@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from fedcollm_secure.config.schema import Distillation, LocalTraining
+from fedcollm_secure.config.training import Distillation, LocalTraining
 from fedcollm_secure.learning.data.partition import shuffled
 
 Schedule = Literal["constant", "linear", "cosine"]

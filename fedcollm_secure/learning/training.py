@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.config.schema import LocalTraining
+from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter, Float32
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.schema import Masked
+from fedcollm_secure.config.protection import Masked
 from fedcollm_secure.federation import trust
 
 Json = Mapping[str, object]

@@ -8,7 +8,7 @@ from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
 from fedcollm_secure.audit.digests import summary_digest
 from fedcollm_secure.audit.events import RunFinished
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.schema import Masked, RecordDP
+from fedcollm_secure.config.protection import Masked, RecordDP
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation import trust
 from fedcollm_secure.studies.live import Show

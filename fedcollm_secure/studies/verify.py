@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
-
 from fedcollm_secure.audit.log import KEY_NAME, Head, read_log, read_public_key
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.errors import ConfigError, LogError, RunError

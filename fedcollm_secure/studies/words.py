@@ -27,9 +27,9 @@ def check_words(check: Json) -> str:
     models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
     lines = [f"{name}: {what}" for name, what in models.items()]
     lines += [f"silos: {', '.join(cast(Sequence[str], check['silos']))}; {check['needed']} must stay to the end"]
+    traffic = f"{cast(int, check['bytes_per_round']) / 1e6:.2f} MB a round, all silos, both ways"
     lines += [
-        f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; "
-        f"{cast(int, check['bytes_per_round']) / 1e6:.2f} MB a round, all silos, both ways"
+        f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; {traffic}"
     ]
     for silo, row in plan.items():
         spent = ", ".join(f"{epsilon:.2f}" for epsilon in cast(Sequence[float], row["epsilon_per_round"]))

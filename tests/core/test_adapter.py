@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
-from fedcollm_secure.config.schema import Lora, ModelSource
+from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.learning.adapter import Adapter, digest
 from fedcollm_secure.learning.models import load_base, with_lora
 

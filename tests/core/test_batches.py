@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedcollm_secure.config.schema import ModelSource
+from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import Encoder, answer_logits, max_length
 from fedcollm_secure.learning.models import Base, load_base

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fedcollm_secure.config.schema import (
+from fedcollm_secure.config.data import (
     ByColumn,
     ByLabel,
     Classification,

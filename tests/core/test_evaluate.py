@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedcollm_secure.config.schema import ModelSource
+from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.data import Record
 from fedcollm_secure.learning.evaluate import Evaluation, log_likelihoods

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedcollm_secure.config.schema import Lora, ModelSource
+from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.models import load_base, require_same_tokenizer, weights_digest, with_lora

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedcollm_secure.config.schema import Distillation, LearningRates, LocalTraining, Lora, ModelSource
+from fedcollm_secure.config.models import Lora, ModelSource
+from fedcollm_secure.config.training import Distillation, LearningRates, LocalTraining
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens

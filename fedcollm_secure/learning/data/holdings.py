@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedcollm_secure.config.schema import (
+from fedcollm_secure.config.data import (
     ByColumn,
     ByLabel,
     Classification,

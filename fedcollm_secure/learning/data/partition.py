@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_secure.config.schema import ByColumn, ByLabel, Dirichlet, Iid
+from fedcollm_secure.config.data import ByColumn, ByLabel, Dirichlet, Iid
 from fedcollm_secure.errors import ConfigError
 
 Indices = NDArray[np.int64]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from fedcollm_secure.config.schema import FileSource, HubSource, PackageSource, Source
+from fedcollm_secure.config.data import FileSource, HubSource, PackageSource, Source
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import icd10cm
 

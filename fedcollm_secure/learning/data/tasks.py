@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from fedcollm_secure.config.schema import Classification, FreeText, MultipleChoice, Task
+from fedcollm_secure.config.data import Classification, FreeText, MultipleChoice, Task
 from fedcollm_secure.errors import ConfigError
 
 Row = Mapping[str, object]

@@ -21,7 +21,7 @@ from typing import cast
 
 from fedcollm_secure.assemble import Prepared, prepare, start
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.schema import Distillation
+from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores

@@ -1,0 +1,95 @@
+"""What protects the silos: the aggregation, whom it withstands, and privacy, whose numbers have no default."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedcollm_secure.config.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Fixed point: each coordinate of an update is clipped to ±`clip` and sent as a `bits`-bit integer."""
+
+    clip: float = 1.0
+    bits: int = 24
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that holds nothing."""
+        require(0 < self.clip < float("inf"), f"clip: expected a positive number, got {self.clip}")
+        require(2 <= self.bits <= 32, f"bits: expected 2 to 32, got {self.bits}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Grid):
+    """Secure aggregation by double masking (Bonawitz et al., CCS 2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsafePlain(Grid):
+    """No protection: the server sees every silo's update. For comparisons only."""
+
+
+Aggregation = Masked | UnsafePlain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security:
+    """Whom the aggregation must withstand; threshold and smallest cohort follow (`crypto/README.md`)."""
+
+    adversary: Literal["malicious", "semi_honest"] = "malicious"
+    colluding: int = 1
+    min_cohort: int = 3
+    allow_two_party: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a cohort in which one honest silo would stand alone in the sum."""
+        require(self.colluding >= 0, f"colluding: expected 0 or more, got {self.colluding}")
+        require(self.min_cohort >= 2, f"min_cohort: expected 2 or more, got {self.min_cohort}")
+        require(
+            self.allow_two_party or self.min_cohort >= max(3, self.colluding + 2),
+            f"min_cohort: expected at least max(3, colluding + 2) = {max(3, self.colluding + 2)}, got "
+            f"{self.min_cohort}: with fewer, colluding members can compute one silo's update from the sum; "
+            "raise min_cohort, or say allow_two_party: true where that is accepted",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordDP:
+    """DP-SGD in each silo at (ε, δ) over the whole run, per silo; `silo.batch_size` is the public normaliser.
+
+    `noise_multiplier` is calibrated to the plan unless given; given, the ledger stops the silo where ε runs out.
+    """
+
+    epsilon: float
+    delta: float
+    clip_norm: float
+    sampling_rate: float
+    noise_multiplier: float | None = None
+    unit: Literal["record"] = "record"
+
+    def __post_init__(self) -> None:
+        """Refuse parameters for which no guarantee exists."""
+        require(0 < self.epsilon < float("inf"), f"epsilon: expected a positive number, got {self.epsilon}")
+        require(0 < self.delta < 1, f"delta: expected a number in (0, 1), got {self.delta}")
+        require(0 < self.clip_norm < float("inf"), f"clip_norm: expected a positive number, got {self.clip_norm}")
+        require(0 < self.sampling_rate <= 1, f"sampling_rate: expected a number in (0, 1], got {self.sampling_rate}")
+        require(
+            self.noise_multiplier is None or 0 < self.noise_multiplier < float("inf"),
+            f"noise_multiplier: expected a positive number, got {self.noise_multiplier}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonPrivate:
+    """No differential privacy: the aggregate and the models may reveal records. Said in every report."""
+
+
+Privacy = RecordDP | NonPrivate
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEngine:
+    """All silos in this process: a simulation. Their ledgers live in the run directory and say so."""
+
+
+Engine = LocalEngine

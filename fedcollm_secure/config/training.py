@@ -1,0 +1,92 @@
+"""How silos train, how the pair co-tunes, how often it is scored. Defaults are the paper's choice, where it has one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedcollm_secure.config.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """A silo's part of a round: E epochs or steps of `optimizer` on its own records (Algorithm 1, ClientUpdate)."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 1.0e-3
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    gradient_norm: float | None = None
+    optimizer_state: Literal["fresh", "kept"] = "fresh"
+    weighting: Literal["uniform", "examples"] = "uniform"
+    microbatch: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a round without an end, and rates that cannot train."""
+        require(
+            (self.steps is None) != (self.epochs is None),
+            f"give either steps or epochs, not both and not neither; got steps={self.steps}, epochs={self.epochs}",
+        )
+        _check_training(self.steps or self.epochs or 0, self.batch_size, self.learning_rate, self.warmup_steps)
+        require(
+            self.gradient_norm is None or self.gradient_norm > 0,
+            f"gradient_norm: expected a positive number, got {self.gradient_norm}",
+        )
+        require(
+            self.microbatch is None or self.microbatch > 0, f"microbatch: expected 1 or more, got {self.microbatch}"
+        )
+
+
+def _check_training(steps: int, batch_size: int, learning_rate: float, warmup_steps: int) -> None:
+    require(steps > 0, f"steps/epochs: expected 1 or more, got {steps}")
+    require(batch_size > 0, f"batch_size: expected 1 or more, got {batch_size}")
+    require(0 < learning_rate < float("inf"), f"learning_rate: expected a positive number, got {learning_rate}")
+    require(warmup_steps >= 0, f"warmup_steps: expected 0 or more, got {warmup_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRates:
+    """η_θ and η_ω of the paper."""
+
+    slm: float = 1.0e-3
+    llm: float = 1.0e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """R server steps on the auxiliary set (eq. 5–6): L^g = CE + λ·KL(f‖g) and L^f = CE + λ·KL(g‖f), `weight` = λ."""
+
+    steps: int
+    batch_size: int = 16
+    weight: float = 1.0
+    temperature: float = 1.0
+    direction: Literal["mutual", "llm_to_slm", "slm_to_llm"] = "mutual"
+    learning_rate: LearningRates = LearningRates()
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    gradient_norm: float | None = None
+    optimizer_state: Literal["fresh", "kept"] = "fresh"
+
+    def __post_init__(self) -> None:
+        """Refuse a negative λ or temperature; zero steps is plain federated averaging."""
+        require(self.steps >= 0, f"steps: expected 0 or more, got {self.steps}")
+        _check_training(max(self.steps, 1), self.batch_size, self.learning_rate.slm, self.warmup_steps)
+        _check_training(1, self.batch_size, self.learning_rate.llm, 0)
+        require(self.weight >= 0, f"weight (λ): expected 0 or more, got {self.weight}")
+        require(self.temperature > 0, f"temperature: expected a positive number, got {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How often, and on how much at a time, public test data are scored."""
+
+    batch_size: int = 256
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse never."""
+        require(self.batch_size > 0, f"batch_size: expected 1 or more, got {self.batch_size}")
+        require(self.every > 0, f"every: expected 1 or more, got {self.every}")
