@@ -19,6 +19,7 @@ from fedcollm_privacy.noise import gaussian
 from fedcollm_privacy.per_record import Taps, clipped_sum, couples_records, tapped
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.sampling import poisson_sample
+from fedcollm_privacy.subjects import check_subjects
 
 Randomness = Callable[[int], bytes]
 Losses = Callable[[Sequence[int]], Tensor]
@@ -34,6 +35,7 @@ def train(
     plan: RecordPlan,
     population: int,
     losses: Losses,
+    subjects: Sequence[Sequence[int]] | None = None,
     microbatch: int | None = None,
     random: Randomness = os.urandom,
     progress: Callable[[int], None] | None = None,
@@ -42,8 +44,10 @@ def train(
 
     `losses(indices)` returns float32[B]: one loss per record, the mean over that record's own tokens, computed from
     that record alone, with records along the first axis of every activation. `population` is the number of records,
-    indexed from 0. `microbatch` bounds how many records are in memory at once; it changes nothing else. `progress` is
-    told the number of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
+    indexed from 0. Under `plan.unit` "subject" it is the number of persons, and `subjects[i]` (see `subjects.py`)
+    lists the records of person i: a person is drawn as one, and the mean of their gradients is clipped as one.
+    `microbatch` bounds how many units are in memory at once; it changes nothing else. `progress` is told the number
+    of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
 
     Guarantee: the trained parameters are the output of `plan.round_event()` on the records, for every optimiser that
     reads gradients only, against whoever sees the parameters, provided `random` is secret and `losses` keeps its word.
@@ -58,15 +62,17 @@ def train(
         raise ValueError(f"microbatch must be at least 1 or None, got {microbatch}")
     layers = _linear_layers(model, parameters)
     _check_model(model, parameters, optimizer)
+    units = _units(plan, population, subjects)
     before = [parameter.detach().clone() for parameter in parameters]
     with tapped(layers) as taps:
         probed = False
         for step in range(1, plan.steps_per_round + 1):
             batch = poisson_sample(population, plan.sampling_rate, random)
             if len(batch) > 1 and not probed:
-                _probe(batch[:2], losses, taps)
+                _probe([units[unit][0] for unit in batch[:2]], losses, taps)
                 probed = True
-            total = _batch_sum(batch, losses, taps, plan.clip_norm, microbatch, parameters)
+            drawn = [units[unit] for unit in batch]
+            total = _batch_sum(drawn, losses, taps, plan.clip_norm, microbatch, parameters)
             _apply(total, parameters, optimizer, plan, random)
             if progress is not None:
                 progress(step)
@@ -78,17 +84,20 @@ def train(
 
 
 def _batch_sum(
-    batch: Sequence[int],
+    batch: Sequence[Sequence[int]],
     losses: Losses,
     taps: Taps,
     clip_norm: float,
     microbatch: int | None,
     parameters: Sequence[nn.Parameter],
 ) -> list[Tensor]:
-    """Return float64 Σ clip(∇) over `batch`, one tensor per parameter; zeros for the empty batch."""
+    """Return float64 Σ clip(∇) over the units of `batch`, one tensor per parameter; zeros for the empty batch."""
     totals = {id(each): torch.zeros_like(each, dtype=torch.float64) for each in parameters}
-    for indices in _chunks(batch, microbatch):
-        for parameter, part in clipped_sum(_losses_of(indices, losses, taps), taps, clip_norm).items():
+    for units in _chunks(batch, microbatch):
+        values = _losses_of([record for unit in units for record in unit], losses, taps)
+        sizes = [len(unit) for unit in units]
+        parts = clipped_sum(values, taps, clip_norm, unit_sizes=None if max(sizes) == 1 else sizes)
+        for parameter, part in parts.items():
             totals[id(parameter)] += part
         taps.clear()
     return [totals[id(each)] for each in parameters]
@@ -137,7 +146,19 @@ def _probe(pair: Sequence[int], losses: Losses, taps: Taps) -> None:
     taps.clear()
 
 
-def _chunks(batch: Sequence[int], size: int | None) -> Iterator[Sequence[int]]:
+def _units(plan: RecordPlan, population: int, subjects: Sequence[Sequence[int]] | None) -> Sequence[Sequence[int]]:
+    """Return the records of each unit."""
+    if (subjects is not None) != (plan.unit == "subject"):
+        raise ValueError(f"the plan's unit is {plan.unit!r}: subjects must be given for 'subject', and only then")
+    if subjects is None:
+        return [(record,) for record in range(population)]
+    check_subjects(subjects)
+    if len(subjects) != population:
+        raise ValueError(f"population must be the number of subjects, {len(subjects)}, got {population}")
+    return subjects
+
+
+def _chunks(batch: Sequence[Sequence[int]], size: int | None) -> Iterator[Sequence[Sequence[int]]]:
     step = size or max(1, len(batch))
     return (batch[start : start + step] for start in range(0, len(batch), step))
 

@@ -60,21 +60,28 @@ def tapped(layers: Mapping[str, nn.Linear]) -> Generator[Taps]:
             handle.remove()
 
 
-def clipped_sum(losses: Tensor, taps: Taps, clip_norm: float) -> dict[Tensor, Tensor]:
-    """Return, for each trainable parameter of the tapped layers, float64 Σ_b clip(∇ losses[b]).
+def clipped_sum(
+    losses: Tensor, taps: Taps, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
+) -> dict[Tensor, Tensor]:
+    """Return, for each trainable parameter of the tapped layers, float64 Σ_u clip(mean of ∇ losses[b] over b in u).
 
-    `losses` is float[B], one value per record. The norm that is clipped is over all parameters together.
+    `losses` is float[B], one value per record. A unit u is one record, or `unit_sizes[u]` ≥ 1 successive records. The
+    norm that is clipped is over all parameters together.
 
-    Guarantee: one record changes the sum by at most `clip_norm` in ℓ₂, provided that losses[b] and the activations
-    in row b depend on record b alone. A record with a non-finite loss or gradient contributes zero.
+    Guarantee: one unit changes the sum by at most `clip_norm` in ℓ₂, provided that losses[b] and the activations
+    in row b depend on record b alone. A unit with a non-finite loss or gradient contributes zero.
 
     Raises:
         RuntimeError: a layer without a gradient, or whose rows are not records.
     """
     gradients = _layer_gradients(losses, taps)
     with torch.no_grad():
+        usable = torch.isfinite(losses)
+        if unit_sizes is not None:
+            gradients = [gradient.joined(unit_sizes) for gradient in gradients]
+            usable = torch.stack([each.all() for each in torch.split(usable, list(unit_sizes))])
         squared = torch.stack([gradient.squared_norms() for gradient in gradients]).sum(dim=0)  # float64[B]
-        factors = clip_factors(squared, clip_norm, usable=torch.isfinite(losses))
+        factors = clip_factors(squared, clip_norm, usable=usable)
         return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(factors)}
 
 
@@ -158,6 +165,12 @@ class _LayerGradient:
         self._slopes = slopes
         self._outer: Tensor | None = None  # [B, out, in], where formed
 
+    def joined(self, unit_sizes: Sequence[int]) -> _LayerGradient:
+        """Return the gradients of units: a unit's records become positions of one row, weighted by 1 / its size."""
+        weights = torch.cat([torch.full((size,), 1.0 / size) for size in unit_sizes]).to(self._slopes)  # [B]
+        slopes = self._slopes * weights[:, None, None]
+        return _LayerGradient(self._layer, _rows_joined(self._inputs, unit_sizes), _rows_joined(slopes, unit_sizes))
+
     def squared_norms(self) -> Tensor:
         """Return float64[B]: ‖∇weight‖² + ‖∇bias‖², of the parameters that are trainable."""
         squared = torch.zeros(self._slopes.shape[0], dtype=torch.float64, device=self._slopes.device)
@@ -207,6 +220,12 @@ class _LayerGradient:
 def _without(rows: Tensor, left_out: Tensor) -> Tensor:
     """Return `rows` [B, …] with zeros in the rows that are left out: 0 · NaN would be NaN."""
     return torch.where(left_out.reshape(-1, *[1] * (rows.dim() - 1)), 0.0, rows) if bool(left_out.any()) else rows
+
+
+def _rows_joined(rows: Tensor, unit_sizes: Sequence[int]) -> Tensor:
+    """Return [U, K·T, w] from [B, T, w]: each unit's rows one after the other, then zeros up to the largest K."""
+    units = torch.split(rows, list(unit_sizes))
+    return torch.nn.utils.rnn.pad_sequence([each.flatten(0, 1) for each in units], batch_first=True)
 
 
 def _has_trainable_bias(layer: nn.Linear) -> bool:

@@ -18,16 +18,17 @@ from fedcollm_privacy.calibrate import noise_multiplier_for
 from fedcollm_privacy.decimals import parse_decimal, to_decimal
 from fedcollm_privacy.event import Event, PoissonGaussian
 
-_UNITS = ("record",)
+_UNITS = ("record", "subject")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordPlan:
     """Fix, before the first round, everything that the guarantee of a session depends on.
 
-    `epsilon`, `delta`: the target for all `rounds` together, for add-or-remove-one `unit`. `clip_norm`: C, a bound of
-    one unit's gradient. `sampling_rate`: q in (0, 1]. `noise_multiplier`: σ/C's σ, dimensionless. `batch_size`: the
-    public constant that the noisy sum is divided by; it must not be computed from the number of records.
+    `epsilon`, `delta`: the target for all `rounds` together, for add-or-remove-one `unit`, which is "record" or
+    "subject" (a person with all records). `clip_norm`: C, a bound of one unit's gradient. `sampling_rate`: q in (0, 1].
+    `noise_multiplier`: the noise's standard deviation over C. `batch_size`: the public constant that the noisy sum is
+    divided by; it must not be computed from the number of records.
 
     Guarantee: `dpsgd.train` under this plan, at most `rounds` times, is (`epsilon`, `delta`)-DP for every unit against
     whoever sees the model after each round, given a secret `random` and losses that do not couple units.

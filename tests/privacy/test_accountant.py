@@ -63,7 +63,9 @@ class Contract:
         assert accountant.ledger == ()
         assert accountant.epsilon(DELTA) == 0
 
-    @pytest.mark.parametrize("event", [STEP, Gaussian(noise_multiplier=5.0), Composed(events=(STEP, NoOp()))])
+    @pytest.mark.parametrize(
+        "event", [STEP, Gaussian(noise_multiplier=5.0), Composed(events=(STEP, NoOp())), Repeated(event=STEP, count=3)]
+    )
     def test_composing_once_with_a_count_equals_composing_that_often(self, event: Event) -> None:
         once, often = self.make(), self.make()
         once.spend(event, 4)

@@ -54,7 +54,7 @@ def clipped_total(subject, losses: Losses, batch: Sequence[int], clip: float = C
     """Return what one step adds up before the noise, through the code that training runs."""
     parameters = subject.parameters()
     with dpsgd.tapped(dpsgd._linear_layers(subject.model, parameters)) as taps:
-        parts = dpsgd._batch_sum(batch, losses, taps, clip, None, parameters)
+        parts = dpsgd._batch_sum([(index,) for index in batch], losses, taps, clip, None, parameters)
     return torch.cat([part.reshape(-1) for part in parts])
 
 
