@@ -33,7 +33,7 @@ from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.batches import Tokens
+from fedcollm_secure.learning.batches import Tokens, by_length
 from fedcollm_secure.learning.data import Record
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
@@ -164,7 +164,7 @@ def _learner(prepared: Prepared, name: str, run: RunDirectory) -> Learner:
     return Learner(
         adapter=prepared.silo_slm,
         encoder=prepared.encoder,
-        records=_tokens(prepared, prepared.holdings.silos[name]),
+        records=by_length(_tokens(prepared, prepared.holdings.silos[name])),
         settings=prepared.config.silo,
         rounds=prepared.config.rounds,
         seed=prepared.config.seed,

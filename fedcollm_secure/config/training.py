@@ -21,7 +21,7 @@ class LocalTraining:
     gradient_norm: float | None = None
     optimizer_state: Literal["fresh", "kept"] = "fresh"
     weighting: Literal["uniform", "examples"] = "uniform"
-    microbatch: int | None = None
+    microbatch: int = 64  # records in memory at once; changes nothing but time and memory
 
     def __post_init__(self) -> None:
         """Refuse a round without an end, and rates that cannot train."""
@@ -34,9 +34,7 @@ class LocalTraining:
             self.gradient_norm is None or self.gradient_norm > 0,
             f"gradient_norm: expected a positive number, got {self.gradient_norm}",
         )
-        require(
-            self.microbatch is None or self.microbatch > 0, f"microbatch: expected 1 or more, got {self.microbatch}"
-        )
+        require(self.microbatch > 0, f"microbatch: expected 1 or more, got {self.microbatch}")
 
 
 def _check_training(steps: int, batch_size: int, learning_rate: float, warmup_steps: int) -> None:
@@ -69,6 +67,7 @@ class Distillation:
     warmup_steps: int = 0
     gradient_norm: float | None = None
     optimizer_state: Literal["fresh", "kept"] = "fresh"
+    microbatch: int = 16  # records in memory at once; changes nothing but time and memory
 
     def __post_init__(self) -> None:
         """Refuse a negative λ or temperature; zero steps is plain federated averaging."""
@@ -76,6 +75,7 @@ class Distillation:
         _check_training(max(self.steps, 1), self.batch_size, self.learning_rate.slm, self.warmup_steps)
         _check_training(1, self.batch_size, self.learning_rate.llm, 0)
         require(self.weight >= 0, f"weight (λ): expected 0 or more, got {self.weight}")
+        require(self.microbatch > 0, f"microbatch: expected 1 or more, got {self.microbatch}")
         require(self.temperature > 0, f"temperature: expected a positive number, got {self.temperature}")
 
 

@@ -94,6 +94,11 @@ class Encoder:
         return Batch(ids=ids.to(device), mask=mask.to(device), targets=targets.to(device))
 
 
+def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:
+    """Return sequences in order of length, so that neighbours pad each other little."""
+    return sorted(sequences, key=lambda each: len(each.prompt) + len(each.answer))
+
+
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Return float32[B, keep, V]: the model's logits where `batch.targets` stand."""
     positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)  # a left pad must not move the positions

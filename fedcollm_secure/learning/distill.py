@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits
+from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits, by_length
 from fedcollm_secure.learning.losses import cross_entropy, distillation
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -44,19 +44,22 @@ class Side:
         """Return float32[B, K, V], with gradients."""
         return answer_logits(self.adapter.model, batch)
 
-    def step(self, loss: Tensor, gradient_norm: float | None) -> None:
-        """Take one optimiser step.
+    def add_gradient(self, loss: Tensor) -> None:
+        """Back-propagate a part of a batch's loss.
 
         Raises:
             TrainingError: the loss is not finite; the weights stay as they were.
         """
         if not torch.isfinite(loss):
             raise TrainingError(f"distillation: the {self.name}'s loss is not finite; lower distill.learning_rate")
-        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
+
+    def step(self, gradient_norm: float | None) -> None:
+        """Take one optimiser step with the gradient added up so far, and forget it."""
         if gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.adapter.parameters, gradient_norm)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         self.schedule.step()
 
 
@@ -101,35 +104,44 @@ class CoTuning:
         side, batches = self._side("llm", self.llm, 1), self._batches(1)
         side.adapter.model.train()
         for _ in range(self.settings.steps):
-            batch = next(batches)
-            side.step(cross_entropy(side.logits(batch), batch.targets).mean(), self.settings.gradient_norm)
+            indices = next(batches)
+            for part in self._parts(indices):
+                losses = cross_entropy(side.logits(part), part.targets)
+                side.add_gradient(losses.sum() / len(indices))
+            side.step(self.settings.gradient_norm)
         side.adapter.model.eval()
 
-    def _step(self, llm: Side, slm: Side, batch: Batch) -> None:
-        llm_logits, slm_logits = llm.logits(batch), slm.logits(batch)  # both before either changes
-        llm_loss = self._loss(llm, llm_logits, slm_logits, batch)
-        slm_loss = self._loss(slm, slm_logits, llm_logits, batch)
-        llm.step(llm_loss, self.settings.gradient_norm)
-        slm.step(slm_loss, self.settings.gradient_norm)
+    def _step(self, llm: Side, slm: Side, indices: Sequence[int]) -> None:
+        """Take one step on both sides, from losses that see the same pair."""
+        for part in self._parts(indices):
+            llm_logits, slm_logits = llm.logits(part), slm.logits(part)
+            for side, own, other in ((llm, llm_logits, slm_logits), (slm, slm_logits, llm_logits)):
+                side.add_gradient(self._losses(side, own, other, part).sum() / len(indices))
+        llm.step(self.settings.gradient_norm)
+        slm.step(self.settings.gradient_norm)
 
-    def _loss(self, side: Side, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """Return CE + λ·KL, the mean over records (eq. 6)."""
+    def _losses(self, side: Side, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """Return CE + λ·KL, float32[B], one per record (eq. 6)."""
         losses = cross_entropy(student, batch.targets)  # [B]
-        if side.learns_from_other and self.settings.weight > 0:
-            shared = min(student.shape[-1], teacher.shape[-1])  # rows past the vocabulary pad the matrix; no token
-            divergence = distillation(
-                student[..., :shared], teacher[..., :shared], batch.targets, self.settings.temperature
-            )
-            losses = losses + self.settings.weight * divergence
-        return losses.mean()
+        if not side.learns_from_other or self.settings.weight == 0:
+            return losses
+        shared = min(student.shape[-1], teacher.shape[-1])  # rows past the vocabulary pad the matrix; no token
+        divergence = distillation(
+            student[..., :shared], teacher[..., :shared], batch.targets, self.settings.temperature
+        )
+        return losses + self.settings.weight * divergence
 
-    def _batches(self, round_number: int) -> Iterator[Batch]:
-        device = self.slm.parameters[0].device
-        order = batch_order(
+    def _batches(self, round_number: int) -> Iterator[list[int]]:
+        return batch_order(
             len(self.records), self.settings.batch_size, seed=self.seed, purpose=f"server/round {round_number}"
         )
-        for indices in order:
-            yield self.encoder.collate([self.records[index] for index in indices], device)
+
+    def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
+        """Yield a batch in parts of records of like length."""
+        device, size = self.slm.parameters[0].device, self.settings.microbatch
+        ordered = by_length([self.records[index] for index in indices])
+        for start in range(0, len(ordered), size):
+            yield self.encoder.collate(ordered[start : start + size], device)
 
     def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:
         settings = self.settings

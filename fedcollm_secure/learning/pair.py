@@ -32,7 +32,7 @@ class Pair:
         for name, adapter in self._sides():
             model = cast(PeftModel, adapter.model)
             model.peft_config["default"].base_model_name_or_path = self.origins[name]
-            model.save_pretrained(str(folder / name))
+            model.save_pretrained(str(folder / name), save_embedding_layers=False)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""

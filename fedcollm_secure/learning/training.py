@@ -30,7 +30,10 @@ from fedcollm_secure.learning.optimise import (
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """One silo's SLM, records and settings. `plan` makes its training differentially private."""
+    """One silo's SLM, records and settings. `plan` makes its training differentially private.
+
+    Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
+    """
 
     adapter: Adapter
     encoder: Encoder
@@ -93,7 +96,7 @@ class Learner:
         self.adapter.model.train()
         for step in range(1, self.steps_per_round + 1):
             optimizer.zero_grad()
-            if not np.isfinite(loss := self._accumulate(next(batches))):
+            if not np.isfinite(loss := self._accumulate(sorted(next(batches)))):
                 raise TrainingError(
                     f"silo {self.name}: the loss of step {step} is not finite ({loss}), and nothing is sent. "
                     "Lower silo.learning_rate, set silo.gradient_norm, or look for broken records"
@@ -106,8 +109,7 @@ class Learner:
 
     def _accumulate(self, indices: Sequence[int]) -> float:
         """Add up the gradient of the batch's mean loss, a microbatch at a time."""
-        size = self.settings.microbatch or len(indices)
-        total = 0.0
+        size, total = self.settings.microbatch, 0.0
         for start in range(0, len(indices), size):
             loss = self._losses(indices[start : start + size]).sum() / len(indices)
             loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation

@@ -56,8 +56,10 @@ class PlainShow:
 
     def line(self, line: Json) -> None:
         """Write one line."""
-        cells = _cells(line, self._rounds, self._budget)
-        self._console.print("  ".join(f"{name} {value}" for name, value in cells.items() if value), highlight=False)
+        row = cells(line, self._rounds, self._budget)
+        self._console.print(
+            "  ".join(f"{name} {value}" for name, value in row.items() if value), highlight=False, soft_wrap=True
+        )
 
 
 class LiveShow:
@@ -88,7 +90,7 @@ class LiveShow:
 
     def line(self, line: Json) -> None:
         """Add a row."""
-        self._rows.append(_cells(line, self._rounds, self._budget))
+        self._rows.append(cells(line, self._rounds, self._budget))
         self._live.update(self._picture())
 
     def _picture(self) -> Group:
@@ -125,14 +127,15 @@ def bar(spent: float, budget: float, width: int = 8) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def _cells(line: Json, rounds: int, budget: float | None) -> dict[str, str]:
+def cells(line: Json, rounds: int, budget: float | None) -> dict[str, str]:
+    """Return a round's row: column → text."""
     traffic, seconds = cast(Mapping[str, int], line["bytes"]), cast(Mapping[str, float], line["seconds"])
-    cells = {"round": f"{line['round']}/{rounds}", "SLM": score(line.get("slm")), "LLM": score(line.get("llm"))}
+    row = {"round": f"{line['round']}/{rounds}", "SLM": score(line.get("slm")), "LLM": score(line.get("llm"))}
     if budget is not None:
-        cells["ε spent"] = _spent(cast(Mapping[str, Mapping[str, float]], line["silos"]), budget)
-    cells["up"], cells["down"] = _size(traffic["up"]), _size(traffic["down"])
-    cells["seconds"] = f"{sum(seconds.values()):.1f}"
-    return cells
+        row["ε spent"] = _spent(cast(Mapping[str, Mapping[str, float]], line["silos"]), budget)
+    row["up"], row["down"] = _size(traffic["up"]), _size(traffic["down"])
+    row["seconds"] = f"{sum(seconds.values()):.1f}"
+    return row
 
 
 def _spent(silos: Mapping[str, Mapping[str, float]], budget: float) -> str:

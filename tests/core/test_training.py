@@ -113,8 +113,9 @@ def _reference_gradients(co_tuning: CoTuning, indices: list[int]) -> tuple[list[
     )
 
 
-def test_server_steps_equal_adam_on_equation_6_in_float64(models: Path) -> None:
-    ours, reference = _co_tuning(models), _co_tuning(models)
+@pytest.mark.parametrize("microbatch", [1, 16])
+def test_server_steps_equal_adam_on_equation_6_in_float64(models: Path, microbatch: int) -> None:
+    ours, reference = _co_tuning(models, microbatch=microbatch), _co_tuning(models)
     ours.run(1)
     optimisers = [
         torch.optim.AdamW(adapter.parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)

@@ -23,6 +23,7 @@ from fedcollm_secure.assemble import Prepared, prepare, start
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
+from fedcollm_secure.learning.batches import by_length
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores
 from fedcollm_secure.learning.training import Learner
@@ -161,7 +162,7 @@ def _learner(prepared: Prepared, name: str) -> Learner:
     return Learner(
         adapter=prepared.silo_slm,
         encoder=prepared.encoder,
-        records=prepared.encoder.encode([(record.prompt, record.answer) for record in records]),
+        records=by_length(prepared.encoder.encode([(record.prompt, record.answer) for record in records])),
         settings=replace(prepared.config.silo, optimizer_state="fresh"),
         rounds=prepared.config.rounds,
         seed=prepared.config.seed,
