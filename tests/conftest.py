@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,21 @@ TOPICS = {
     "skin": ["rash", "itch", "mole", "burn", "scar"],
     "eye": ["blur", "tear", "lens", "pupil", "glare"],
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Let no test reach a network: what is not on this machine is not there."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX:
+            raise OSError(f"a test tried to reach {address!r}; tests use no network")
+        connect(self, address)  # type: ignore[arg-type]
+
+    socket.socket.connect = refuse  # type: ignore[method-assign, assignment]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
 
 
 def rows(count: int, *, start: int = 0) -> list[dict[str, object]]:
