@@ -25,10 +25,12 @@ PLAN = RecordPlan(
 SUBJECTS = [(0, 1, 2, 3), (4,), (5, 6), (7, 8, 9, 10, 11), (12, 13), (14,)]
 
 
-def clipped_total(subject, units: Sequence[Sequence[int]], microbatch: int | None = None) -> torch.Tensor:  # type: ignore[no-untyped-def]  # a fixture's
+def clipped_total(
+    subject, units: Sequence[Sequence[int]], microbatch: int | None = None, clip: float = CLIP
+) -> torch.Tensor:  # type: ignore[no-untyped-def]  # a fixture's
     parameters = subject.parameters()
     with dpsgd.tapped(dpsgd._linear_layers(subject.model, parameters)) as taps:
-        parts = dpsgd._batch_sum(units, subject.losses, taps, CLIP, microbatch, parameters)
+        parts = dpsgd._batch_sum(units, subject.losses, taps, clip, microbatch, parameters)
     return torch.cat([part.reshape(-1) for part in parts])
 
 
@@ -43,16 +45,17 @@ def attempt(subject, **changes: object) -> None:  # type: ignore[no-untyped-def]
     )
 
 
-def test_mean_gradient_of_a_subject_is_clipped_as_one(build) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("clip", [CLIP, 100.0], ids=["clipped", "whole"])
+def test_mean_gradient_of_a_subject_is_clipped_as_one(build, clip: float) -> None:  # type: ignore[no-untyped-def]
     subject = build()
     expected = torch.zeros(1, dtype=torch.float64)
     for records in SUBJECTS:
         parts = torch.autograd.grad(subject.losses(records).mean(), subject.parameters())
         gradient = torch.cat([part.reshape(-1) for part in parts]).double()
-        expected = expected + gradient * min(1.0, CLIP / gradient.norm().item())
+        expected = expected + gradient * min(1.0, clip / gradient.norm().item())
 
     for microbatch in (None, 1, 2):
-        assert (clipped_total(subject, SUBJECTS, microbatch) - expected).norm() < 2e-5 * expected.norm()
+        assert (clipped_total(subject, SUBJECTS, microbatch, clip) - expected).norm() < 2e-5 * expected.norm()
 
 
 def test_dp_sensitivity_of_a_whole_subject_is_at_most_the_clip_norm(build) -> None:  # type: ignore[no-untyped-def]
