@@ -207,3 +207,15 @@ def test_batches_cover_every_record_once_an_epoch() -> None:
 
     assert all(sorted(index for batch in epoch for index in batch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_a_records_loss_is_the_same_alone_and_in_any_batch(models: Path) -> None:
+    learner = _learner(models)
+    together = learner._losses([0, 1, 2, 3])
+    alone = torch.cat([learner._losses([index]) for index in range(4)])
+
+    assert torch.allclose(together, alone, atol=1e-9)
+
+
+def test_no_records_give_no_losses_and_no_error(models: Path) -> None:
+    assert _learner(models)._losses([]).shape == (0,)
