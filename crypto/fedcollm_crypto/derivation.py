@@ -18,6 +18,6 @@ def digest(label: bytes, *parts: bytes) -> bytes:
     return hashlib.sha256(labelled(label, *parts)).digest()
 
 
-def derive_key(secret: bytes, *, salt: bytes, label: bytes, parts: tuple[bytes, ...]) -> bytes:
-    """Return 32 bytes of HKDF-SHA256 (RFC 5869) with `info` = the labelled parts."""
-    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=labelled(label, *parts)).derive(secret)
+def derive_key(secret: bytes, *, salt: bytes, label: bytes, parts: tuple[bytes, ...], length: int = 32) -> bytes:
+    """Return `length` bytes of HKDF-SHA256 (RFC 5869) with `info` = the labelled parts."""
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=labelled(label, *parts)).derive(secret)

@@ -36,9 +36,13 @@ class Fields:
             raise self._wrong(name, f"an integer in [{low}, {high}]")
         return value
 
-    def octets(self, name: str, length: int) -> bytes:
-        """Take `length` bytes written in lower-case hex."""
-        return octets(f"{self._what}.{name}", self._take(name), length)
+    def octets(self, name: str, *lengths: int) -> bytes:
+        """Take as many bytes, written in lower-case hex, as one of the lengths says."""
+        return octets(f"{self._what}.{name}", self._take(name), *lengths)
+
+    def has(self, name: str) -> bool:
+        """Say whether an optional field is there and not yet taken."""
+        return name in self._left
 
     def items(self, name: str) -> Sequence[Json]:
         """Take a list."""
@@ -68,13 +72,14 @@ class Fields:
         return ProtocolError(f"{self._what}.{name}: {expected} was expected")
 
 
-def octets(what: str, value: Json, length: int) -> bytes:
-    """Return the `length` bytes that lower-case hex text stands for. Raises: ProtocolError."""
-    if isinstance(value, str) and len(value) == 2 * length and value.isascii() and value == value.lower():
+def octets(what: str, value: Json, *lengths: int) -> bytes:
+    """Return the bytes, as many as one of the lengths says, that lower-case hex stands for. Raises: ProtocolError."""
+    if isinstance(value, str) and len(value) in {2 * n for n in lengths} and value.isascii() and value == value.lower():
         try:
             data = bytes.fromhex(value)
         except ValueError:
             data = b""
-        if len(data) == length:  # fromhex skips blanks, which would leave fewer bytes
+        if 2 * len(data) == len(value):  # fromhex skips blanks, which would leave fewer bytes
             return data
-    raise ProtocolError(f"{what}: {length} bytes in lower-case hex were expected")
+    expected = " or ".join(str(length) for length in lengths)
+    raise ProtocolError(f"{what}: {expected} bytes in lower-case hex were expected")

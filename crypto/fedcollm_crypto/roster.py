@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import MAX_INTEGER, Json
 from fedcollm_crypto.derivation import digest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields, octets
-from fedcollm_crypto.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Identity, verify_signature
+from fedcollm_crypto.keys import (
+    HYBRID_SIGNATURE_BYTES,
+    MLDSA44_KEY_BYTES,
+    PUBLIC_KEY_BYTES,
+    SIGNATURE_BYTES,
+    Identity,
+    VerificationKey,
+    verification_key,
+    verify_signature,
+)
 
 Role = Literal["silo", "server", "auditor", "decryptor"]
 ROSTER_KIND = "roster"
@@ -27,16 +34,27 @@ POLICY_LABEL = b"fedcollm/v1/policy-hash"
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One member: its name, its role, its 32-byte Ed25519 public key."""
+    """One member: its name, its role, its 32-byte Ed25519 public key, and its ML-DSA-44 key where it has one.
+
+    A member with both keys signs with both, and both signatures must verify.
+    """
 
     id: PartyId
     role: Role
     ed25519: bytes
+    mldsa44: bytes = b""
 
     def __post_init__(self) -> None:
         """Refuse an empty name, an unknown role and a key of another length."""
         if not self.id or self.role not in get_args(Role) or len(self.ed25519) != PUBLIC_KEY_BYTES:
             raise ValueError(f"member {self.id!r}: a name, a role of {get_args(Role)} and 32 key bytes are needed")
+        if len(self.mldsa44) not in (0, MLDSA44_KEY_BYTES):
+            raise ValueError(f"member {self.id!r}: an ML-DSA-44 key has {MLDSA44_KEY_BYTES} bytes")
+
+    @property
+    def public_keys(self) -> tuple[bytes, bytes]:
+        """Return both public keys, as `Identity.public_keys` does; the second is empty where there is none."""
+        return self.ed25519, self.mldsa44
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +69,8 @@ class Roster:
     def __post_init__(self) -> None:
         """Refuse two members with one name or one key: a signature must point at exactly one of them."""
         names, keys = {m.id for m in self.members}, {m.ed25519 for m in self.members}
-        if len(names) != len(self.members) or len(keys) != len(self.members):
+        hybrid = [m.mldsa44 for m in self.members if m.mldsa44]
+        if not len(names) == len(keys) == len(self.members) or len(set(hybrid)) != len(hybrid):
             raise ValueError("the members of a roster must have distinct names and distinct keys")
         if not 1 <= self.epoch <= MAX_INTEGER:
             raise ValueError(f"epochs start at 1, got {self.epoch}")
@@ -66,8 +85,8 @@ class Roster:
             raise ProtocolError("a message names a party that is not in the roster")
         return self._points[party]
 
-    def key(self, party: PartyId) -> Ed25519PublicKey:
-        """Return the member's verification key. Raises: ProtocolError for a stranger."""
+    def key(self, party: PartyId) -> VerificationKey:
+        """Return the member's key for `verify_signature`. Raises: ProtocolError for a stranger."""
         self.point(party)
         return self._keys[party]
 
@@ -90,16 +109,15 @@ class Roster:
         return {member.id: index + 1 for index, member in enumerate(self.members)}
 
     @cached_property
-    def _keys(self) -> dict[PartyId, Ed25519PublicKey]:
-        return {member.id: Ed25519PublicKey.from_public_bytes(member.ed25519) for member in self.members}
+    def _keys(self) -> dict[PartyId, VerificationKey]:
+        return {member.id: verification_key(*member.public_keys) for member in self.members}
 
     def to_body(self) -> dict[str, Json]:
         """Return the roster as a JSON object."""
-        members: list[Json] = [{"ed25519": m.ed25519.hex(), "id": m.id, "role": m.role} for m in self.members]
         return {
             "consortium_id": self.consortium_id,
             "epoch": self.epoch,
-            "members": members,
+            "members": [_member_body(member) for member in self.members],
             "policy": self.policy,
         }
 
@@ -120,13 +138,19 @@ class Roster:
         return roster
 
 
+def _member_body(member: Member) -> dict[str, Json]:
+    body: dict[str, Json] = {"ed25519": member.ed25519.hex(), "id": member.id, "role": member.role}
+    return body | ({"mldsa44": member.mldsa44.hex()} if member.mldsa44 else {})
+
+
 def _member(value: Json) -> Member:
     fields = Fields("roster.member", value)
     name, role, key = fields.text("id"), fields.text("role"), fields.octets("ed25519", PUBLIC_KEY_BYTES)
+    mldsa44 = fields.octets("mldsa44", MLDSA44_KEY_BYTES) if fields.has("mldsa44") else b""
     fields.close()
     for known in get_args(Role):
         if role == known:
-            return Member(id=name, role=known, ed25519=key)
+            return Member(id=name, role=known, ed25519=key, mldsa44=mldsa44)
     raise ProtocolError(f"roster.member: the role must be one of {get_args(Role)}")
 
 
@@ -143,24 +167,26 @@ def sign_roster(roster: Roster, root: Identity, countersigners: Sequence[Identit
     )
 
 
-def read_roster(data: bytes, root_key: bytes, quorum: int) -> Roster:
+def read_roster(data: bytes, root_key: bytes, quorum: int, root_mldsa44: bytes = b"") -> Roster:
     """Return a roster that the root and at least `quorum` of its own members signed.
+
+    A root that has an ML-DSA-44 key as well signs with both keys, and so does each member that the roster lists so.
 
     Raises: ProtocolError when it is malformed, or when any signature fails, even beyond the quorum.
     """
     fields = Fields("signed roster", canonical.decode(data))
     body = fields.members("roster")
-    root_signature = fields.octets("root_signature", SIGNATURE_BYTES)
+    root_signature = fields.octets("root_signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
     countersignatures = fields.members("countersignatures")
     fields.close()
     signed = canonical.encode(body)
     # (1) The root says who the members are.
-    root = Ed25519PublicKey.from_public_bytes(root_key)
+    root = verification_key(root_key, root_mldsa44)
     verify_signature(root, ROSTER_KIND, signed, root_signature, "the consortium root")
     # (2) Enough of these members agree.
     roster = Roster.from_body(body)
     for signer, value in countersignatures.items():
-        signature = octets(f"countersignatures.{signer}", value, SIGNATURE_BYTES)
+        signature = octets(f"countersignatures.{signer}", value, SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
         verify_signature(roster.key(signer), ROSTER_KIND, signed, signature, signer)
     if len(countersignatures) < quorum:
         raise ProtocolError(f"the roster has {len(countersignatures)} countersignatures, {quorum} are needed")

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.fields import Fields
-from fedcollm_crypto.keys import SIGNATURE_BYTES, Identity, verify_signature
+from fedcollm_crypto.keys import (
+    HYBRID_SIGNATURE_BYTES,
+    SIGNATURE_BYTES,
+    Identity,
+    VerificationKey,
+    verify_signature,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Signed:
         """Return SHA-256 of the canonical body."""
         return hashlib.sha256(self.body_bytes).digest()
 
-    def verify(self, key: Ed25519PublicKey) -> None:
+    def verify(self, key: VerificationKey) -> None:
         """Raise ProtocolError unless the key's owner signed this body as this kind of message."""
         verify_signature(key, self.kind, self.body_bytes, self.signature, self.sender)
 
@@ -53,7 +57,7 @@ class Signed:
             kind=fields.text("kind"),
             sender=fields.text("from"),
             body=fields.members("body"),
-            signature=fields.octets("signature", SIGNATURE_BYTES),
+            signature=fields.octets("signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES),
         )
         fields.close()
         return message

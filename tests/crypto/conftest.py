@@ -15,7 +15,7 @@ from fedcollm_crypto.masking.requests import Refusal, Relay
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
-from fedcollm_crypto.roster import Member, Roster
+from fedcollm_crypto.roster import Member, Role, Roster
 from fedcollm_crypto.signed import Signed, sign
 
 
@@ -28,14 +28,20 @@ def fixed(label: str) -> Callable[[int], bytes]:
 class Consortium:
     """n silos and a server that know each other."""
 
-    def __init__(self, n: int, *, length: int = 5, ring_bits: int = 64, **changes: object) -> None:
+    def __init__(
+        self, n: int, *, length: int = 5, ring_bits: int = 64, post_quantum: bool = False, **changes: object
+    ) -> None:
         self.names = [f"silo-{i:03}" for i in range(1, n + 1)]
-        self.identities = {name: Identity.generate(name, fixed(name)) for name in [*self.names, "server"]}
-        members = [Member(id=p, role="silo", ed25519=self.identities[p].public_key) for p in self.names]
-        server = Member(id="server", role="server", ed25519=self.identities["server"].public_key)
+        self.identities = {
+            name: Identity.generate(name, fixed(name), post_quantum=post_quantum) for name in [*self.names, "server"]
+        }
+        members = [self.member(name, "silo") for name in self.names]
+        server = self.member("server", "server")
         self.roster = Roster(consortium_id="test", epoch=1, members=(*members, server), policy={"k_min": 2})
         colluding = 1 if n > 2 else 0
-        self.policy = SiloPolicy(min_cohort=min(n, 3), colluding=colluding, allow_two_party=n == 2)
+        self.policy = SiloPolicy(
+            min_cohort=min(n, 3), colluding=colluding, allow_two_party=n == 2, post_quantum=post_quantum
+        )
         self.manifest = RoundManifest(
             consortium_id="test",
             epoch=1,
@@ -56,12 +62,17 @@ class Consortium:
             colluding=colluding,
             k_min=min(n, 3),
             threshold=threshold(n, colluding, "malicious"),
+            profile="post_quantum" if post_quantum else "classical",
         )
         self.manifest = replace(self.manifest, **changes)  # type: ignore[arg-type]
         generator = np.random.default_rng(n)
         top = 2**64 if ring_bits == 64 else 2**32
         self.vectors = {p: generator.integers(0, top, length, dtype=np.uint64) for p in self.names}
         self.stages = {p: MemoryStages() for p in self.names}
+
+    def member(self, name: str, role: Role) -> Member:
+        ed25519, mldsa44 = self.identities[name].public_keys
+        return Member(id=name, role=role, ed25519=ed25519, mldsa44=mldsa44)
 
     def server(self, manifest: RoundManifest | None = None) -> MaskedServer:
         return MaskedServer(manifest=manifest or self.manifest, roster=self.roster, signer=self.identities["server"])

@@ -23,10 +23,11 @@ class Pair:
     hides: bool
 
 
-@pytest.fixture(params=["plain", "masked", "masked in 32 bits"])
+@pytest.fixture(params=["plain", "masked", "masked in 32 bits", "masked post-quantum"])
 def pair(request, tools) -> Pair:
     """Make a fresh pair of each kind."""
-    consortium = tools.Consortium(5, ring_bits=32 if "32" in request.param else 64, length=12)
+    ring_bits, post_quantum = 32 if "32" in request.param else 64, "post-quantum" in request.param
+    consortium = tools.Consortium(5, ring_bits=ring_bits, post_quantum=post_quantum, length=12)
     generator = np.random.default_rng(1)
     encoding = FixedPoint(clip=1.0, bits=16, ring_bits=32, max_weight=100, max_silos=5)
     for party in consortium.names:

@@ -45,6 +45,14 @@ def test_a_manifest_survives_its_spelling(tools):
     assert RoundManifest.from_body(canonical.decode(canonical.encode(manifest.to_body()))) == manifest
 
 
+def test_the_profile_is_written_only_where_it_is_not_the_classical_one(tools):
+    classical, hybrid = tools.Consortium(5).manifest, tools.Consortium(5, post_quantum=True).manifest
+
+    assert "profile" not in classical.to_body()
+    assert RoundManifest.from_body(canonical.decode(canonical.encode(hybrid.to_body()))) == hybrid
+    assert hybrid.to_body()["profile"] == "post_quantum"
+
+
 def test_every_field_is_in_the_hash(tools):
     manifest = tools.Consortium(5).manifest
     changes: list[dict[str, object]] = [
@@ -69,6 +77,7 @@ def test_every_field_is_in_the_hash(tools):
     ]
     changes += [{"cohort": manifest.cohort[:4], "threshold": 4}, {"k_min": 4}, {"threshold": 5}, {"colluding": 0}]
     changes += [{"adversary": "semi_honest"}, {"quantisation": replace(manifest.quantisation, clip=2.0)}]
+    changes += [{"profile": "post_quantum"}]
 
     hashes = {replace(manifest, **change).hash for change in changes}  # type: ignore[arg-type]
 
@@ -90,6 +99,7 @@ def test_every_field_is_in_the_hash(tools):
         ({"k_min": 6}, "k_min"),
         ({"colluding": 4}, "fewer than two are honest"),
         ({"round": -1}, "count from 0"),
+        ({"profile": "post-quantum"}, "profile must be"),
     ],
 )
 def test_a_manifest_that_no_silo_would_accept_is_refused(tools, change: dict[str, object], message: str):
@@ -107,6 +117,8 @@ def test_a_manifest_that_no_silo_would_accept_is_refused(tools, change: dict[str
         ({"round": "1"}, "manifest.round"),
         ({"round": True}, "manifest.round"),
         ({"more": 1}, "unknown fields"),
+        ({"profile": "classical"}, "manifest.profile"),
+        ({"profile": ""}, "manifest.profile"),
         ({"threshold": 1}, "threshold must be in"),
         ({"quantisation": {}}, "ring_bits is missing"),
     ],

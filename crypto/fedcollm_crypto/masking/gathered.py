@@ -41,12 +41,14 @@ class Gathered:
     reveals: dict[PartyId, Reveal] = field(default_factory=dict[PartyId, Reveal])
 
     def take_hello(self, message: Signed) -> None:
-        """(M1) Let in fresh keys that are usable and nobody else's."""
+        """(M1) Let in fresh keys of the round's profile that are usable and nobody else's."""
         hello, others = Hello.from_body(message.body), self.hellos.values()
+        if (hello.mlkem768 is not None) != self.manifest.post_quantum:
+            raise ProtocolError("the hello is of another profile than the manifest")
         for public in (hello.channel_key, hello.mask_key):
             sealing.agree(X25519PrivateKey.generate(), public, message.sender)  # raises for a low-order key
-        taken = {key for other in others for key in (other.channel_key, other.mask_key)}
-        if hello.channel_key == hello.mask_key or taken & {hello.channel_key, hello.mask_key}:
+        taken, keys = {key for other in others for key in other.public_keys}, set(hello.public_keys)
+        if len(keys) != len(hello.public_keys) or taken & keys:
             raise ProtocolError("a key in the hello is in use already")
         if any(o.nonce == hello.nonce or o.seed_commitment == hello.seed_commitment for o in others):
             raise ProtocolError("the nonce or the commitment in the hello is somebody else's")
@@ -68,6 +70,7 @@ class Gathered:
             ):
                 raise ProtocolError("a box names another sender than the one who brought it")
             self._require_transcript(box.transcript)
+            box.require_profile(post_quantum=self.manifest.post_quantum)
         self.signed_boxes[message.sender], self.boxes[message.sender] = signed, boxes
 
     def take_upload(self, message: Signed, vector: Words) -> None:
@@ -116,6 +119,7 @@ class Gathered:
             members=frozenset(self.boxes),
             survivors=frozenset(self.vector_hashes),
             reveals=self.reveals,
+            boxes=self.boxes,
         )
 
     def _require_transcript(self, transcript: bytes) -> None:

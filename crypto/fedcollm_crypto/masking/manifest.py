@@ -7,7 +7,7 @@ keys nor cancel each other's masks.
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
@@ -22,6 +22,10 @@ MANIFEST_LABEL = b"fedcollm/v1/manifest-hash"
 
 Adversary = Literal["malicious", "semi_honest"]
 """What the server may do: anything at all, or only look."""
+
+
+Profile = Literal["classical", "post_quantum"]
+"""What keys and masks rest on: X25519 and Ed25519, or ML-KEM-768 and ML-DSA-44 beside them."""
 
 
 def threshold(n: int, colluding: int, adversary: Adversary) -> int:
@@ -101,7 +105,7 @@ class RoundManifest:
 
     Hashes are 64 hex letters; those that do not apply are empty. `dp_plan_hash` is empty in a job without differential
     privacy. `linear_pass` counts the releases of one model version, from 0. `threshold` is t, `k_min` the smallest
-    cohort whose sum may be released, `colluding` n_c.
+    cohort whose sum may be released, `colluding` n_c. `profile` is written only where it isn't the classical one.
     """
 
     consortium_id: str
@@ -126,6 +130,7 @@ class RoundManifest:
     threshold: int
     prev_result_hash: str = ""
     log_checkpoint: str = ""
+    profile: Profile = "classical"
 
     def __post_init__(self) -> None:
         """Refuse a manifest that could not be canonical or that no silo would accept."""
@@ -138,6 +143,8 @@ class RoundManifest:
             raise ValueError(f"threshold must be in [{least}, {len(self.cohort)}], got {self.threshold}")
         if not self.colluding + 2 <= self.k_min <= len(self.cohort):
             raise ValueError(f"k_min must be in [n_c + 2, n] = [{self.colluding + 2}, {len(self.cohort)}]")
+        if self.profile not in get_args(Profile):
+            raise ValueError(f"profile must be one of {get_args(Profile)}, got {self.profile!r}")
         for number in (self.epoch, self.round, self.attempt, self.linear_pass):
             if not 0 <= number <= MAX_INTEGER:
                 raise ValueError("epoch, round, attempt and linear_pass count from 0")
@@ -152,6 +159,11 @@ class RoundManifest:
         """Return (round, attempt), which only ever grows within a session."""
         return self.round, self.attempt
 
+    @property
+    def post_quantum(self) -> bool:
+        """Say whether ML-KEM-768 stands beside X25519 in every key of this attempt."""
+        return self.profile == "post_quantum"
+
     @cached_property
     def hash(self) -> bytes:
         """Return the 32 bytes that bind every later message and mask to this manifest."""
@@ -160,7 +172,8 @@ class RoundManifest:
     def to_body(self) -> dict[str, Json]:
         """Return the manifest as a JSON object."""
         body: dict[str, Json] = {name: getattr(self, name) for name in (*_TEXTS, *_INTEGERS)}
-        return body | {"v": VERSION, "cohort": list(self.cohort), "quantisation": self.quantisation.to_body()}
+        body |= {"v": VERSION, "cohort": list(self.cohort), "quantisation": self.quantisation.to_body()}
+        return body | ({"profile": self.profile} if self.post_quantum else {})
 
     @classmethod
     def from_body(cls, body: Json) -> "RoundManifest":
@@ -172,10 +185,18 @@ class RoundManifest:
         cohort = tuple(str(party) for party in reader.items("cohort"))
         quantisation = Quantisation.from_body(reader.members("quantisation"))
         adversary = _adversary(texts.pop("adversary"))
+        profile = _profile(reader)
         reader.close()
         try:
             # The names of the fields come from this class alone; __post_init__ checks what the reader could not.
-            return cls(cohort=cohort, quantisation=quantisation, adversary=adversary, **texts, **numbers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            return cls(
+                cohort=cohort,
+                quantisation=quantisation,
+                adversary=adversary,
+                profile=profile,
+                **texts,  # type: ignore[arg-type]  # see above
+                **numbers,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # see above
+            )
         except ValueError as error:
             raise ProtocolError(f"manifest: {error}") from None
 
@@ -192,7 +213,7 @@ _HASHES = (
 )
 _INTEGERS = ("epoch", "round", "attempt", "linear_pass", "colluding", "k_min", "threshold")
 _TEXTS = tuple(
-    field.name for field in fields(RoundManifest) if field.name not in (*_INTEGERS, "cohort", "quantisation")
+    field.name for field in fields(RoundManifest) if field.name not in (*_INTEGERS, "cohort", "quantisation", "profile")
 )
 
 
@@ -207,3 +228,12 @@ def _adversary(text: str) -> Adversary:
     if text == "semi_honest":
         return "semi_honest"
     raise ProtocolError("manifest.adversary: malicious or semi_honest was expected")
+
+
+def _profile(reader: Fields) -> Profile:
+    """Read the profile: its absence is the only spelling of the classical one."""
+    if not reader.has("profile"):
+        return "classical"
+    if reader.text("profile") != "post_quantum":
+        raise ProtocolError("manifest.profile: post_quantum was expected, or no such field")
+    return "post_quantum"

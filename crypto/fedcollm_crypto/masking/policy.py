@@ -14,7 +14,7 @@ class SiloPolicy:
     the server. `adversary`: what the server may do. `min_threshold`: least t it accepts beside what n, n_c and the
     adversary ask for. `max_single_changes`: how many releases of a job without differential privacy may differ by
     exactly one silo from an earlier one. `allow_two_party`: accept a cohort of two, where each silo can compute the
-    other's update from the sum.
+    other's update from the sum. `post_quantum`: take part in no round of the classical profile.
     """
 
     min_cohort: int = 3
@@ -23,6 +23,7 @@ class SiloPolicy:
     min_threshold: int = 2
     max_single_changes: int = 2
     allow_two_party: bool = False
+    post_quantum: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that protect nobody."""

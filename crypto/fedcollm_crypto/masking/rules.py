@@ -53,6 +53,17 @@ def require_cohort(manifest: RoundManifest, me: PartyId, roster: Roster, policy:
         raise Refused("small_cohort", f"k_min is {manifest.k_min}, this silo insists on {least} or more")
 
 
+def require_profile(manifest: RoundManifest, roster: Roster, policy: SiloPolicy) -> None:
+    """Stop a round whose recorded traffic a later quantum computer would open, where the silo's policy forbids it."""
+    if not policy.post_quantum:
+        return
+    if not manifest.post_quantum:
+        raise Refused("classical_profile", "this silo takes part in rounds of the post-quantum profile alone")
+    without = [party for party in (*manifest.cohort, manifest.server) if not roster.member(party).mldsa44]
+    if without:
+        raise Refused("classical_keys", f"the roster lists no ML-DSA-44 key for {', '.join(without)}")
+
+
 def require_threshold(manifest: RoundManifest, policy: SiloPolicy) -> None:
     """Stop a threshold so low that the server gets two quorums for two sets, or reads shares by itself."""
     try:
@@ -114,6 +125,13 @@ def require_one_manifest(hellos: Mapping[PartyId, Hello], manifest_hash: bytes) 
             raise Refused("other_manifest", f"{party} signed another manifest than this silo")
 
 
+def require_kem_keys(hellos: Mapping[PartyId, Hello], manifest: RoundManifest) -> None:
+    """Stop hellos of another profile than the manifest's: a pair's mask would rest on X25519 alone."""
+    for party, hello in hellos.items():
+        if (hello.mlkem768 is not None) != manifest.post_quantum:
+            raise Refused("other_profile", f"the hello of {party} is of another profile", accused=party)
+
+
 def require_mine(mine: Signed, relayed: Signed | None, what: str) -> None:
     """Stop a server that leaves this silo's own message out or swaps it."""
     if relayed is None or relayed.body_hash != mine.body_hash:
@@ -122,7 +140,7 @@ def require_mine(mine: Signed, relayed: Signed | None, what: str) -> None:
 
 def require_distinct_keys(hellos: Mapping[PartyId, Hello]) -> None:
     """Stop copied keys: with a copied mask key, masks of two pairs would cancel."""
-    keys = [key for hello in hellos.values() for key in (hello.channel_key, hello.mask_key)]
+    keys = [key for hello in hellos.values() for key in hello.public_keys]
     nonces = {hello.nonce for hello in hellos.values()}
     commitments = {hello.seed_commitment for hello in hellos.values()}
     if len(set(keys)) != len(keys) or min(len(nonces), len(commitments)) != len(hellos):

@@ -40,8 +40,8 @@ class MaskedServer:
 
     def __init__(self, *, manifest: RoundManifest, roster: Roster, signer: Identity) -> None:
         """Serve the attempt that the manifest describes, signing as `signer`."""
-        if manifest.server != signer.party or roster.member(signer.party).ed25519 != signer.public_key:
-            raise ValueError(f"{signer.party} must be the manifest's server, with the roster's key")
+        if manifest.server != signer.party or roster.member(signer.party).public_keys != signer.public_keys:
+            raise ValueError(f"{signer.party} must be the manifest's server, with the roster's keys")
         if manifest.roster_hash != roster.hash or manifest.policy_hash != roster.policy_hash:
             raise ValueError("the manifest names another roster or policy than this server has")
         self._manifest = manifest

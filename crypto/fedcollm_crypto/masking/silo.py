@@ -72,6 +72,7 @@ class MaskedSilo:
     Guarantee: a server that does anything at all, with up to n_c other silos, learns of this silo's vector no more
     than sums over at least max(t, k_min) silos, one for each model version and pass, if the roster is genuine, the
     journal is never rolled back, and Ed25519, X25519, HKDF-SHA256, AES-256 and ChaCha20-Poly1305 are what they claim.
+    In the post-quantum profile ML-KEM-768 may stand in for X25519, and ML-DSA-44 for Ed25519: one of each is enough.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class MaskedSilo:
         randomness: Randomness = secrets.token_bytes,
     ) -> None:
         """Serve one round, in as many attempts as it takes; `vector` is called once, when first needed."""
-        if roster.member(identity.party).ed25519 != identity.public_key:
+        if roster.member(identity.party).public_keys != identity.public_keys:
             raise ValueError(f"the key of {identity.party} is not the one in the roster")
         self._setup = Setup(
             identity=identity,
@@ -207,8 +208,9 @@ class MaskedSilo:
             data = chunk.tobytes()
             hasher.update(data)
             yield data
-        signed = sign_message(self._setup.identity, silo_stages.upload(state, hasher.finalize()))
-        if progress.upload is None:
+        signed = progress.upload
+        if signed is None:  # signed once: ML-DSA-44 would give other bytes the second time
+            signed = sign_message(self._setup.identity, silo_stages.upload(state, hasher.finalize()))
             reply_hash = signed.body_hash.hex()
             self._setup.stages.append(Replied(where=progress.where, stage=requests.ASK_VECTOR, reply_hash=reply_hash))
             progress.upload = signed

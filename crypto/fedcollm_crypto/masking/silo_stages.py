@@ -83,6 +83,7 @@ def greet(manifest: RoundManifest, setup: Setup) -> Greeted:
     """Answer M0: check the round against roster, plan and policy, then draw fresh secrets."""
     # (1) The round is the consortium's, the model and the plan are those this silo knows.
     rules.require_my_roster(manifest, setup.roster)
+    rules.require_profile(manifest, setup.roster, setup.policy)
     rules.require_my_plan(manifest, setup.expected)
     # (2) Enough silos, a high enough threshold: by this silo's own policy, not the server's.
     rules.require_cohort(manifest, setup.identity.party, setup.roster, setup.policy)
@@ -93,7 +94,7 @@ def greet(manifest: RoundManifest, setup: Setup) -> Greeted:
     # (4) The ledger and the log have their say.
     pledge = setup.witness(manifest)
     # (5) Secrets for this attempt alone.
-    secrets = Secrets.draw(setup.randomness)
+    secrets = attempt.draw_secrets(manifest, setup.identity.party, setup.randomness)
     hello = sign_message(setup.identity, attempt.say_hello(manifest, secrets, pledge))
     return Greeted(manifest=manifest, secrets=secrets, hello=hello)
 
@@ -108,6 +109,7 @@ def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Signed]:
     # (2) All signed one manifest; no key is used twice; there are enough of them.
     hellos = _read(signed, Hello.from_body)
     rules.require_one_manifest(hellos, manifest.hash)
+    rules.require_kem_keys(hellos, manifest)
     rules.require_distinct_keys(hellos)
     rules.require_floor(hellos, manifest, "U1")
     # (3) T1 is fixed; shares go out.
@@ -131,7 +133,7 @@ def mask(before: Dealt, request: Relay, setup: Setup) -> Masking:
     shares = {party: _open(box, before, setup.roster) for party, box in boxes.items()}
     # (3) Masks over exactly this U2.
     members = frozenset(boxes)
-    masks = attempt.choose_masks(before.place, before.secrets, members)
+    masks = attempt.choose_masks(before.place, before.secrets, members, shares)
     return Masking(place=before.place, members=members, masks=masks, shares=shares)
 
 
@@ -218,13 +220,16 @@ def _open(signed: Signed, before: Dealt, roster: Roster) -> OpenedShares:
     """Open one box. When it does not open, its signature tells whether its sender or the server is at fault.
 
     The box is authenticated by the key that both silos derive from their signed hellos; checking the signature of
-    each of n boxes first would double a silo's work and tell it nothing more.
+    each of n boxes first would double a silo's work and tell it nothing more. In the post-quantum profile anybody can
+    seal a box that opens, and with it a mask secret of his own: there the signature comes first.
     """
+    if before.place.manifest.post_quantum:
+        rules.verify_sender(signed, roster)
     box = ShareBox.from_body(signed.body)
     try:
         if (box.transcript, box.sender, box.recipient) != (before.place.transcript, signed.sender, before.place.me):
             raise ProtocolError("a box is from another transcript, sender or for another recipient")
-        return attempt.open_box(before.place, before.channels[signed.sender], box)
+        return attempt.open_any_box(before.place, before.secrets, before.channels, box)
     except ProtocolError as error:
         rules.verify_sender(signed, roster)  # raises when the server forged or changed the box
         raise Refused("bad_shares", f"{signed.sender} dealt bad shares: {error}", accused=signed.sender) from None

@@ -4,7 +4,7 @@ Every share was checked against its dealer's commitment when it came, so a secre
 published in M1 convicts the owner.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -13,15 +13,19 @@ from fedcollm_crypto import sealing, shamir
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.hybrid import MaskKeyPairs, Pair, require_committed
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
-from fedcollm_crypto.masking.messages import Hello, Reveal
+from fedcollm_crypto.masking.messages import Hello, Reveal, ShareBox
 from fedcollm_crypto.roster import Roster
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What the server has once enough silos revealed: U2, U3 and their shares."""
+    """What the server has once enough silos revealed: U2, U3 and their shares.
+
+    `boxes`, by dealer and recipient, bring the sealed mask secrets of the post-quantum profile.
+    """
 
     manifest: RoundManifest
     roster: Roster
@@ -30,6 +34,7 @@ class Opening:
     members: frozenset[PartyId]
     survivors: frozenset[PartyId]
     reveals: Mapping[PartyId, Reveal] = field(repr=False)
+    boxes: Mapping[PartyId, Mapping[PartyId, ShareBox]] = field(default_factory=dict[PartyId, dict[PartyId, ShareBox]])
 
 
 def leftover_masks(opening: Opening) -> MaskKeys:
@@ -45,10 +50,9 @@ def leftover_masks(opening: Opening) -> MaskKeys:
         plus.append(hashes.self_mask_key(seed, opening.transcript, opening.manifest.hash, party))
     # (2) For every silo that dropped out after M2: the masks that the survivors share with it.
     for lost in sorted(opening.members - opening.survivors):
-        private = _mask_private_key(opening, lost)
+        pair_key = _hybrid_pair_keys(opening, lost) if opening.manifest.post_quantum else _pair_keys(opening, lost)
         for party in sorted(opening.survivors):
-            shared = sealing.agree(private, opening.hellos[party].mask_key, party)
-            key = hashes.pair_mask_key(shared, opening.transcript, opening.manifest.hash, party, lost)
+            key = pair_key(party)
             (plus if lost > party else minus).append(key)
     return MaskKeys(plus=plus, minus=minus)
 
@@ -61,12 +65,56 @@ def _seed(opening: Opening, party: PartyId) -> bytes:
     return seed
 
 
-def _mask_private_key(opening: Opening, party: PartyId) -> X25519PrivateKey:
-    shares = {who: reveal.key_shares[party] for who, reveal in opening.reveals.items()}
-    private = X25519PrivateKey.from_private_bytes(_combine(opening, shares, party))
-    if private.public_key().public_bytes_raw() != opening.hellos[party].mask_key:
-        raise _convicted(party)
-    return private
+def _pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], bytes]:
+    """Return how s_j of the lost gives the key of its mask with each other silo."""
+    private = X25519PrivateKey.from_private_bytes(_key_secret(opening, lost))
+    if private.public_key().public_bytes_raw() != opening.hellos[lost].mask_key:
+        raise _convicted(lost)
+
+    def key(party: PartyId) -> bytes:
+        shared = sealing.agree(private, opening.hellos[party].mask_key, party)
+        return hashes.pair_mask_key(shared, opening.transcript, opening.manifest.hash, party, lost)
+
+    return key
+
+
+def _hybrid_pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], bytes]:
+    """Return how m_j of the lost gives both halves of the secret under its mask with each other silo."""
+    master, hello = _key_secret(opening, lost), opening.hellos[lost]
+    private = MaskKeyPairs.derive(master, opening.manifest.hash, lost)
+    if private.public_keys != (hello.mask_key, hello.kem_keys.mask):
+        raise _convicted(lost)
+
+    def key(party: PartyId) -> bytes:
+        low, high = sorted((party, lost))
+        pair = Pair(transcript=opening.transcript, manifest_hash=opening.manifest.hash, low=low, high=high)
+        shared = sealing.agree(private.x25519, opening.hellos[party].mask_key, party)
+        return pair.mask_key(shared, _pair_secret(opening, pair, lost, (master, private)))
+
+    return key
+
+
+def _pair_secret(opening: Opening, pair: Pair, lost: PartyId, of_lost: tuple[bytes, MaskKeyPairs]) -> bytes:
+    """Return r_{low→high}: derived where the lost silo chose it, opened where it was sealed to the lost silo.
+
+    Raises: ProtocolError naming the silo that chose it, when it sealed or committed to another.
+    """
+    master, private = of_lost
+    sealed = opening.boxes[pair.low][pair.high].mask_secret
+    try:
+        if sealed is None:
+            raise ProtocolError("the box lacks its mask secret")
+        if pair.low != lost:
+            return pair.open(private.mlkem768, sealed)
+        secret = pair.secret(master)
+        require_committed(secret, sealed)
+        return secret
+    except ProtocolError:
+        raise _convicted(pair.low) from None
+
+
+def _key_secret(opening: Opening, party: PartyId) -> bytes:
+    return _combine(opening, {who: reveal.key_shares[party] for who, reveal in opening.reveals.items()}, party)
 
 
 def _combine(opening: Opening, shares: Mapping[PartyId, bytes], owner: PartyId) -> bytes:
