@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_verify(commands)
     _add_budget(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -100,6 +101,20 @@ def _add_budget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
     budget = _command(commands, "budget", "show ε spent and left, by round", example, _budget)
     budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
+    bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
+    bench.add_argument("what", nargs="*", choices=["masking"], default="masking", help="what to measure (masking)")
+    bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
+    bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
+    bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
+    bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
 def _command(
@@ -202,6 +217,21 @@ def _budget(given: argparse.Namespace) -> int:
 
     found = budget(given.ledger)
     _print(found, given.json, budget_words(found))
+    return 0
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from fedcollm_secure.studies import bench as measured
+
+    sizes = measured.Sizes(
+        silos=given.silos or measured.SILOS,
+        parameters=given.parameters or measured.PARAMETERS,
+        dropout_percent=given.dropouts or measured.DROPOUT_PERCENT,
+        every_silo=given.every_silo,
+    )
+    flower = measured.find_flower((Path.cwd(), measured.CHECKOUT))
+    found = measured.bench(sizes, flower, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, measured.bench_words(found))
     return 0
 
 
