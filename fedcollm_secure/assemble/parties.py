@@ -18,7 +18,7 @@ from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
-from fedcollm_crypto.roster import Member, Roster, sign_roster
+from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
 from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
 from fedcollm_secure.config.protection import Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
@@ -45,8 +45,8 @@ class SiloWiring:
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     """Draw keys for everyone, keep them where each party would, and sign the roster."""
-    server = _new_identity(SERVER, run)
-    silos = {name: _new_identity(name, run) for name in prepared.silos}
+    server = _new_identity(SERVER, run, prepared)
+    silos = {name: _new_identity(name, run, prepared) for name in prepared.silos}
     roster = _roster(prepared, server, silos)
     run.audit.mkdir(parents=True, exist_ok=True)
     (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values())))
@@ -87,6 +87,7 @@ def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundMan
         colluding=colluding,
         k_min=least_cohort(prepared.config),
         threshold=threshold(len(prepared.silos), colluding, security.adversary),
+        profile="post_quantum" if security.post_quantum else "classical",
     )
 
 
@@ -139,6 +140,7 @@ def _policy(prepared: Prepared) -> SiloPolicy:
         colluding=_colluding(prepared),
         adversary=security.adversary,
         allow_two_party=security.allow_two_party,
+        post_quantum=security.post_quantum,
     )
 
 
@@ -156,13 +158,19 @@ def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) ->
         "min_cohort": least_cohort(prepared.config),
         "simulated": True,
     }
-    members = [Member(id=SERVER, role="server", ed25519=server.public_key)]
-    members += [Member(id=name, role="silo", ed25519=identity.public_key) for name, identity in silos.items()]
+    if prepared.config.security.post_quantum:
+        policy["profile"] = "post_quantum"
+    members = [_member(server, "server"), *(_member(identity, "silo") for identity in silos.values())]
     return Roster(consortium_id=prepared.config.name, epoch=1, members=tuple(members), policy=policy)
 
 
-def _new_identity(name: str, run: RunDirectory) -> Identity:
-    identity, path = Identity.generate(name), _key_file(name, run)
+def _member(identity: Identity, role: Role) -> Member:
+    return Member(id=identity.party, role=role, ed25519=identity.public_key, mldsa44=identity.mldsa44_key)
+
+
+def _new_identity(name: str, run: RunDirectory, prepared: Prepared) -> Identity:
+    identity = Identity.generate(name, post_quantum=prepared.config.security.post_quantum)
+    path = _key_file(name, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     identity.save(path)
     return identity

@@ -34,12 +34,16 @@ Aggregation = Masked | UnsafePlain
 
 @dataclass(frozen=True, kw_only=True)
 class Security:
-    """Whom the aggregation must withstand; threshold and smallest cohort follow (`crypto/README.md`)."""
+    """Whom the aggregation must withstand; threshold and smallest cohort follow (`crypto/README.md`).
+
+    `post_quantum`: ML-KEM-768 and ML-DSA-44 beside X25519 and Ed25519, against whoever records today's traffic.
+    """
 
     adversary: Literal["malicious", "semi_honest"] = "malicious"
     colluding: int = 1
     min_cohort: int = 3
     allow_two_party: bool = False
+    post_quantum: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a cohort in which one honest silo would stand alone in the sum."""

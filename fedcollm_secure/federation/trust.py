@@ -39,6 +39,11 @@ def guarantees(config: Config) -> list[Guarantee]:
             else "not promised by this profile",
         ),
         Guarantee(
+            property="Recorded traffic stays hidden from a later quantum computer",
+            holds=masked and config.security.post_quantum,
+            why=_recorded(config),
+        ),
+        Guarantee(
             property="Record counts of a silo are hidden",
             holds=masked or config.silo.weighting == "uniform",
             why="weights are equal and public" if config.silo.weighting == "uniform" else "the server learns Σw alone",
@@ -90,6 +95,13 @@ def warnings(config: Config, cohort: int) -> list[str]:
     found: list[str] = []
     if isinstance(config.aggregation, UnsafePlain):
         found.append("unsafe_plain: the server sees each silo's update; use masked for anything but comparisons")
+    if isinstance(config.aggregation, Masked) and not config.security.post_quantum:
+        found.append(
+            "classical profile: whoever records the traffic and has a quantum computer later can read each silo's "
+            "update; say security: {post_quantum: true}"
+        )
+    if isinstance(config.aggregation, UnsafePlain) and config.security.post_quantum:
+        found.append("post_quantum protects masked sums alone: under unsafe_plain it changes nothing")
     if not isinstance(config.privacy, RecordDP):
         found.append(
             "non_private: sums and final models can reveal records; secure aggregation hides who, only DP hides what"
@@ -102,6 +114,14 @@ def warnings(config: Config, cohort: int) -> list[str]:
         found.append("two parties: each can compute the other's update from the sum")
     found.append("engine local: all silos run in this process; this is a simulation, not a deployment")
     return found
+
+
+def _recorded(config: Config) -> str:
+    if isinstance(config.aggregation, UnsafePlain):
+        return "updates travel in the clear"
+    if not config.security.post_quantum:
+        return "keys and masks rest on X25519 alone, which a quantum computer breaks"
+    return "each silo's update stays masked while X25519 or ML-KEM-768 holds; the sum is the server's to see"
 
 
 def _privacy(config: Config) -> str:

@@ -184,3 +184,25 @@ def test_two_parties_run_where_that_is_accepted(tree: Make, tmp_path: Path) -> N
     summary = _run(tree(data={**data, "silos": {"iid": 2}}, security=security, aggregation=MASKED), tmp_path / "run")
 
     assert any("two parties" in text for text in cast(list[str], summary["warnings"]))
+
+
+def test_a_post_quantum_run_ends_in_the_same_bits_and_says_so(tree: Make, tmp_path: Path) -> None:
+    _run(tree(rounds=1), tmp_path / "plain")
+    summary = _run(tree(rounds=1, aggregation=MASKED, security={"post_quantum": True}), tmp_path / "hybrid")
+    classical = _run(tree(rounds=1, aggregation=MASKED), tmp_path / "classical")
+
+    assert _same(tmp_path / "plain", tmp_path / "hybrid")
+    assert [_hidden_from_a_quantum_computer(s) for s in (summary, classical)] == [True, False]
+    assert [any("quantum" in text for text in cast(list[str], s["warnings"])) for s in (summary, classical)] == [
+        False,
+        True,
+    ]
+    roster = json.loads((tmp_path / "hybrid" / "audit" / "roster.json").read_text())
+    assert {len(member["mldsa44"]) for member in roster["roster"]["members"]} == {2 * 1312}
+    assert len(roster["root_signature"]) == 2 * 2484
+    assert verify_run(tmp_path / "hybrid").incomplete is None
+
+
+def _hidden_from_a_quantum_computer(summary: Mapping[str, object]) -> bool:
+    rows = cast(list[Mapping[str, object]], summary["guarantees"])
+    return next(bool(row["holds"]) for row in rows if "quantum computer" in str(row["property"]))
