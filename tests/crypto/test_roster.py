@@ -113,3 +113,55 @@ def test_roots_that_sign_nonsense_are_not_believed():
 def test_a_member_needs_a_name():
     with pytest.raises(ValueError, match="a name, a role"):
         Member(id="", role="silo", ed25519=bytes(32))
+
+
+# --- members with keys of both kinds ---
+
+HYBRID_ROOT, HYBRID_A = (Identity.generate(name, post_quantum=True) for name in ("root", "a"))
+HYBRID = replace(
+    ROSTER,
+    members=(ROSTER.members[0], Member(id="a", role="silo", ed25519=HYBRID_A.public_key, mldsa44=HYBRID_A.mldsa44_key)),
+)
+
+
+def test_a_roster_that_both_kinds_of_keys_signed_is_read_back():
+    data = sign_roster(HYBRID, HYBRID_ROOT, [HYBRID_A, B])
+
+    assert read_roster(data, HYBRID_ROOT.public_key, 2, HYBRID_ROOT.mldsa44_key) == HYBRID
+
+
+@pytest.mark.parametrize("signers", [(replace(HYBRID_ROOT, mldsa44=None), HYBRID_A), (ROOT, HYBRID_A)])
+def test_a_root_signs_with_both_keys_or_not_at_all(signers: tuple[Identity, Identity]):
+    with pytest.raises(ProtocolError, match="signature of the consortium root"):
+        read_roster(sign_roster(HYBRID, signers[0], [signers[1]]), HYBRID_ROOT.public_key, 1, HYBRID_ROOT.mldsa44_key)
+
+
+def test_a_member_with_two_keys_countersigns_with_both():
+    lazy = replace(HYBRID_A, mldsa44=None)
+
+    with pytest.raises(ProtocolError, match="signature of a under"):
+        read_roster(sign_roster(HYBRID, ROOT, [lazy]), ROOT.public_key, 1)
+
+
+def test_the_second_key_is_in_the_hash_and_its_absence_changes_nothing():
+    without = replace(HYBRID, members=(HYBRID.members[0], replace(HYBRID.members[1], mldsa44=b"")))
+
+    assert without.hash != HYBRID.hash
+    assert set(ROSTER.to_body()["members"][0]) == {"ed25519", "id", "role"}  # type: ignore[index,call-overload,arg-type]
+
+
+def test_two_members_share_no_second_key_either():
+    first = replace(HYBRID.members[0], mldsa44=HYBRID_A.mldsa44_key)
+
+    with pytest.raises(ValueError, match="distinct names and distinct keys"):
+        replace(HYBRID, members=(first, HYBRID.members[1]))
+
+
+@pytest.mark.parametrize("mldsa44", ["", "00" * 1311, "00" * 32])
+def test_a_second_key_of_another_length_is_refused(mldsa44: str):
+    member = {"id": "a", "role": "silo", "ed25519": "00" * 32, "mldsa44": mldsa44}
+
+    with pytest.raises(ProtocolError, match="mldsa44: 1312 bytes"):
+        Roster.from_body(ROSTER.to_body() | {"members": [member]})  # type: ignore[operator]
+    with pytest.raises(ValueError, match="1312 bytes"):
+        Member(id="a", role="silo", ed25519=bytes(32), mldsa44=b"short")
