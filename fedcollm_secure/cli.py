@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_verify(commands)
     _add_budget(commands)
+    _add_attack(commands)
     _add_bench(commands)
     return parser
 
@@ -101,6 +102,12 @@ def _add_budget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
     budget = _command(commands, "budget", "show ε spent and left, by round", example, _budget)
     budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _add_attack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    example = "fedcollm-secure attack A3 A11"
+    attack = _command(commands, "attack", "attack a known-bad twin and this program, side by side", example, _attack)
+    attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
 
 
 def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -233,6 +240,14 @@ def _bench(given: argparse.Namespace) -> int:
     found = measured.bench(sizes, flower, say=lambda text: print(text, file=sys.stderr, flush=True))
     _print(found, given.json, measured.bench_words(found))
     return 0
+
+
+def _attack(given: argparse.Namespace) -> int:
+    from fedcollm_secure.studies.attacks import suite
+
+    findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
+    _print(suite.document(findings), given.json, suite.words(findings))
+    return suite.exit_code(findings)
 
 
 def _print(document: Json, as_json: bool, words: str) -> None:

@@ -1,0 +1,78 @@
+"""The attack suite: which attacks there are, running some, and saying what came of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.studies.attacks import (
+    budget_rollback,
+    differencing,
+    inconsistent_models,
+    mask_search,
+    poisoning,
+    replay,
+    swapped_keys,
+    two_sets,
+)
+from fedcollm_secure.studies.attacks.outcome import Attack, Finding, Outcome
+
+Json = Mapping[str, object]
+ATTACKS: tuple[Attack, ...] = (
+    inconsistent_models.ATTACK,
+    two_sets.ATTACK,
+    swapped_keys.ATTACK,
+    replay.ATTACK,
+    mask_search.ATTACK,
+    budget_rollback.ATTACK,
+    differencing.ATTACK,
+    poisoning.ATTACK,
+)
+
+
+def choose(ids: Sequence[str]) -> list[Attack]:
+    """Return the attacks of these ids, each once, in the order of the suite; all without ids. Raises: ConfigError."""
+    known = {attack.id: attack for attack in ATTACKS}
+    wanted = {name.upper() for name in ids} or set(known)
+    if unknown := sorted(wanted - known.keys()):
+        raise ConfigError("attack", f"no attack {', '.join(unknown)}; expected some of {', '.join(known)}")
+    return [attack for attack in ATTACKS if attack.id in wanted]
+
+
+def run(attacks: Sequence[Attack], say: Callable[[str], None]) -> list[Finding]:
+    """Run each attack against its twin and against us; `say` hears what is under way."""
+    findings: list[Finding] = []
+    for attack in attacks:
+        say(f"{attack.id} {attack.title} …")
+        findings.append(Finding(attack=attack, unprotected=attack.unprotected(), protected=attack.protected()))
+    return findings
+
+
+def document(findings: Sequence[Finding]) -> Json:
+    """Return the JSON document of `attack --json`."""
+    return {"attacks": [finding.as_json() for finding in findings]}
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 1 when an attack got through, or when it failed even against its twin and so shows nothing."""
+    return 0 if all(finding.as_expected for finding in findings) else 1
+
+
+def words(findings: Sequence[Finding]) -> str:
+    """Say it to a person, a few lines an attack."""
+    lines: list[str] = []
+    for finding in findings:
+        lines += [f"{finding.attack.id}  {finding.attack.title}", f"    {finding.attack.does}."]
+        lines += [
+            f"    unprotected: {_verdict(finding.unprotected)}",
+            f"    protected:   {_verdict(finding.protected)}",
+        ]
+    through = [finding.attack.id for finding in findings if finding.protected.succeeded]
+    void = [finding.attack.id for finding in findings if not finding.unprotected.succeeded]
+    lines += [f"{len(findings) - len(through)} of {len(findings)} attacks fail here: refused, bounded or found out"]
+    lines += [f"GOT THROUGH: {', '.join(through)}"] if through else []
+    lines += [f"SHOW NOTHING, since they fail without protection too: {', '.join(void)}"] if void else []
+    return "\n".join(lines)
+
+
+def _verdict(outcome: Outcome) -> str:
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    return f"{'SUCCEEDS' if outcome.succeeded else 'fails'}{reason}. {outcome.told}."
