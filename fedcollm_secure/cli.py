@@ -113,6 +113,7 @@ def _add_attack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
     bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
+    bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
     bench.add_argument("what", nargs="*", choices=["masking"], default="masking", help="what to measure (masking)")
     bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
@@ -234,6 +235,7 @@ def _bench(given: argparse.Namespace) -> int:
         silos=given.silos or measured.SILOS,
         parameters=given.parameters or measured.PARAMETERS,
         dropout_percent=given.dropouts or measured.DROPOUT_PERCENT,
+        long_cases=bool(given.silos or given.parameters),
         every_silo=given.every_silo,
     )
     flower = measured.find_flower((Path.cwd(), measured.CHECKOUT))

@@ -11,7 +11,17 @@ import pytest
 from fedcollm_crypto.aggregation import Sum
 from fedcollm_secure import cli
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.bench import CHECKOUT, Sizes, bench, bench_words, find_flower, keystream, masking, worker
+from fedcollm_secure.studies.bench import (
+    CHECKOUT,
+    Sizes,
+    bench,
+    bench_words,
+    command,
+    find_flower,
+    keystream,
+    masking,
+    worker,
+)
 from fedcollm_secure.studies.bench.case import Case, Figures, Row
 from fedcollm_secure.studies.bench.command import BenchError, measure_flower
 from fedcollm_secure.studies.bench.peers import Peer
@@ -111,6 +121,12 @@ def test_percentages_that_come_to_the_same_number_of_silos_count_once():
     assert [(case.silos, case.dropouts, case.threshold) for case in cases] == [(3, 0, 3), (10, 0, 7), (10, 1, 7)]
 
 
+def test_the_long_case_is_left_out_unless_asked_for():
+    short, whole = Sizes(long_cases=False).cases(64), Sizes().cases(64)
+
+    assert {(case.silos, case.parameters) for case in whole if case not in short} == {(100, 3_145_728)}
+
+
 @pytest.mark.parametrize(
     ("sizes", "match"),
     [
@@ -141,24 +157,41 @@ def test_without_the_peers_the_rest_is_measured_and_what_is_missing_is_said():
     assert "not measured: flower: run `make bench-peers`" in bench_words(found)
 
 
-def test_a_peer_gets_the_case_and_the_same_vectors(tmp_path):
-    echo = "import json, sys; case = json.loads(sys.argv[1]); open(sys.argv[0] + '.case', 'w').write(sys.argv[1]); "
+def test_a_peer_gets_the_case_and_the_vectors(tmp_path):
+    echo = "import sys; open(sys.argv[0] + '.case', 'w').write(sys.argv[1]); "
     peer = fake_peer(tmp_path, echo + f"print({json.dumps(vars(FIGURES))!r})")
-    found = bench(Sizes(silos=(3,), parameters=(40,), dropout_percent=(0,)), peer, lambda _: None)
+    figures = measure_flower(peer, replace(CASE, sampled=2), tmp_path / "updates.npy")
     given = json.loads((tmp_path / "peer.py.case").read_text())
 
-    assert given.pop("updates").endswith("updates-40.npy")
-    assert given == {"silos": 3, "parameters": 40, "dropouts": 0, "threshold": 3, "sampled": 0}
-    assert found["rows"][-1]["system"] == "flower"
-    assert found["rows"][-1]["peak_mib"] == 60.0
-    assert found["missing"] == []
+    assert given.pop("updates") == str(tmp_path / "updates.npy")
+    assert given == {"silos": 4, "parameters": 50, "dropouts": 1, "threshold": 3, "sampled": 2}
+    assert figures == FIGURES
 
 
 def test_a_peer_that_fails_is_said_with_its_own_words(tmp_path):
     peer = fake_peer(tmp_path, "raise SystemExit('no flwr in here')")
 
     with pytest.raises(BenchError, match="no flwr in here"):
-        bench(Sizes(silos=(3,), parameters=(40,), dropout_percent=(0,)), peer, lambda _: None)
+        measure_flower(peer, CASE, tmp_path / "updates.npy")
+
+
+@pytest.mark.parametrize(("every_silo", "sampled"), [(False, 5), (True, 0)])
+def test_silos_of_a_peer_are_sampled_in_long_cases_alone(monkeypatch, every_silo, sampled):
+    asked: list[tuple[int, int]] = []
+
+    def measured(_peer, case, _updates):
+        asked.append((case.silos, case.sampled))
+        return FIGURES
+
+    monkeypatch.setattr(command, "LONG_WORDS", 10 * 10 * 8)
+    monkeypatch.setattr(command, "measure_flower", measured)
+    monkeypatch.setattr(command, "_measure_here", lambda *_: FIGURES)
+    sizes = Sizes(silos=(3, 30), parameters=(8,), dropout_percent=(0,), every_silo=every_silo)
+    found = bench(sizes, Peer(python=Path("python"), script=Path("script")), lambda _: None)
+
+    assert asked == [(3, 0), (30, sampled)]
+    assert [row["system"] for row in found["rows"]] == ["ours", "keystream", "ours", "keystream", "flower"] * 2
+    assert found["missing"] == []
 
 
 def test_flower_is_found_where_environment_and_script_are(tmp_path):
@@ -214,8 +247,9 @@ def test_the_command_refuses_sizes_with_exit_code_2(capsys):
     assert "--silos: expected numbers from 3 up, got [2]" in capsys.readouterr().err
 
 
-def test_the_command_prints_one_document(capsys, monkeypatch, tmp_path):
+def test_the_command_prints_one_document(capsys, monkeypatch):
     monkeypatch.setattr("fedcollm_secure.studies.bench.find_flower", lambda _: None)
+    monkeypatch.setattr(command, "RINGS", (64,))
     code = cli.main(["bench", "--silos", "3", "--parameters", "20", "--dropouts", "0", "--json"])
     found = json.loads(capsys.readouterr().out)
 

@@ -26,8 +26,8 @@ SILOS = (3, 10, 30, 100)
 PARAMETERS = (294_912, 3_145_728)
 DROPOUT_PERCENT = (0, 10)
 RINGS: tuple[RingBits, ...] = (64, 32)
-SAMPLED_ABOVE_WORDS = 5_000_000_000
-"""Where Flower would make more words of masks than this, some silos are measured for all."""
+LONG_WORDS = 5_000_000_000
+"""A case with more words of masks than this, n²·d, takes minutes: only where asked for, and Flower by some silos."""
 SAMPLED_SILOS = 5
 
 Json = dict[str, object]
@@ -42,12 +42,13 @@ class BenchError(FedCoLLMError):
 class Sizes:
     """What to measure: every number of silos with every length and every percentage of silos lost.
 
-    `every_silo`: measure all of Flower's silos, however long it takes.
+    `long_cases`: also those with more than `LONG_WORDS`. `every_silo`: measure all of Flower's silos even there.
     """
 
     silos: Sequence[int] = SILOS
     parameters: Sequence[int] = PARAMETERS
     dropout_percent: Sequence[int] = DROPOUT_PERCENT
+    long_cases: bool = True
     every_silo: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +72,7 @@ class Sizes:
             for d in sorted(self.parameters)
             for n in sorted(self.silos)
             for lost in sorted({n * percent // 100 for percent in self.dropout_percent})
+            if self.long_cases or n * n * d <= LONG_WORDS
         ]
 
 
@@ -102,8 +104,8 @@ def _rows(sizes: Sizes, flower: Peer | None) -> Iterator[Row]:
 
 def _sampled(case: Case, every_silo: bool) -> int:
     """Return how many silos stand for all: 0, which is all, unless the masks would take minutes."""
-    words = case.silos * case.silos * case.parameters
-    return 0 if every_silo or words <= SAMPLED_ABOVE_WORDS else min(SAMPLED_SILOS, case.silos)
+    is_short = case.silos * case.silos * case.parameters <= LONG_WORDS
+    return 0 if every_silo or is_short else min(SAMPLED_SILOS, case.silos)
 
 
 def _write_updates(folder: Path, d: int) -> Path:
