@@ -1,5 +1,7 @@
 """Measure the masked sum beside the bare keystream: `python crypto/measure.py SILOS LENGTH RING_BITS [DROPOUTS]`.
 
+`--post-quantum` anywhere measures that profile.
+
 CPU time of every party in one process, bytes both ways, and the peak of the process's memory. "bare" is one AES-256-CTR
 stream for each mask, added to a vector in chunks: what no protocol of this kind can go below.
 """
@@ -20,15 +22,15 @@ from fedcollm_crypto.masking.policy import Expected, SiloPolicy
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
-from fedcollm_crypto.roster import Member, Roster
+from fedcollm_crypto.roster import Member, Role, Roster
 
 
-def measure(n: int, length: int, ring_bits: int, dropouts: int) -> str:
+def measure(n: int, length: int, ring_bits: int, dropouts: int, *, post_quantum: bool = False) -> str:
     """Run one attempt in which the last silos are lost after they dealt shares; return a line of figures."""
     names = [f"silo-{i:03}" for i in range(n)]
-    identities = {name: Identity.generate(name) for name in [*names, "server"]}
-    members = [Member(id=name, role="silo", ed25519=identities[name].public_key) for name in names]
-    server_member = Member(id="server", role="server", ed25519=identities["server"].public_key)
+    identities = {name: Identity.generate(name, post_quantum=post_quantum) for name in [*names, "server"]}
+    members = [member(identities[name], "silo") for name in names]
+    server_member = member(identities["server"], "server")
     roster = Roster(consortium_id="measure", epoch=1, members=(*members, server_member), policy={})
     quantisation = Quantisation(ring_bits=ring_bits, bits=16, clip=1.0, max_weight=100, length=length)
     manifest = RoundManifest(
@@ -51,6 +53,7 @@ def measure(n: int, length: int, ring_bits: int, dropouts: int) -> str:
         lora_schema_hash="cc" * 32,
         train_cfg_hash="dd" * 32,
         dp_plan_hash="",
+        profile="post_quantum" if post_quantum else "classical",
     )
     expected = Expected(
         session_id=manifest.session_id,
@@ -66,7 +69,7 @@ def measure(n: int, length: int, ring_bits: int, dropouts: int) -> str:
         name: MaskedSilo(
             identity=identities[name],
             roster=roster,
-            policy=SiloPolicy(),
+            policy=SiloPolicy(post_quantum=post_quantum),
             expected=expected,
             stages=MemoryStages(),
             vector=lambda: vector,
@@ -106,11 +109,16 @@ def measure(n: int, length: int, ring_bits: int, dropouts: int) -> str:
     bare_s = median([bare(vector, ring_bits, n) for _ in range(3)])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return (
-        f"n={n} length={length} ring={ring_bits} lost={dropouts}: silo {silo_s * 1e3:.1f} ms "
+        f"{manifest.profile} n={n} length={length} ring={ring_bits} lost={dropouts}: silo {silo_s * 1e3:.1f} ms "
         f"({silo_s / bare_s:.2f} of bare {bare_s * 1e3:.1f} ms), server {server_s * 1e3:.0f} ms, "
         f"all CPU {server_s + sum(seconds.values()):.2f} s, up {received[0] / n / 1e6:.2f} MB and down "
         f"{sent[0] / n / 1e6:.2f} MB a silo, process peak {peak:.0f} MB"
     )
+
+
+def member(identity: Identity, role: Role) -> Member:
+    """Return what the roster lists of a party."""
+    return Member(id=identity.party, role=role, ed25519=identity.public_key, mldsa44=identity.mldsa44_key)
 
 
 def bare(vector: Vector, ring_bits: int, masks: int) -> float:
@@ -123,5 +131,7 @@ def bare(vector: Vector, ring_bits: int, masks: int) -> float:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    print(measure(given[0], given[1], given[2], given[3] if len(given) > 3 else 0))  # noqa: T201
+    flag = "--post-quantum"
+    given = [int(argument) for argument in sys.argv[1:] if argument != flag]
+    dropouts = given[3] if len(given) > 3 else 0
+    print(measure(given[0], given[1], given[2], dropouts, post_quantum=flag in sys.argv))  # noqa: T201

@@ -1,4 +1,4 @@
-"""The post-quantum profile: exact sums, no silent downgrade, and who is blamed. The attacks are in a file of their own."""
+"""The post-quantum profile: exact sums, no silent downgrade, and who is blamed."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -114,8 +114,18 @@ def everything_visible(silo) -> str:
     )
 
 
-def test_secret_scan_nothing_secret_is_printed_written_or_raised(tools, tmp_path, caplog):
-    consortium = tools.Consortium(3)
+def secrets_of(state) -> list[bytes]:
+    """Return the private keys that a state holds, whether drawn or derived."""
+    secrets = getattr(state, "secrets", None)
+    if secrets is None:
+        return []
+    hybrid = [] if secrets.hybrid is None else [secrets.hybrid.channel, secrets.hybrid.mask]
+    return [key.private_bytes_raw() for key in (secrets.channel, secrets.mask, *hybrid)]
+
+
+@pytest.mark.parametrize("post_quantum", [False, True])
+def test_secret_scan_nothing_secret_is_printed_written_or_raised(tools, tmp_path, caplog, post_quantum: bool):
+    consortium = tools.Consortium(3, post_quantum=post_quantum)
     drawn: list[bytes] = []
 
     def randomness(count: int) -> bytes:
@@ -126,12 +136,14 @@ def test_secret_scan_nothing_secret_is_printed_written_or_raised(tools, tmp_path
     silos = consortium.silos()
     silos["silo-001"] = consortium.silo("silo-001", randomness=randomness, stages=journal)
     seen: list[str] = []
+    derived: set[bytes] = set()
     server = consortium.server()
     ask = server.start(consortium.names)
     while not isinstance(ask, tools.Sum):
         for party, reply in tools.answers(ask, silos).items():
             server.absorb(party, [reply])
         seen.append(everything_visible(silos["silo-001"]))
+        derived |= {secret for state in silos["silo-001"]._progress.states for secret in secrets_of(state)}
         with pytest.raises(CryptoError) as caught:
             silos["silo-001"].handle(ask.requests["silo-001"][:-1])
         seen.append(caught.value.diagnostics())
@@ -139,16 +151,18 @@ def test_secret_scan_nothing_secret_is_printed_written_or_raised(tools, tmp_path
     seen += [(tmp_path / "stages").read_text(), caplog.text]
     journal.close()
 
-    channel, mask, seed = drawn[:3]
+    nonce = 4 if post_quantum else 3  # it is public
     assert len(drawn) > 6
+    assert len(derived) == (4 if post_quantum else 2)
     text = "\n".join(seen)
-    for secret in (channel, mask, seed, *drawn[4:]):  # drawn[3] is the nonce, which is public
+    for secret in (*drawn[:nonce], *drawn[nonce + 1 :], *derived):
         for shown in (secret.hex(), repr(secret)[2:-1], str(int.from_bytes(secret, "big"))):
             assert shown not in text
 
 
-def test_secret_scan_secrets_are_gone_after_the_sum(tools):
-    consortium = tools.Consortium(3)
+@pytest.mark.parametrize("post_quantum", [False, True])
+def test_secret_scan_secrets_are_gone_after_the_sum(tools, post_quantum: bool):
+    consortium = tools.Consortium(3, post_quantum=post_quantum)
     silos = consortium.silos()
     tools.answers(tools.run_to(5, consortium.server(), silos), silos)
 

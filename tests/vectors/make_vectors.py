@@ -23,7 +23,7 @@ from fedcollm_crypto.masking.requests import Relay
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
-from fedcollm_crypto.roster import Member, Roster
+from fedcollm_crypto.roster import Member, Role, Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.stream import keystream
 
@@ -152,13 +152,16 @@ def canonical_bad_vectors() -> Vectors:
 
 
 class Setting:
-    """Five silos whose keys and secrets anybody can recompute."""
+    """Five silos, or n, whose keys and secrets anybody can recompute."""
 
-    def __init__(self) -> None:
-        self.names = [f"silo-{i}" for i in range(1, 6)]
-        self.identities = {n: Identity.generate(n, fixed(f"identity/{n}")) for n in [*self.names, "server"]}
-        members = [Member(id=n, role="silo", ed25519=self.identities[n].public_key) for n in self.names]
-        server = Member(id="server", role="server", ed25519=self.identities["server"].public_key)
+    def __init__(self, n: int = 5, *, post_quantum: bool = False) -> None:
+        self.names = [f"silo-{i}" for i in range(1, n + 1)]
+        self.identities = {
+            name: Identity.generate(name, fixed(f"identity/{name}"), post_quantum=post_quantum)
+            for name in [*self.names, "server"]
+        }
+        members = [self.member(name, "silo") for name in self.names]
+        server = self.member("server", "server")
         self.roster = Roster(consortium_id="vectors", epoch=1, members=(*members, server), policy={})
         self.manifest = RoundManifest(
             consortium_id="vectors",
@@ -179,9 +182,14 @@ class Setting:
             adversary="malicious",
             colluding=1,
             k_min=3,
-            threshold=threshold(5, 1, "malicious"),
+            threshold=threshold(n, 1, "malicious"),
+            profile="post_quantum" if post_quantum else "classical",
         )
         self.vectors = {n: np.arange(WORDS, dtype=np.uint64) * np.uint64(i) for i, n in enumerate(self.names, 1)}
+
+    def member(self, name: str, role: Role) -> Member:
+        ed25519, mldsa44 = self.identities[name].public_keys
+        return Member(id=name, role=role, ed25519=ed25519, mldsa44=mldsa44)
 
     def silo(self, name: str) -> MaskedSilo:
         m = self.manifest
@@ -197,7 +205,7 @@ class Setting:
         return MaskedSilo(
             identity=self.identities[name],
             roster=self.roster,
-            policy=SiloPolicy(),
+            policy=SiloPolicy(post_quantum=m.post_quantum),
             expected=expected,
             stages=MemoryStages(),
             vector=lambda: self.vectors[name].copy(),
