@@ -73,8 +73,10 @@ def test_a_silo_reveals_once_even_if_it_answers_twice(monkeypatch: pytest.Monkey
 
 def test_the_suite_notices_when_a_defence_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "verify_sender", lambda *_: None)
+    outcome = swapped_keys.ATTACK.protected()
 
-    assert swapped_keys.ATTACK.protected().succeeded
+    assert outcome.succeeded
+    assert "hellos in others' names: REACHES ITS GOAL" in outcome.told
 
 
 def test_mallory_can_play_correctly() -> None:

@@ -4,7 +4,7 @@
     Mallory ───── the server's key in the wrong hands; Puppet: a silo whose secrets she knows
     twins/ ────── our own known-bad code, from descriptions of flaws; no run can import it
     one file an attack ── against_twin() → Outcome, against_us() → Outcome
-    suite ─────── choose, run, say
+    ways ──────── several ways to one goal; suite: choose, run, say
 
 Nothing here switches a defence off. `tests/attacks` does, one rule at a time, and shows that the attack then works.
 """

@@ -22,6 +22,7 @@ from fedcollm_secure.studies.attacks.consortium import (
 from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.twins.round import TwinRound, twin_silos
+from fedcollm_secure.studies.attacks.ways import try_ways
 
 SILOS = 7
 
@@ -43,31 +44,27 @@ def against_twin() -> Outcome:
 
 def against_us() -> Outcome:
     """Ask for a second sum of one model; then, model after model, for sums that leave one silo out."""
-    codes: list[str] = []
-    try:
-        exact = open_two_sums_of_one_model()
-    except Blocked as blocked:
-        exact = False
-        codes.append(str(blocked))
+    second = try_ways({"a second sum of one model": open_two_sums_of_one_model})
     limit = SiloPolicy().max_single_changes
     errors: list[float] = []
+    code = ""
     try:
         for error in drop_one_silo_round_after_round(limit + 1):
             errors.append(error)
     except Blocked as blocked:
-        codes.append(str(blocked))
+        code = str(blocked)
     return Outcome(
-        succeeded=exact or len(errors) > limit,
-        reason=", ".join(codes),
+        succeeded=second.succeeded or len(errors) > limit,
+        reason=", ".join(filter(None, (second.reason, code))),
         told=(
-            "a second sum of one model is refused (released). Across models, without differential privacy, "
-            f"{len(errors)} sums that differ by one silo are allowed and the next is refused (cohort_changes): where "
-            "updates change little, those few differences still come close to one; max_single_changes: 0 forbids them"
+            f"{second.told}. Across models, without differential privacy, {len(errors)} sums that differ by one silo "
+            f"are allowed{f', the next is refused ({code})' if code else ' WITHOUT LIMIT'}: where updates change "
+            "little, those few differences still come close to one; max_single_changes: 0 forbids them"
         ),
         figures={
             "single_changes_allowed": len(errors),
             "max_abs_error_of_those": max(errors, default=0.0),
-            "single_changes_refused": int("cohort_changes" in codes),
+            "single_changes_refused": int(bool(code)),
         },
     )
 

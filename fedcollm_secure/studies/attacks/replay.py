@@ -18,10 +18,11 @@ from fedcollm_secure.studies.attacks.consortium import (
     largest_error,
     random_updates,
 )
-from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory, added_up
+from fedcollm_secure.studies.attacks.mallory import Mallory, added_up
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.twins.round import TwinRound, twin_silos, without
 from fedcollm_secure.studies.attacks.twins.silo import TwinHello, twin_pair_masks, twin_self_mask
+from fedcollm_secure.studies.attacks.ways import try_ways
 
 SILOS = 5
 
@@ -53,23 +54,13 @@ def against_twin() -> Outcome:
 
 def against_us() -> Outcome:
     """Play each kind of message again, across rounds, restarts and cohorts."""
-    ways = {
-        "an old manifest": replay_the_manifest,
-        "old hellos": replay_the_hellos,
-        "hellos of another cohort": replay_across_cohorts,
-        "an old upload": replay_an_upload,
-    }
-    codes: dict[str, str] = {}
-    for name, way in ways.items():
-        try:
-            way()
-        except Blocked as blocked:
-            codes[name] = str(blocked)
-    return Outcome(
-        succeeded=len(codes) < len(ways),
-        reason=", ".join(codes.values()),
-        told="; ".join(f"{name}: refused ({code})" for name, code in codes.items()),
-        figures={"ways_tried": len(ways), "ways_refused": len(codes)},
+    return try_ways(
+        {
+            "an old manifest": replay_the_manifest,
+            "old hellos": replay_the_hellos,
+            "hellos of another cohort": replay_across_cohorts,
+            "an old upload": replay_an_upload,
+        }
     )
 
 

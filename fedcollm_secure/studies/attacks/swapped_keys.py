@@ -22,11 +22,12 @@ from fedcollm_secure.studies.attacks.consortium import (
     largest_error,
     random_updates,
 )
-from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory
+from fedcollm_secure.studies.attacks.mallory import Mallory
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.puppet import Puppet
 from fedcollm_secure.studies.attacks.twins.round import TwinRound, twin_silos, without
 from fedcollm_secure.studies.attacks.twins.silo import TwinHello, box_key, twin_pair_masks, twin_self_mask
+from fedcollm_secure.studies.attacks.ways import try_ways
 
 SILOS = 5
 
@@ -73,19 +74,8 @@ def _open_boxes(
 
 def against_us() -> Outcome:
     """Forge the hellos, then try a roster with made-up silos."""
-    codes: list[str] = []
-    opened = 0
-    for way in (pretend_to_be_everybody_else, smuggle_in_silos):
-        try:
-            opened += way()
-        except Blocked as blocked:
-            codes.append(str(blocked))
-    return Outcome(
-        succeeded=opened > 0,
-        reason=", ".join(codes),
-        told="hellos in others' names fail their signature (malformed); a roster with made-up silos is not the one "
-        "that the consortium signed (other_roster)",
-        figures={"ways_tried": 2, "ways_refused": len(codes)},
+    return try_ways(
+        {"hellos in others' names": pretend_to_be_everybody_else, "a roster with made-up silos": smuggle_in_silos}
     )
 
 

@@ -16,11 +16,12 @@ from fedcollm_secure.studies.attacks.consortium import (
     largest_error,
     random_updates,
 )
-from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory, added_up
+from fedcollm_secure.studies.attacks.mallory import Mallory, added_up
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.puppet import Puppet
 from fedcollm_secure.studies.attacks.twins.round import TwinRound, twin_silos, without
 from fedcollm_secure.studies.attacks.twins.silo import twin_pair_masks, twin_self_mask
+from fedcollm_secure.studies.attacks.ways import try_ways
 
 
 def against_twin() -> Outcome:
@@ -41,25 +42,13 @@ def against_twin() -> Outcome:
 
 
 def against_us() -> Outcome:
-    """Try the three ways that are left where the lists follow from what a silo recorded, not from the request."""
-    ways = {
-        "a second set": ask_each_silo_about_two_sets,
-        "two halves, two sets": ask_two_halves_about_two_sets,
-        "a set for each": show_everybody_another_set,
-    }
-    codes: dict[str, str] = {}
-    opened = 0
-    for name, way in ways.items():
-        try:
-            opened += way()
-        except Blocked as blocked:
-            codes[name] = str(blocked)
-    return Outcome(
-        succeeded=opened > 0,
-        reason=", ".join(codes.values()) or ("" if opened else "never_both_secrets"),
-        told="no request can name a silo in both lists; "
-        + "; ".join(f"{name}: refused ({code})" for name, code in codes.items()),
-        figures={"ways_tried": len(ways), "ways_refused": len(codes)},
+    """Try the ways that are left: who is active and who is dead follows from a silo's record, not from the request."""
+    return try_ways(
+        {
+            "a second set for the same silos": ask_each_silo_about_two_sets,
+            "two halves, two sets": ask_two_halves_about_two_sets,
+            "a set for each silo": show_everybody_another_set,
+        }
     )
 
 
