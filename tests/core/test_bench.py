@@ -1,6 +1,7 @@
 """The bench measures what it says. No time is asserted: only counts, bytes, sums and what becomes of figures."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,15 @@ def _attempt(seconds: float) -> Attempt:
     return Attempt(
         cpu_seconds={"silo_masks": seconds}, silo_cpu_seconds=1.0, server_cpu_seconds=0.0, bytes_per_parameter=8.0
     )
+
+
+def test_the_peak_of_memory_is_not_that_of_the_process_which_started_it():
+    held = bytearray(300 << 20)
+    held[:: 1 << 12] = bytes([1]) * len(held[:: 1 << 12])
+    read = "from fedcollm_secure.studies.bench.repeat import peak_mib; print(peak_mib())"
+    peak = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout
+
+    assert 1 < float(peak) < 250 < len(held) >> 20
 
 
 def test_percentages_that_come_to_the_same_number_of_silos_count_once():

@@ -1,9 +1,10 @@
 """Measure the same thing a few times where it is short, and take the middle: CPU time is noisy on a shared machine."""
 
+import re
 import resource
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedcollm_secure.studies.bench.case import Figures
 
@@ -37,6 +38,10 @@ def repeat(attempt: Callable[[], Attempt]) -> Figures:
 
 
 def peak_mib() -> float:
-    """Return the largest resident size of this process so far; Linux counts it in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    """Return the largest resident size of this process so far.
+
+    On Linux `getrusage` also counts what the process that started this one held at that moment; `VmHWM` doesn't.
+    """
+    if (status := Path("/proc/self/status")).exists():
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / (1 << 10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS: bytes
