@@ -312,6 +312,23 @@ def test_a_tampered_box_is_refused_and_blamed(tools, what: str, by: str):
     )
 
 
+def test_a_dealer_who_leaves_out_its_mask_secret_is_refused_though_its_box_opens(tools, monkeypatch):
+    consortium = consortium_of(tools, 3)
+    silos = consortium.silos()
+    ask = tools.run_to(3, consortium.server(), silos)
+    dealt = silos["silo-001"]._progress.states[1]
+    monkeypatch.setattr(hybrid.Pair, "seal", lambda *_: None)
+    box = attempt.deal_shares(dealt.place, dealt.secrets, {}, tools.fixed("without"))[2]
+    signed = sign(consortium.identities["silo-001"], ShareBox.KIND, box.to_body())
+
+    refused = refusal(
+        silos[VICTIM].handle(tools.reshaped(consortium, ask.requests[VICTIM], lambda boxes: [signed, *boxes[1:]]))
+    )
+
+    assert (refused.reason_code, refused.accused) == ("bad_shares", "silo-001")
+    assert "not of this round's profile" in refused.reason
+
+
 @pytest.mark.parametrize("what", ["a classical box", "no mask secret"])
 def test_the_server_drops_a_dealer_whose_boxes_are_of_another_profile(tools, what: str):
     consortium = consortium_of(tools, 7)
