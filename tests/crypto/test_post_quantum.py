@@ -414,6 +414,26 @@ def test_a_lost_dealer_whose_master_does_not_fit_is_convicted(tools, monkeypatch
         cheating_dealer(tools, monkeypatch, "silo-004", "silo-004", cheat)
 
 
+@pytest.mark.parametrize("which", ["x25519", "mlkem768"])
+def test_a_lost_silo_whose_advertised_key_is_not_its_masters_is_convicted(tools, monkeypatch, which: str):
+    """Else the server would open with the wrong key, and blame those who sealed to the right one."""
+    consortium, honest = consortium_of(tools, 7), attempt.draw_secrets
+
+    def draw(manifest, party, randomness):
+        secrets = honest(manifest, party, randomness)
+        if party != "silo-004":
+            return secrets
+        other = honest(manifest, party, tools.fixed("another master"))
+        if which == "x25519":
+            return replace(secrets, mask=other.mask)
+        return replace(secrets, hybrid=replace(secrets.hybrid, mask=other.hybrid.mask))
+
+    monkeypatch.setattr(attempt, "draw_secrets", draw)
+
+    with pytest.raises(ProtocolError, match="silo-004 dealt shares that do not give the secret"):
+        run_masking(consortium.server(), consortium.silos(), lambda at, party: at < 3 or party != "silo-004")
+
+
 def test_a_dealer_whose_secret_for_a_lost_silo_does_not_open_is_convicted(tools, monkeypatch):
     """Those who are there refuse; the one who is lost can't, and the server opens in its place."""
 
@@ -447,6 +467,24 @@ def test_without_the_commitments_a_lost_dealer_spoils_the_sum_unseen(tools, monk
 
     with pytest.raises(AssertionError, match="the sum is wrong"):
         cheating_dealer(tools, monkeypatch, "silo-004", "silo-004", seal_another)
+
+
+# --- one pair ---
+
+
+def test_a_mask_secret_reaches_the_other_end_and_no_other_pair_round_or_commitment(tools):
+    low, high = (attempt.draw_secrets(consortium_of(tools, 3).manifest, p, tools.fixed(p)).hybrid for p in ("a", "b"))
+    pair = hybrid.Pair(transcript=bytes(32), manifest_hash=bytes(32), low="a", high="b")
+    sealed = pair.seal(low.master, high.public_keys.mask)
+    others = [replace(pair, low="c"), replace(pair, transcript=b"t" * 32), replace(pair, manifest_hash=b"m" * 32)]
+
+    assert pair.open(high.mask, sealed) == pair.secret(low.master)
+    assert len({p.secret(low.master) for p in [pair, *others]}) == 4
+    for other in others:
+        with pytest.raises(ProtocolError, match="does not open"):
+            other.open(high.mask, sealed)
+    with pytest.raises(ProtocolError, match="another than the one its sender committed to"):
+        pair.open(high.mask, replace(sealed, commitment=bytes(32)))
 
 
 # --- what is shown ---
