@@ -28,10 +28,14 @@ def test_a_32_bit_ring_takes_half_the_bytes_and_reduces():
     assert data == bytes.fromhex("01000000 05000000 ffffffff")
 
 
-def test_a_vector_longer_than_a_chunk_is_cut():
-    vector = np.arange(2 * wire.CHUNK_WORDS + 1, dtype=np.uint64)
+@pytest.mark.parametrize("ring_bits", [32, 64])
+def test_a_vector_longer_than_a_chunk_is_cut(ring_bits):
+    word_bytes = ring_bits // 8
+    vector = np.arange(2 * wire.CHUNK_BYTES // word_bytes + 1, dtype=np.uint64)
 
-    assert [len(chunk) for chunk in word_chunks(vector, 64)] == [wire.CHUNK_WORDS, wire.CHUNK_WORDS, 1]
+    sizes = [chunk.nbytes for chunk in word_chunks(vector, ring_bits)]
+
+    assert sizes == [wire.CHUNK_BYTES, wire.CHUNK_BYTES, word_bytes]
 
 
 def test_a_short_vector_is_refused():
