@@ -185,6 +185,13 @@ def test_a_peer_that_fails_is_said_with_its_own_words(tmp_path):
         measure_flower(peer, CASE, tmp_path / "updates.npy")
 
 
+def test_a_peer_that_is_killed_is_said_with_its_signal(tmp_path):
+    peer = fake_peer(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(BenchError, match=r"ended with -9: [\s\S]*without a word"):
+        measure_flower(peer, CASE, tmp_path / "updates.npy")
+
+
 @pytest.mark.parametrize(("every_silo", "sampled"), [(False, 5), (True, 0)])
 def test_silos_of_a_peer_are_sampled_in_long_cases_alone(monkeypatch, every_silo, sampled):
     asked: list[tuple[int, int]] = []

@@ -132,7 +132,8 @@ def _run(command: list[str]) -> Figures:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - ours
     if done.returncode != 0:
-        raise BenchError(f"a measurement failed: {' '.join(command)}\n{done.stderr.strip()[-2000:]}")
+        said = done.stderr.strip()[-2000:] or "without a word: was it killed, for want of memory?"
+        raise BenchError(f"a measurement ended with {done.returncode}: {' '.join(command)}\n{said}")
     return Figures(**json.loads(done.stdout))
 
 
