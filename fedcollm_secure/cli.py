@@ -151,7 +151,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from fedcollm_secure import config  # what is heavy is imported by the command that needs it
-    from fedcollm_secure.config.schema import RecordDP
+    from fedcollm_secure.config.protection import RecordDP
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.studies.live import make_show
     from fedcollm_secure.studies.run import run

@@ -29,6 +29,7 @@ from fedcollm_secure.learning.evaluate import Evaluation, Scores
 from fedcollm_secure.learning.training import Learner
 
 Result = Mapping[str, object]
+SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
 METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized")
 
 
@@ -74,6 +75,7 @@ class Bench:
         self._cell = cell
         self._prepared = prepare(cell.config)
         adapters = (self._prepared.server_llm, self._prepared.server_slm, self._prepared.silo_slm)
+        self._server = {"slm": self._prepared.server_slm, "llm": self._prepared.server_llm}
         self._start = [(adapter, adapter.read()) for adapter in adapters]
         self._evaluation = Evaluation(
             self._prepared.holdings.test, self._prepared.encoder, batch_size=cell.config.evaluate.batch_size
@@ -86,19 +88,15 @@ class Bench:
         distill = self._cell.config.distill
         match method:
             case "zero_shot":
-                return {
-                    "slm": self._score(self._prepared.server_slm),
-                    "llm": self._score(self._prepared.server_llm),
-                }
+                return {name: self._score(adapter) for name, adapter in self._server.items()}
             case "standalone":
                 return self._standalone()
             case "fedavg":
-                return {"slm": self._federated(method, replace(distill, steps=0))["slm"]}
+                return self._federated(method, replace(distill, steps=0))
             case "fedavg_ce":
-                scores = self._federated(method, replace(distill, weight=0.0))
-                return {"slm": scores["slm"], "llm": scores["llm"]}
+                return self._federated(method, replace(distill, weight=0.0))
             case "one_way":
-                return {"slm": self._federated(method, replace(distill, direction="llm_to_slm"))["slm"]}
+                return self._federated(method, replace(distill, direction="llm_to_slm"))
             case "fedcollm":
                 return self._federated(method, distill)
             case "centralized":
@@ -110,16 +108,22 @@ class Bench:
         return self._evaluation.score(adapter.model)
 
     def _federated(self, method: str, distill: Distillation) -> Mapping[str, Scores]:
-        """Run the whole job, secure sum and all, and return the last round's scores."""
-        config = self._cell.config
-        config = replace(config, distill=distill, evaluate=replace(config.evaluate, every=config.rounds))
+        """Run the whole job, protocol and all, and score what it leaves; in between only a token of the test set."""
+        holdings = self._prepared.holdings
+        prepared = replace(
+            self._prepared,
+            config=replace(self._cell.config, distill=distill),
+            holdings=replace(holdings, test=holdings.test[:1]),
+        )
         out = self._cell.folder / "runs" / self._cell.split / f"seed-{self._cell.seed}" / method
-        job = start(replace(self._prepared, config=config), _fresh(out), lambda _, __: None)
+        job = start(prepared, _fresh(out), lambda _, __: None)
         try:
-            last = list(job.rounds())[-1]
+            for _ in job.rounds():
+                pass
         finally:
             job.close()
-        return {name: cast(Scores, last[name]) for name in ("slm", "llm")}
+        models = {"slm": prepared.server_slm} if method in SLM_ONLY else self._server
+        return {name: self._score(adapter) for name, adapter in models.items()}
 
     def _standalone(self) -> Result:
         """Train each silo alone for as many steps as in the rounds."""
