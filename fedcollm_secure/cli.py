@@ -11,10 +11,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from fedcollm_secure.errors import ConfigError, FedCoLLMError
 
 Json = Mapping[str, object]
+
+
+class Commands(Protocol):
+    """What `add_subparsers` returns, as far as it is used; argparse has no public name for it."""
+
+    def add_parser(self, name: str, *, help: str, description: str, epilog: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
+        """Add a command."""
+        ...
 
 
 def entry() -> None:
@@ -59,19 +68,19 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_run(commands: Commands) -> None:
     run = _command(commands, "run", "run the co-tuning job", "fedcollm-secure run examples/dp_config.yaml", _run)
     _add_config(run)
     run.add_argument("--out", type=Path, help="run directory (default: runs/NAME-TIME)")
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
 
 
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_check(commands: Commands) -> None:
     example = "fedcollm-secure check examples/dp_config.yaml --set rounds=3"
     _add_config(_command(commands, "check", "validate a configuration and say what it would do", example, _check))
 
 
-def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_compare(commands: Commands) -> None:
     example = "fedcollm-secure compare examples/compare.yaml --out runs/compare"
     compare = _command(commands, "compare", "run the paper's baselines and ablations side by side", example, _compare)
     _add_config(compare)
@@ -79,13 +88,13 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
 
 
-def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_report(commands: Commands) -> None:
     report = _command(commands, "report", "write report.html of a run", "fedcollm-secure report runs/demo", _report)
     report.add_argument("run", type=Path, help="run directory")
     report.add_argument("--out", type=Path, help="file (default: RUN/report.html)")
 
 
-def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_verify(commands: Commands) -> None:
     verify = _command(
         commands,
         "verify",
@@ -98,19 +107,19 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
 
 
-def _add_budget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_budget(commands: Commands) -> None:
     example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
     budget = _command(commands, "budget", "show ε spent and left, by round", example, _budget)
     budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
 
 
-def _add_attack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_attack(commands: Commands) -> None:
     example = "fedcollm-secure attack A3 A11"
     attack = _command(commands, "attack", "attack a known-bad twin and this program, side by side", example, _attack)
     attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
 
 
-def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_bench(commands: Commands) -> None:
     example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
     bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
@@ -126,7 +135,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: Commands,
     name: str,
     does: str,
     example: str,

@@ -120,6 +120,7 @@ class Coordinator:
 
     def _sum(self, number: int, attempts: int) -> Aggregate:
         """Run steps 1 to 4, again with fresh keys where an attempt lost too many silos."""
+        lost: TooFewSilos | None = None
         for attempt in range(attempts + 1, attempts + ATTEMPTS + 1):
             try:
                 return self._attempt(number, attempt)
@@ -212,7 +213,7 @@ class Coordinator:
         self._reasons[party] = reason
         self._log.append(PartyRefused(round=number, party=party, reason_code=code))
 
-    def _stopped(self, number: int, lost: TooFewSilos) -> FedCoLLMError:
+    def _stopped(self, number: int, lost: TooFewSilos | None) -> FedCoLLMError:
         """Log a clean stop and return the error that ends the run."""
         exhausted = "budget_exhausted" in self._refused.values()
         reason = "budget_exhausted" if exhausted else "too_few_silos"

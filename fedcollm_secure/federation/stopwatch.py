@@ -1,7 +1,7 @@
 """Seconds per phase of a round, each second counted once: a phase inside another is taken out of the outer one."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = ("train", "protect", "aggregate", "distill", "evaluate")
@@ -13,11 +13,11 @@ class Stopwatch:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         """Take the clock, which a test may replace."""
         self._clock = clock
-        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self._inner: list[float] = []  # seconds of nested phases, per open phase
 
     @contextmanager
-    def measure(self, phase: str) -> Iterator[None]:
+    def measure(self, phase: str) -> Generator[None]:
         """Count the time inside the block as `phase`."""
         start = self._clock()
         self._inner.append(0.0)
@@ -40,5 +40,6 @@ class Stopwatch:
 
     def lap(self) -> Mapping[str, float]:
         """Return the seconds since the last lap and begin again at zero."""
-        seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
+        seconds = dict(self._seconds)
+        self._seconds.update(dict.fromkeys(PHASES, 0.0))
         return {phase: round(value, 3) for phase, value in seconds.items()}

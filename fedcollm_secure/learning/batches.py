@@ -6,6 +6,7 @@ positions alone (`logits_to_keep`), which for short answers saves most of the wo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,9 @@ class Encoder:
         """Keep at most `max_length` tokens; `end_answers` adds the end-of-text token (free text)."""
         self._tokenizer = tokenizer
         self._max_length = max_length
-        self._end = [tokenizer.eos_token_id] if end_answers and tokenizer.eos_token_id is not None else []
-        self.pad = int(tokenizer.pad_token_id or 0)
+        end = cast(int | None, tokenizer.eos_token_id)
+        self._end = [end] if end_answers and end is not None else []
+        self.pad = cast(int | None, tokenizer.pad_token_id) or 0
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Tokenise prompt and answer together and cut where the prompt's own tokens end.
@@ -76,8 +78,8 @@ class Encoder:
         return Tokens(prompt=tuple(prompt[-room:]), answer=tuple(answer))
 
     def _first_token(self) -> int:
-        tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
-        return int(next((token for token in tokens if token is not None), self.pad))
+        tokens = cast(tuple[int | None, ...], (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id))
+        return next((token for token in tokens if token is not None), self.pad)
 
     def collate(self, sequences: Sequence[Tokens], device: torch.device) -> Batch:
         """Pad to the longest; an empty list gives tensors with B = 0."""

@@ -92,11 +92,12 @@ def _parquet(path: Path, where: str) -> list[Row]:
 def _hub(source: HubSource, where: str) -> list[Row]:
     try:
         import datasets
+        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise ConfigError(where, "hub data sets need the extra: pip install 'fedcollm-secure[hub]'") from error
     try:
         table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         raise ConfigError(where, f"hub data set {source.name!r} cannot be loaded: {error}") from error
     return cast(list[Row], list(table))
 
