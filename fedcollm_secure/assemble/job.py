@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,19 +26,17 @@ from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
 from fedcollm_secure.config import resolved
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.batches import Tokens, by_length
-from fedcollm_secure.learning.data import Record
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.pair import Pair
-from fedcollm_secure.learning.training import Learner
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
 
@@ -147,7 +145,7 @@ def _silo(
     )
     return Silo(
         name=name,
-        learner=_learner(prepared, name, run),
+        learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
         encoding=prepared.encoding,
         weight=_weight(prepared, name),
         expected=Expected(
@@ -160,20 +158,6 @@ def _silo(
     )
 
 
-def _learner(prepared: Prepared, name: str, run: RunDirectory) -> Learner:
-    return Learner(
-        adapter=prepared.silo_slm,
-        encoder=prepared.encoder,
-        records=by_length(_tokens(prepared, prepared.holdings.silos[name])),
-        settings=prepared.config.silo,
-        rounds=prepared.config.rounds,
-        seed=prepared.config.seed,
-        name=name,
-        plan=prepared.plan,
-        optimizer_file=run.silo(name) / "optimizer.safetensors",
-    )
-
-
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
     config = prepared.config
     return Pair(
@@ -183,7 +167,7 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
             llm=prepared.server_llm,
             slm=prepared.server_slm,
             encoder=prepared.encoder,
-            records=_tokens(prepared, prepared.holdings.auxiliary),
+            records=prepared.tokens(prepared.holdings.auxiliary),
             settings=config.distill,
             rounds=config.rounds,
             seed=config.seed,
@@ -209,10 +193,6 @@ def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitSta
     return Budget(plan=prepared.plan, ledger=ledger)
 
 
-def _tokens(prepared: Prepared, records: Sequence[Record]) -> list[Tokens]:
-    return prepared.encoder.encode([(record.prompt, record.answer) for record in records])
-
-
 def _weight(prepared: Prepared, name: str) -> int:
     return 1 if prepared.config.silo.weighting == "uniform" else len(prepared.holdings.silos[name])
 
@@ -228,8 +208,8 @@ def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: s
         config_digest=file_digest(run.path / "config.yaml"),
         software=_software(),
         roster_digest=parties.roster.hash,
-        aggregation="masked" if isinstance(prepared.config.aggregation, Masked) else "unsafe_plain",
-        privacy="record_dp" if prepared.plan else "non_private",
+        aggregation=tag_of(prepared.config.aggregation),
+        privacy=tag_of(prepared.config.privacy),
         models={"llm": prepared.llm.digest, "slm": prepared.slm.digest},
         simulated=True,
     )

@@ -1,8 +1,10 @@
 """Read data and models and refuse what cannot work, before anything is written."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import threshold
@@ -14,9 +16,10 @@ from fedcollm_secure.config.data import FreeText
 from fedcollm_secure.config.protection import Masked, RecordDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Encoder, max_length
-from fedcollm_secure.learning.data import Holdings, gather
+from fedcollm_secure.learning.batches import Encoder, Tokens, by_length, max_length
+from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
+from fedcollm_secure.learning.training import Learner
 
 LARGEST_WEIGHT = 2**20  # records of one silo that `weighting: examples` can count
 SERVER = "server"
@@ -56,6 +59,24 @@ class Prepared:
     def training_digest(self) -> str:
         """Return the digest of the whole resolved configuration: every silo trains by the same one."""
         return hashlib.sha256(resolved(self.config).encode()).hexdigest()
+
+    def tokens(self, records: Sequence[Record]) -> list[Tokens]:
+        """Return each record with its right answer, tokenised."""
+        return self.encoder.encode([(record.prompt, record.answer) for record in records])
+
+    def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
+        """Return a silo's training; without a file its optimiser begins afresh each round."""
+        return Learner(
+            adapter=self.silo_slm,
+            encoder=self.encoder,
+            records=by_length(self.tokens(self.holdings.silos[silo])),
+            settings=self.config.silo,
+            rounds=self.config.rounds,
+            seed=self.config.seed,
+            name=silo,
+            plan=self.plan,
+            optimizer_file=optimizer_file,
+        )
 
 
 def prepare(config: Config) -> Prepared:

@@ -12,7 +12,7 @@ import yaml
 
 from fedcollm_secure.config.data import Files, FileSource
 from fedcollm_secure.config.models import ModelSource
-from fedcollm_secure.config.schema import TAGS, Config
+from fedcollm_secure.config.schema import TAG_OF, TAGS, Config
 from fedcollm_secure.errors import ConfigError
 
 T = TypeVar("T")
@@ -269,7 +269,7 @@ def _plain(value: object) -> object:
         record = {
             cast(str, f.metadata.get("key", f.name)): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
         }
-        tag = next((tag for tag, kind in TAGS.items() if kind is type(value)), None)
+        tag = TAG_OF.get(type(value))
         return {tag: record} if tag else record
     if isinstance(value, tuple):
         return [_plain(item) for item in cast(tuple[object, ...], value)]

@@ -128,3 +128,15 @@ TAGS: Mapping[str, type] = {
     "local": LocalEngine,
 }
 """YAML tag of each alternative. A class with one field may be written short: `{iid: 4}` is `{iid: {count: 4}}`."""
+
+TAG_OF: Mapping[type, str] = {kind: tag for tag, kind in TAGS.items()}
+"""The other way round: what an alternative is called in YAML, in summaries and in the log."""
+
+
+def tag_of(alternative: object) -> str:
+    """Return the tag of a union's member, e.g. `masked`.
+
+    Raises:
+        KeyError: it is no alternative.
+    """
+    return TAG_OF[type(alternative)]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import Masked
+from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
 Json = Mapping[str, object]
@@ -22,7 +23,7 @@ def check(config: Config) -> Json:
     return {
         "ok": True,
         "name": config.name,
-        "aggregation": "masked" if isinstance(config.aggregation, Masked) else "unsafe_plain",
+        "aggregation": tag_of(config.aggregation),
         "models": {"LLM": _model(prepared, "llm"), "SLM": _model(prepared, "slm")},
         "silos": list(prepared.silos),
         "needed": needed_to_finish(config, count),

@@ -8,7 +8,8 @@ from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
 from fedcollm_secure.audit.digests import summary_digest
 from fedcollm_secure.audit.events import RunFinished
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation import trust
 from fedcollm_secure.studies.live import Show
@@ -70,8 +71,8 @@ def summarise(
         "rounds_planned": config.rounds,
         "rounds_done": last["round"],
         "stopped_because": str(stopped) if stopped else None,
-        "aggregation": "masked" if isinstance(config.aggregation, Masked) else "unsafe_plain",
-        "privacy": "record_dp" if isinstance(config.privacy, RecordDP) else "non_private",
+        "aggregation": tag_of(config.aggregation),
+        "privacy": tag_of(config.privacy),
         "gained": {model: _gain(lines, model) for model in ("slm", "llm")},
         "budget": _budget(config, cast(Mapping[str, Json], last["silos"])),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],

@@ -62,13 +62,9 @@ def test_masked_and_plain_runs_end_in_the_same_bits(tree: Make, tmp_path: Path, 
 def test_round_is_the_mean_of_the_silos_updates(tree: Make, tmp_path: Path) -> None:
     config = parse(tree(rounds=1, distill={"steps": 0}, aggregation=MASKED))
     prepared = prepare(config)
-    from fedcollm_secure.assemble.job import _learner  # the silos' own training, without any protocol around it
-    from fedcollm_secure.federation.rundir import RunDirectory
 
     theta = prepared.server_slm.read().astype(np.float64)
-    updates = [
-        _learner(prepared, name, RunDirectory(tmp_path)).update(theta.astype(np.float32), 1) for name in prepared.silos
-    ]
+    updates = [prepared.learner(name).update(theta.astype(np.float32), 1) for name in prepared.silos]
     expected = theta + np.mean([update.astype(np.float64) for update in updates], axis=0)
     job = start(prepared, tmp_path / "run", lambda _, __: None)
     list(job.rounds())

@@ -19,14 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from fedcollm_secure.assemble import Prepared, prepare, start
+from fedcollm_secure.assemble import prepare, start
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import by_length
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores
-from fedcollm_secure.learning.training import Learner
 
 Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
@@ -75,6 +73,7 @@ class Bench:
         self._cell = cell
         self._prepared = prepare(cell.config)
         adapters = (self._prepared.server_llm, self._prepared.server_slm, self._prepared.silo_slm)
+        self._learners = {name: self._prepared.learner(name) for name in self._prepared.silos}
         self._server = {"slm": self._prepared.server_slm, "llm": self._prepared.server_llm}
         self._start = [(adapter, adapter.read()) for adapter in adapters]
         self._evaluation = Evaluation(
@@ -134,7 +133,7 @@ class Bench:
 
     def _alone(self, name: str) -> Scores:
         prepared = self._prepared
-        learner = _learner(prepared, name)
+        learner = self._learners[name]
         theta = self._start[2][1]
         for round_number in range(1, prepared.config.rounds + 1):
             theta = theta + learner.update(theta, round_number)
@@ -146,33 +145,19 @@ class Bench:
         prepared, config = self._prepared, self._cell.config
         records = [record for name in prepared.silos for record in prepared.holdings.silos[name]]
         records += prepared.holdings.auxiliary
-        seen = sum(_learner(prepared, name).steps_per_round * config.silo.batch_size for name in prepared.silos)
+        seen = sum(learner.steps_per_round * config.silo.batch_size for learner in self._learners.values())
         seen += config.distill.steps * config.distill.batch_size
         steps = -(-config.rounds * seen // config.silo.batch_size)
         CoTuning(
             llm=prepared.server_llm,
             slm=prepared.server_slm,
             encoder=prepared.encoder,
-            records=prepared.encoder.encode([(record.prompt, record.answer) for record in records]),
+            records=prepared.tokens(records),
             settings=replace(config.distill, steps=steps, batch_size=config.silo.batch_size, weight=0.0),
             rounds=1,
             seed=config.seed,
         ).tune_llm()
         return self._score(prepared.server_llm)
-
-
-def _learner(prepared: Prepared, name: str) -> Learner:
-    records = prepared.holdings.silos[name]
-    return Learner(
-        adapter=prepared.silo_slm,
-        encoder=prepared.encoder,
-        records=by_length(prepared.encoder.encode([(record.prompt, record.answer) for record in records])),
-        settings=replace(prepared.config.silo, optimizer_state="fresh"),
-        rounds=prepared.config.rounds,
-        seed=prepared.config.seed,
-        name=name,
-        plan=prepared.plan,
-    )
 
 
 def _fresh(path: Path) -> Path:
