@@ -120,7 +120,7 @@ class FixedPoint:
             levels = np.rint(np.clip(block, -self.clip, self.clip) * self.levels / self.clip).astype(np.int64)
             encoded[start : start + len(block)] = levels * weight
         encoded[-2:] = (weight, 1)
-        return self._reduced(encoded)
+        return ring_words(encoded, self.ring_bits)
 
     def decode(self, result: Sum) -> Decoded:
         """Return the weighted mean of what was encoded.
@@ -130,7 +130,7 @@ class FixedPoint:
         """
         if len(result.total) <= EXTRA_COORDINATES:
             raise ValueError(f"a sum has at least {EXTRA_COORDINATES + 1} coordinates, got {len(result.total)}")
-        signed = self._signed(result.total)
+        signed = signed_words(result.total, self.ring_bits)
         total_weight, counter = int(signed[-2]), int(signed[-1])
         silos = len(result.contributors)
         if silos > self.max_silos:
@@ -147,13 +147,17 @@ class FixedPoint:
         mean /= bound
         return Decoded(mean=mean, total_weight=total_weight, contributors=counter)
 
-    def _reduced(self, encoded: NDArray[np.int64]) -> Vector:
-        reduced = encoded.view(np.uint64)
-        if self.ring_bits == 32:
-            reduced &= np.uint64(0xFFFFFFFF)
-        return reduced
 
-    def _signed(self, total: Vector) -> NDArray[np.int64]:
-        if self.ring_bits == 64:
-            return total.view(np.int64)
-        return total.astype(np.uint32).view(np.int32).astype(np.int64)
+def ring_words(signed: NDArray[np.int64], ring_bits: int) -> Vector:
+    """Return signed integers modulo 2^m in two's complement; may reuse the memory it is given."""
+    words = signed.view(np.uint64)
+    if ring_bits == 32:
+        words &= np.uint64(0xFFFFFFFF)
+    return words
+
+
+def signed_words(words: Vector, ring_bits: int) -> NDArray[np.int64]:
+    """Return the integers in [−2^(m−1), 2^(m−1)) that words of the ring stand for."""
+    if ring_bits == 64:
+        return words.view(np.int64)
+    return words.astype(np.uint32).view(np.int32).astype(np.int64)
