@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
+    decryptor_end,
     first_manifest,
     load_parties,
     make_parties,
@@ -31,6 +33,7 @@ from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
+from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
@@ -108,8 +111,14 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
+    worker = resources.enter_context(Worker())  # one child for all simulated parties; none where nothing is encrypted
     manifest = first_manifest(prepared, parties.roster, session)
-    silos = {name: _silo(prepared, parties, name, run, manifest, resources, stopwatch) for name in prepared.silos}
+    silos = {
+        name: _silo(prepared, parties, name, run, manifest, resources, stopwatch, worker) for name in prepared.silos
+    }
+    handlers = {name: silo.handle for name, silo in silos.items()}
+    if parties.decryptor is not None:
+        handlers[parties.decryptor.party] = _decryptor(prepared, parties, run, resources, worker).handle
     coordinator = Coordinator(
         terms=Terms(
             manifest=manifest,
@@ -117,7 +126,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
             evaluate_every=config.evaluate.every,
             delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
         ),
-        engine=LocalEngine({name: silo.handle for name, silo in silos.items()}),
+        engine=LocalEngine(handlers),
         pair=_pair(prepared, run),
         encoding=prepared.encoding,
         make_end=server_end(prepared, parties),
@@ -137,11 +146,15 @@ def _silo(
     manifest: RoundManifest,
     resources: ExitStack,
     stopwatch: Stopwatch,
+    worker: Worker,
 ) -> Silo:
     budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
     resources.callback(stages.close)
     wiring = SiloWiring(
-        manifest=manifest, stages=stages, ledger_head=lambda: budget.ledger.head if budget is not None else ""
+        manifest=manifest,
+        stages=stages,
+        worker=worker,
+        ledger_head=lambda: budget.ledger.head if budget is not None else "",
     )
     return Silo(
         name=name,
@@ -156,6 +169,15 @@ def _silo(
         folder=run.silo(name),
         stopwatch=stopwatch,
     )
+
+
+def _decryptor(
+    prepared: Prepared, parties: Parties, run: RunDirectory, resources: ExitStack, worker: Worker
+) -> DecryptingParty:
+    name = "" if parties.decryptor is None else parties.decryptor.party
+    stages = FileStages(run.silo(name) / "stages.jsonl")
+    resources.callback(stages.close)
+    return DecryptingParty(decryptor_end(prepared, parties, stages, worker))
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:

@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.homomorphic.packing import Packing, bfv_packing, ckks_packing
+from fedcollm_crypto.homomorphic.parameters import Lattice
 from fedcollm_crypto.masking.manifest import threshold
 from fedcollm_privacy.accountant import PLDAccountant
 from fedcollm_privacy.event import PoissonGaussian
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, RecordDP, UnsafePlain
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, by_length, max_length
@@ -38,6 +40,7 @@ class Prepared:
     server_slm: Adapter = field(repr=False)
     silo_slm: Adapter = field(repr=False)  # one model serves all simulated silos, one after the other
     encoding: FixedPoint
+    packing: Packing | None  # where vectors travel encrypted
     plan: RecordPlan | None
 
     @property
@@ -88,6 +91,7 @@ def prepare(config: Config) -> Prepared:
     plan = make_plan(config)
     holdings = gather(config.data, seed=config.seed)
     encoding = make_encoding(config, len(holdings.silos))
+    packing = make_packing(config, encoding, len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
     llm = load_base(config.models.llm, "models.llm", device)
@@ -105,6 +109,7 @@ def prepare(config: Config) -> Prepared:
         server_slm=Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels),
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),
         encoding=encoding,
+        packing=packing,
         plan=plan,
     )
 
@@ -158,6 +163,24 @@ def make_encoding(config: Config, silos: int) -> FixedPoint:
         raise ConfigError("aggregation", str(error)) from error
 
 
+def make_packing(config: Config, encoding: FixedPoint, silos: int) -> Packing | None:
+    """Return how sums lie in ciphertexts, with the fewest bytes; None where nothing is encrypted.
+
+    Raises:
+        ConfigError: a lattice of less than 128 bits, or one without room for the sum and its noise.
+    """
+    aggregation = config.aggregation
+    if not isinstance(aggregation, Encrypted):
+        return None
+    try:
+        lattice = Lattice(degree=aggregation.degree, primes=aggregation.primes)
+        if isinstance(aggregation, Bfv):
+            return bfv_packing(largest=encoding.largest_sum, silos=silos, lattice=lattice)
+        return ckks_packing(largest=encoding.largest_sum, silos=silos, lattice=lattice)
+    except ValueError as error:
+        raise ConfigError("aggregation", str(error)) from error
+
+
 def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
     """Refuse a consortium that is too small for what `security` promises.
 
@@ -166,6 +189,18 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
     """
     if SERVER in silos:
         raise ConfigError("data.silos", f"no silo can be called {SERVER!r}; choose another name")
+    if isinstance(config.aggregation, Encrypted) and config.aggregation.decryptor in (SERVER, *silos):
+        raise ConfigError(
+            "aggregation.decryptor",
+            f"expected a name that neither the server nor a silo has, got {config.aggregation.decryptor!r}: whoever "
+            "runs it, the decryptor signs with a key of its own",
+        )
+    if isinstance(config.aggregation, Ckks) and config.security.post_quantum:
+        raise ConfigError(
+            "security.post_quantum",
+            "ckks seals ciphertexts to the decryptor with X25519 and signs with what the roster lists; use bfv, whose "
+            "masks have the post-quantum profile",
+        )
     least = least_cohort(config)
     if len(silos) < least:
         raise ConfigError(
@@ -173,20 +208,20 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
             f"expected at least {least} silos, got {len(silos)}: the sum of fewer hides nobody. Add silos, or with "
             "two of them say security: {allow_two_party: true, min_cohort: 2, colluding: 0}",
         )
-    if isinstance(config.aggregation, Masked) and needed_to_finish(config, len(silos)) > len(silos):
+    if not isinstance(config.aggregation, UnsafePlain) and needed_to_finish(config, len(silos)) > len(silos):
         raise ConfigError("security.colluding", f"{len(silos)} silos cannot withstand {config.security.colluding}")
 
 
 def least_cohort(config: Config) -> int:
     """Return k_min, the fewest silos whose sum may be released."""
-    if isinstance(config.aggregation, Masked):
+    if not isinstance(config.aggregation, UnsafePlain):
         return max(2, config.security.min_cohort)
     return 2
 
 
 def needed_to_finish(config: Config, silos: int) -> int:
     """Return t, how many silos must stay to the end of a round for its sum to come out."""
-    if not isinstance(config.aggregation, Masked):
+    if isinstance(config.aggregation, UnsafePlain):
         return least_cohort(config)
     return max(threshold(silos, config.security.colluding, config.security.adversary), least_cohort(config))
 

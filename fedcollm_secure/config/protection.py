@@ -25,11 +25,39 @@ class Masked(Grid):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encrypted(Grid):
+    """A grid whose integers are encrypted under the key of `decryptor`, a party of its own.
+
+    `degree` and `primes` are the lattice's; less than 128 bits of security are refused.
+    """
+
+    bits: int = 16
+    decryptor: str = "decryptor"
+    degree: int = 8192
+    primes: tuple[int, ...] = (60, 60)
+
+    def __post_init__(self) -> None:
+        """Refuse a decryptor without a name."""
+        super().__post_init__()
+        require(self.decryptor != "", "decryptor: expected the name of a party, got an empty one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bfv(Encrypted):
+    """Double masks inside BFV ciphertexts: the server adds, the decryptor opens one sum and sees uniform values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ckks(Encrypted):
+    """CKKS in exact-integer mode: the decryptor is a trusted aggregator, which could read every silo's update."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnsafePlain(Grid):
     """No protection: the server sees every silo's update. For comparisons only."""
 
 
-Aggregation = Masked | UnsafePlain
+Aggregation = Masked | Bfv | Ckks | UnsafePlain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,8 @@ from fedcollm_secure.config.data import (
 from fedcollm_secure.config.models import Lora, Models
 from fedcollm_secure.config.protection import (
     Aggregation,
+    Bfv,
+    Ckks,
     Engine,
     LocalEngine,
     Masked,
@@ -122,6 +124,8 @@ TAGS: Mapping[str, type] = {
     "dirichlet": Dirichlet,
     "files": Files,
     "masked": Masked,
+    "bfv": Bfv,
+    "ckks": Ckks,
     "unsafe_plain": UnsafePlain,
     "record_dp": RecordDP,
     "non_private": NonPrivate,

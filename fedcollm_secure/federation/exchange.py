@@ -18,7 +18,7 @@ Note = Callable[[str, Refusal | Closed | ProtocolError], None]
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Bytes from the silos (`up`) and to them (`down`), all silos together."""
+    """Bytes from the silos (`up`) and to them (`down`), all silos together; a decryptor's are among them."""
 
     up: int = 0
     down: int = 0
@@ -33,13 +33,13 @@ class Traffic:
 class _Messages(Mapping[str, bytes]):
     """Requests that are encoded as they are sent, so that θ is not copied once per silo."""
 
-    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[bytes], bytes], traffic: Traffic) -> None:
+    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[str, bytes], bytes], traffic: Traffic) -> None:
         self._payloads = payloads
         self._wrap = wrap
         self._traffic = traffic
 
     def __getitem__(self, party: str) -> bytes:
-        message = self._wrap(self._payloads[party])
+        message = self._wrap(party, self._payloads[party])
         self._traffic.down += len(message)
         return message
 
@@ -53,17 +53,15 @@ class _Messages(Mapping[str, bytes]):
 def begin_then_step(
     engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
 ) -> Exchange:
-    """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
-    begun = False
+    """Return an exchange whose first request to each silo travels inside Begin, all others inside Step."""
+    to_begin = set(manifest.cohort)
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        nonlocal begun
-        first, begun = not begun, True
-
-        def wrap(payload: bytes) -> bytes:
-            return encode(
-                Begin(manifest=manifest, adapter=adapter, payload=payload) if first else Step(payload=payload)
-            )
+        def wrap(party: str, payload: bytes) -> bytes:
+            if party not in to_begin:
+                return encode(Step(payload=payload))
+            to_begin.remove(party)
+            return encode(Begin(manifest=manifest, adapter=adapter, payload=payload))
 
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from fedcollm_secure.config.protection import Masked, RecordDP, UnsafePlain
+from fedcollm_secure.config.protection import Bfv, Ckks, Masked, RecordDP, UnsafePlain
 from fedcollm_secure.config.schema import Config
 
 
@@ -22,30 +22,36 @@ class Guarantee:
 
 def guarantees(config: Config) -> list[Guarantee]:
     """Return what this configuration promises and what it does not."""
-    masked, private = isinstance(config.aggregation, Masked), isinstance(config.privacy, RecordDP)
-    malicious = masked and config.security.adversary == "malicious"
+    aggregation, private = config.aggregation, isinstance(config.privacy, RecordDP)
+    hidden = not isinstance(aggregation, UnsafePlain)
+    malicious = hidden and config.security.adversary == "malicious"
     bound = f"with at most {config.security.colluding} colluding silos"
     return [
         Guarantee(
             property="A silo's own update is hidden from a server that only looks",
-            holds=masked,
-            why=f"double masks; the server learns the sum alone, {bound}" if masked else "updates travel in the clear",
+            holds=hidden,
+            why=f"{_lock(config)}; the server learns the sum alone, {bound}"
+            if hidden
+            else "updates travel in the clear",
         ),
         Guarantee(
             property="A silo's own update is hidden from a malicious server",
             holds=malicious,
-            why=f"signed keys, one manifest for all, consistency round; {bound}"
-            if malicious
-            else "not promised by this profile",
+            why=_against_malice(config) if malicious else "not promised by this profile",
+        ),
+        Guarantee(
+            property="A silo's own update is hidden from the decryptor",
+            holds=isinstance(aggregation, Bfv),
+            why=_decryptor_sees(config),
         ),
         Guarantee(
             property="Recorded traffic stays hidden from a later quantum computer",
-            holds=masked and config.security.post_quantum,
+            holds=_quantum_safe(config),
             why=_recorded(config),
         ),
         Guarantee(
             property="Record counts of a silo are hidden",
-            holds=masked or config.silo.weighting == "uniform",
+            holds=hidden or config.silo.weighting == "uniform",
             why="weights are equal and public" if config.silo.weighting == "uniform" else "the server learns Σw alone",
         ),
         Guarantee(
@@ -81,13 +87,27 @@ def visible_to(config: Config, cohort: int) -> Mapping[str, str]:
             "another silo": "the averaged adapter of each round",
             "network": "every silo's update, unless the channel is encrypted",
         }
-    return {
+    seen = {
         "server": f"the sum over {cohort} silos, {after}",
         f"server with up to {n_c} silos": f"the sum over the remaining {cohort - n_c} silos, {after}",
-        f"server with more than {n_c} silos": "any silo's update, where they reach the threshold",
-        "another silo": "the averaged adapter of each round",
-        "network": "masked words that are uniform to it",
+        f"server with more than {n_c} silos": "any silo's update, where they fill a cohort with it",
     }
+    match config.aggregation:
+        case Masked():
+            network = "masked words that are uniform to it"
+        case Bfv(decryptor=decryptor):
+            seen |= {
+                decryptor: "uniform values: the masked sum; neither an update nor the sum",
+                f"server with {decryptor} and up to {n_c} silos": "what the server and those silos see: the masks hold",
+            }
+            network = "ciphertexts of masked words"
+        case Ckks(decryptor=decryptor):
+            seen |= {
+                decryptor: "every silo's update, if it wishes: it is a trusted aggregator",
+                f"server with {decryptor}": f"every silo's update, {after}",
+            }
+            network = "ciphertexts, sealed to the decryptor"
+    return seen | {"another silo": "the averaged adapter of each round", "network": network}
 
 
 def warnings(config: Config, cohort: int) -> list[str]:
@@ -95,6 +115,11 @@ def warnings(config: Config, cohort: int) -> list[str]:
     found: list[str] = []
     if isinstance(config.aggregation, UnsafePlain):
         found.append("unsafe_plain: the server sees each silo's update; use masked for anything but comparisons")
+    if isinstance(config.aggregation, Ckks):
+        found.append(
+            f"ckks: {config.aggregation.decryptor} is a trusted aggregator that recomputes the sum and could read each "
+            "silo's update; bfv keeps masks inside the ciphertexts, so that nobody alone can"
+        )
     if isinstance(config.aggregation, Masked) and not config.security.post_quantum:
         found.append(
             "classical profile: whoever records the traffic and has a quantum computer later can read each silo's "
@@ -116,9 +141,47 @@ def warnings(config: Config, cohort: int) -> list[str]:
     return found
 
 
+def _lock(config: Config) -> str:
+    match config.aggregation:
+        case Bfv(decryptor=decryptor):
+            return f"double masks inside BFV ciphertexts, whose key {decryptor} alone holds"
+        case Ckks(decryptor=decryptor):
+            return f"CKKS ciphertexts, whose key {decryptor} alone holds"
+        case _:
+            return "double masks"
+
+
+def _against_malice(config: Config) -> str:
+    bound = f"with at most {config.security.colluding} colluding silos"
+    if isinstance(config.aggregation, Ckks):
+        return (
+            f"if {config.aggregation.decryptor} is honest: it recomputes the sum over silos that all committed before "
+            f"any sent; {bound}"
+        )
+    return f"signed keys, one manifest for all, consistency round; {bound}"
+
+
+def _decryptor_sees(config: Config) -> str:
+    match config.aggregation:
+        case Bfv(decryptor=decryptor):
+            return f"{decryptor} opens one masked sum, uniform to it"
+        case Ckks(decryptor=decryptor):
+            return f"{decryptor} is a trusted aggregator: it could open each silo's ciphertexts"
+        case _:
+            return "there is no decryptor"
+
+
+def _quantum_safe(config: Config) -> bool:
+    return isinstance(config.aggregation, Bfv | Ckks) or (
+        isinstance(config.aggregation, Masked) and config.security.post_quantum
+    )
+
+
 def _recorded(config: Config) -> str:
     if isinstance(config.aggregation, UnsafePlain):
         return "updates travel in the clear"
+    if isinstance(config.aggregation, Bfv | Ckks):
+        return "the ciphertexts rest on lattices (RLWE), at 128 bits or more against quantum computers"
     if not config.security.post_quantum:
         return "keys and masks rest on X25519 alone, which a quantum computer breaks"
     return "each silo's update stays masked while X25519 or ML-KEM-768 holds; the sum is the server's to see"

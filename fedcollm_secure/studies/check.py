@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
+from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Masked
+from fedcollm_secure.config.protection import UnsafePlain
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
@@ -18,8 +20,7 @@ def check(config: Config) -> Json:
         ConfigError: it cannot run.
     """
     prepared = prepare(config)
-    count, words = len(prepared.silos), prepared.parameters + 2
-    per_word = prepared.encoding.ring_bits // 8 if isinstance(config.aggregation, Masked) else 8
+    count, upload = len(prepared.silos), _upload_bytes(prepared)
     return {
         "ok": True,
         "name": config.name,
@@ -30,13 +31,44 @@ def check(config: Config) -> Json:
         "test_records": len(prepared.holdings.test),
         "auxiliary_records": len(prepared.holdings.auxiliary),
         "parameters": prepared.parameters,
-        "bytes_per_parameter": per_word,
+        "bytes_per_parameter": round(upload / prepared.parameters, 2),
         "headroom_bits": prepared.encoding.headroom_bits,
-        "bytes_per_round": count * (words * per_word + 4 * prepared.parameters),
+        "encryption": _encryption(prepared),
+        "bytes_per_round": count * (upload + _download_bytes(prepared)),
         "plan": _plan(prepared),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
         "warnings": trust.warnings(config, count),
+    }
+
+
+def _upload_bytes(prepared: Prepared) -> int:
+    """Return the bytes of one silo's vector as it travels."""
+    words = prepared.encoding.length(prepared.parameters)
+    if prepared.packing is not None:
+        return prepared.packing.ciphertexts(words) * wire_bytes(2 * prepared.packing.scheme.lattice.degree)
+    return words * (8 if isinstance(prepared.config.aggregation, UnsafePlain) else prepared.encoding.ring_bits // 8)
+
+
+def _download_bytes(prepared: Prepared) -> int:
+    """Return the bytes of the adapter that goes out, and of the public key where there is one."""
+    packing = prepared.packing
+    key = 0 if packing is None else wire_bytes(KEY_COEFFICIENTS * packing.scheme.lattice.degree)
+    return 4 * prepared.parameters + key
+
+
+def _encryption(prepared: Prepared) -> Json:
+    """Return what is known of the ciphertexts before the run; empty without them."""
+    packing = prepared.packing
+    if packing is None:
+        return {}
+    return {
+        "scheme": packing.scheme.name,
+        "degree": packing.scheme.lattice.degree,
+        "primes": list(packing.scheme.lattice.primes),
+        "security": packing.scheme.lattice.security,
+        "values_per_slot": packing.per_slot,
+        "ciphertexts": packing.ciphertexts(prepared.encoding.length(prepared.parameters)),
     }
 
 

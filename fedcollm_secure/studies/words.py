@@ -31,6 +31,10 @@ def check_words(check: Json) -> str:
     lines += [
         f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; {traffic}"
     ]
+    if encryption := cast(Json, check["encryption"]):
+        shape = f"{encryption['values_per_slot']} a slot, {encryption['ciphertexts']} ciphertexts a silo"
+        kind = f"{encryption['scheme']}, degree {encryption['degree']}, {encryption['security']}"
+        lines += [f"encryption: {kind}; {shape}"]
     for silo, row in plan.items():
         spent = ", ".join(f"{epsilon:.2f}" for epsilon in cast(Sequence[float], row["epsilon_per_round"]))
         lines += [f"{silo}: ε after each round {spent} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]

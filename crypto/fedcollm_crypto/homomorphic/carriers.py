@@ -6,7 +6,6 @@
 Two locks of different kinds: the server adds without a key, the decryptor opens one sum and sees uniform values.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,14 +16,12 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fixedpoint import ring_words, signed_words
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import Residues, add_into, from_wire, split, to_wire, wire_bytes
+from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Box
 from fedcollm_crypto.masking.manifest import Quantisation
 from fedcollm_crypto.masking.masks import MaskKeys
 from fedcollm_crypto.stream import KeyStream
 from fedcollm_crypto.wire import CHUNK_WORDS, Octets
-
-SPOOL_BYTES = 1 << 26
-"""What a silo keeps of its ciphertexts in memory, in case it is asked again; more lies in an unnamed file."""
 
 
 class ModularStream:
@@ -85,14 +82,14 @@ class CiphertextSilo:
         self._packing = packing
         self._box = box
         self._modulus = modulus
-        self._kept = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - it lives as long as this
+        self._kept = Spool()
         self._sizes: list[int] = []
 
     def chunks(self, vector: Vector, masks: MaskKeys) -> Iterator[bytes]:
         """Yield the ciphertexts; asked again, the same ones: a second encryption would be other bytes."""
         slots = self._packing.pack(signed_words(vector, self._ring_bits))
         streams = _ModularMasks(masks, self._modulus)
-        self._kept.seek(0)
+        self._kept.rewind()
         for index, start in enumerate(range(0, len(slots), CALL_ROWS)):
             rows = _reduced(slots[start : start + CALL_ROWS], self._modulus)
             for row in rows:

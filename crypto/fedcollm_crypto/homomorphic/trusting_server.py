@@ -9,7 +9,6 @@
 Sealed uploads wait in a file, so memory does not grow with the number of silos.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -21,7 +20,6 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import ring_words
 from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import SPOOL_BYTES
 from fedcollm_crypto.homomorphic.commitments import (
     COMMIT_REQUEST,
     SEND_REQUEST,
@@ -34,6 +32,7 @@ from fedcollm_crypto.homomorphic.line import DecryptorLine, ask_key, take_key, t
 from fedcollm_crypto.homomorphic.messages import Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import wire_bytes
+from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Refusal, Relay
@@ -42,7 +41,7 @@ from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.wire import fill, join
 
-Upload = tuple[Signed, "tempfile.SpooledTemporaryFile[bytes]"]
+Upload = tuple[Signed, Spool]
 
 
 class TrustingServer:
@@ -145,7 +144,7 @@ class TrustingServer:
         self._stage = "deposit"
         self._depositing = min(self._uploads)
         sent, sealed = self._uploads.pop(self._depositing)
-        sealed.seek(0)
+        sealed.rewind()
         question = Deposit(manifest=self._manifest, commitment=self._commitments[self._depositing], sent=sent)
         return self._line.ask(question, sealed.read(), answer=Received.KIND, size=0)
 
@@ -191,7 +190,7 @@ class TrustingServer:
                 raise ProtocolError("the commitment is to another manifest")
             self._commitments[party] = message
         elif self._stage == "send" and message.kind == Sent.KIND and frame == VECTOR_FRAME:
-            kept = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - until it is deposited
+            kept = Spool()
             kept.write(sealed.data)
             self._uploads[party] = message, kept
         else:

@@ -1,7 +1,6 @@
 """A silo that trusts the trustee: it commits to its ciphertexts, sees all commitments, then sends them, sealed."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,12 +11,12 @@ from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import signed_words
 from fedcollm_crypto.homomorphic import commitments as said
-from fedcollm_crypto.homomorphic.carriers import SPOOL_BYTES
 from fedcollm_crypto.homomorphic.commitments import COMMIT_REQUEST, SEND_REQUEST, Commitment, Sent
 from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
+from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import rules
@@ -35,7 +34,7 @@ class _Progress:
 
     manifest: RoundManifest
     request_hash: str
-    ciphertexts: "tempfile.SpooledTemporaryFile[bytes]" = field(repr=False)
+    ciphertexts: Spool = field(repr=False)
     commitment: Signed
     sent_for: str = ""
 
@@ -141,17 +140,17 @@ class TrustingSilo:
     def _stream(self, progress: _Progress, sent: Signed) -> Iterator[bytes]:
         yield VECTOR_FRAME
         each, box_key = wire_bytes(self._key.box.coefficients), self._key.message.box_key
-        progress.ciphertexts.seek(0)
+        progress.ciphertexts.rewind()
         for index in range(self._packing.ciphertexts(progress.manifest.quantisation.length)):
             context = said.piece_context(progress.manifest.hash, self._identity.party, index)
             yield hpke.seal_classical(box_key, progress.ciphertexts.read(each), context, "the trustee")
         yield sent.encode()
 
-    def _encrypt(self, manifest: RoundManifest) -> "tuple[tempfile.SpooledTemporaryFile[bytes], bytes]":
+    def _encrypt(self, manifest: RoundManifest) -> tuple[Spool, bytes]:
         if self._vector is None:
             self._vector = self._compute()
         slots = self._packing.pack(signed_words(self._vector, manifest.quantisation.ring_bits))
-        kept = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - it lives as long as the attempt
+        kept = Spool()
         hasher = said.ciphertexts_hasher()
         for start in range(0, len(slots), CALL_ROWS):
             for row in self._key.box.encrypt(slots[start : start + CALL_ROWS]).reshape(-1, self._key.box.coefficients):
