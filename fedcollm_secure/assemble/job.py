@@ -113,6 +113,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
     coordinator = Coordinator(
         terms=Terms(
             manifest=manifest,
+            rule=prepared.rule,
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
             delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
@@ -146,6 +147,7 @@ def _silo(
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
+        rule=prepared.rule,
         encoding=prepared.encoding,
         weight=_weight(prepared, name),
         expected=Expected(

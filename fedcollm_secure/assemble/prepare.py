@@ -18,6 +18,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, by_length, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
+from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
 from fedcollm_secure.learning.training import Learner
 
@@ -47,8 +48,21 @@ class Prepared:
 
     @property
     def parameters(self) -> int:
-        """Return d, the number of parameters that travel."""
+        """Return d, the number of parameters that travel to the silos; `rule` says what comes back."""
         return self.server_slm.schema.length
+
+    @cached_property
+    def rule(self) -> Rule:
+        """Return what travels of the factors, and what becomes of the sum."""
+        schema = self.server_slm.schema
+        return make_rule(self.config.what_travels, schema, silos=len(self.silos), seed=self.config.seed)
+
+    @property
+    def words_per_round(self) -> float:
+        """Return how many words a silo sends a round, on average over the run."""
+        rounds, passes = self.config.rounds, range(self.rule.passes)
+        lengths = [self.rule.length(Pass(round=t, number=k)) + 2 for t in range(1, rounds + 1) for k in passes]
+        return sum(lengths) / rounds
 
     @cached_property
     def base_digest(self) -> str:
@@ -75,6 +89,7 @@ class Prepared:
             seed=self.config.seed,
             name=silo,
             plan=self.plan,
+            trains=self.rule.trained,
             optimizer_file=optimizer_file,
         )
 
@@ -95,7 +110,7 @@ def prepare(config: Config) -> Prepared:
     require_same_tokenizer(llm, slm)
     for_silos = load_base(config.models.slm, "models.slm", device)
     longest = min(max_length(llm.model), max_length(slm.model))
-    return Prepared(
+    prepared = Prepared(
         config=config,
         holdings=holdings,
         llm=llm,
@@ -107,6 +122,8 @@ def prepare(config: Config) -> Prepared:
         encoding=encoding,
         plan=plan,
     )
+    check_rule(prepared)
+    return prepared
 
 
 def make_plan(config: Config) -> RecordPlan | None:
@@ -156,6 +173,18 @@ def make_encoding(config: Config, silos: int) -> FixedPoint:
         return FixedPoint.smallest_ring(clip=grid.clip, bits=grid.bits, max_weight=weight, max_silos=silos)
     except ValueError as error:
         raise ConfigError("aggregation", str(error)) from error
+
+
+def check_rule(prepared: Prepared) -> None:
+    """Refuse modules that the rule cannot decompose.
+
+    Raises:
+        ConfigError: the rank exceeds a module's width.
+    """
+    try:
+        _ = prepared.rule
+    except ValueError as error:
+        raise ConfigError("factors", str(error)) from error
 
 
 def check_cohort(config: Config, silos: tuple[str, ...]) -> None:

@@ -40,7 +40,7 @@ from fedcollm_secure.config.protection import (
     UnsafePlain,
 )
 from fedcollm_secure.config.require import require
-from fedcollm_secure.config.training import Distillation, Evaluation, LocalTraining
+from fedcollm_secure.config.training import Distillation, Evaluation, Factors, LocalTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Config:
     privacy: Privacy
     seed: int = 0  # splits, batch order and initial adapters; never masks, keys or noise
     lora: Lora = Lora()
-    factors: Literal["fedavg", "ffa"] | None = None  # None: ffa under DP, fedavg (the paper's) without
+    factors: Factors | None = None  # None: ffa under DP, fedavg (the paper's) without
     security: Security = Security()
     engine: Engine = LocalEngine()
     evaluate: Evaluation = Evaluation()
@@ -74,6 +74,7 @@ class Config:
         require(0 <= self.seed < 2**53, f"seed: expected 0 to 2^53 - 1, got {self.seed}")
         if isinstance(self.privacy, RecordDP):
             self._check_record_dp()
+        self._check_factors()
 
     def _check_record_dp(self) -> None:
         require(
@@ -100,8 +101,21 @@ class Config:
             "not repeat the plan; use fresh",
         )
 
+    def _check_factors(self) -> None:
+        """Refuse an optimiser's memory of coordinates that mean something else in the next round."""
+        require(
+            self.silo.optimizer_state == "fresh" or self.what_travels in ("fedavg", "ffa"),
+            f"silo.optimizer_state: kept does not fit factors: {self.what_travels}, whose rounds train other matrices, "
+            "or in another basis, than the round before; use fresh",
+        )
+        require(
+            self.distill.optimizer_state == "fresh" or self.what_travels not in ("fedsvd", "exact"),
+            f"distill.optimizer_state: kept does not fit factors: {self.what_travels}, which changes the basis of A "
+            "and B in each round; use fresh",
+        )
+
     @property
-    def what_travels(self) -> Literal["fedavg", "ffa"]:
+    def what_travels(self) -> Factors:
         """Return `factors`, or its default: FFA-LoRA (A fixed, only B travels) under DP, both factors without."""
         return self.factors or ("ffa" if isinstance(self.privacy, RecordDP) else "fedavg")
 

@@ -1,14 +1,10 @@
 """From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
 
@@ -50,10 +46,8 @@ class _Messages(Mapping[str, bytes]):
         return len(self._payloads)
 
 
-def begin_then_step(
-    engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
-) -> Exchange:
-    """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
+def begin_then_step(engine: Engine, opening: Begin, traffic: Traffic, note: Note) -> Exchange:
+    """Return an exchange whose first requests travel inside `opening`, the later ones inside Step."""
     begun = False
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
@@ -61,9 +55,7 @@ def begin_then_step(
         first, begun = not begun, True
 
         def wrap(payload: bytes) -> bytes:
-            return encode(
-                Begin(manifest=manifest, adapter=adapter, payload=payload) if first else Step(payload=payload)
-            )
+            return encode(replace(opening, payload=payload) if first else Step(payload=payload))
 
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:

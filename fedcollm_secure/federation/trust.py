@@ -108,8 +108,8 @@ def warnings(config: Config, cohort: int) -> list[str]:
         )
     elif config.privacy.epsilon > 10:
         found.append(f"epsilon {config.privacy.epsilon:g} is a weak promise; 1 to 8 is usual for text")
-    if isinstance(config.privacy, RecordDP) and config.what_travels == "fedavg":
-        found.append("factors: fedavg under DP multiplies the noise of A and B; ffa trains B alone")
+    if isinstance(config.privacy, RecordDP) and config.what_travels in ("fedavg", "exact"):
+        found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
     if cohort == 2:
         found.append("two parties: each can compute the other's update from the sum")
     found.append("engine local: all silos run in this process; this is a simulation, not a deployment")

@@ -3,7 +3,7 @@
 θ_t → write → train, plainly or by DP-SGD under a plan → read − θ_t = Δ, float32[d]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
-from fedcollm_secure.learning.adapter import Adapter, Float32
+from fedcollm_secure.learning.adapter import Adapter, Float32, Matrices
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
@@ -28,10 +28,15 @@ from fedcollm_secure.learning.optimise import (
 )
 
 
+def _both(_: int) -> Matrices:
+    return "AB"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Learner:
     """One silo's SLM, records and settings. `plan` makes its training differentially private.
 
+    `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
     Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
     """
 
@@ -43,6 +48,7 @@ class Learner:
     seed: int
     name: str
     plan: RecordPlan | None
+    trains: Callable[[int], Matrices] = _both
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
 
     def update(self, start: Float32, round_number: int) -> Float32:
@@ -55,6 +61,7 @@ class Learner:
             TrainingError: without a plan, a loss that is not finite; in either case, an adapter that did not move.
         """
         self.adapter.write(start)
+        self.adapter.choose(self.trains(round_number))
         optimizer = self._optimizer()
         if self.plan is None:
             self._train_plainly(optimizer, round_number)

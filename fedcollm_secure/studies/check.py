@@ -18,7 +18,7 @@ def check(config: Config) -> Json:
         ConfigError: it cannot run.
     """
     prepared = prepare(config)
-    count, words = len(prepared.silos), prepared.parameters + 2
+    count, words = len(prepared.silos), prepared.words_per_round
     per_word = prepared.encoding.ring_bits // 8 if isinstance(config.aggregation, Masked) else 8
     return {
         "ok": True,
@@ -29,10 +29,11 @@ def check(config: Config) -> Json:
         "needed": needed_to_finish(config, count),
         "test_records": len(prepared.holdings.test),
         "auxiliary_records": len(prepared.holdings.auxiliary),
+        "factors": config.what_travels,
         "parameters": prepared.parameters,
         "bytes_per_parameter": per_word,
         "headroom_bits": prepared.encoding.headroom_bits,
-        "bytes_per_round": count * (words * per_word + 4 * prepared.parameters),
+        "bytes_per_round": round(count * (words * per_word + 4 * prepared.parameters)),
         "plan": _plan(prepared),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),

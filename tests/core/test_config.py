@@ -87,6 +87,27 @@ def test_mistakes_are_named(tmp_path: Path, private: Make, override: str, messag
         load(_file(tmp_path, private()), [override])
 
 
+@pytest.mark.parametrize(
+    ("factors", "part", "fits"),
+    [
+        ("fedavg", "silo", True),
+        ("rolora", "silo", False),
+        ("rolora", "distill", True),
+        ("fedsvd", "distill", False),
+        ("exact", "distill", False),
+    ],
+)
+def test_an_optimiser_keeps_its_state_only_where_coordinates_keep_their_meaning(
+    tmp_path: Path, tree: Make, factors: str, part: str, fits: bool
+) -> None:
+    file, overrides = _file(tmp_path, tree()), [f"factors={factors}", f"{part}.optimizer_state=kept"]
+    if fits:
+        load(file, overrides)
+        return
+    with pytest.raises(ConfigError, match=f"{part}.optimizer_state: kept does not fit factors: {factors}"):
+        load(file, overrides)
+
+
 def test_a_double_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("name: a\nname: b\n", encoding="utf-8")
