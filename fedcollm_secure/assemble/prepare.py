@@ -11,12 +11,13 @@ from fedcollm_crypto.masking.manifest import threshold
 from fedcollm_privacy.accountant import PLDAccountant
 from fedcollm_privacy.event import PoissonGaussian
 from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import Masked, PerSubject, RecordDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Encoder, Tokens, by_length, max_length
+from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
@@ -80,10 +81,13 @@ class Prepared:
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
         """Return a silo's training; without a file its optimiser begins afresh each round."""
+        tokens = self.tokens(self.holdings.silos[silo])
+        order = length_order(tokens)
         return Learner(
             adapter=self.silo_slm,
             encoder=self.encoder,
-            records=by_length(self.tokens(self.holdings.silos[silo])),
+            records=[tokens[index] for index in order],
+            subjects=self._subjects(silo, order),
             settings=self.config.silo,
             rounds=self.config.rounds,
             seed=self.config.seed,
@@ -93,6 +97,16 @@ class Prepared:
             optimizer_file=optimizer_file,
         )
 
+    def _subjects(self, silo: str, order: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
+        """Return each person's first records, as places in `order`; None where records are protected."""
+        privacy = self.config.privacy
+        if not isinstance(privacy, RecordDP) or not isinstance(privacy.unit, PerSubject):
+            return None
+        names = [record.subject for record in self.holdings.silos[silo]]
+        place = {index: position for position, index in enumerate(order)}
+        grouped = group_by_subject(names, most_records=privacy.records_per_subject)
+        return tuple(tuple(place[index] for index in indices) for indices in grouped)
+
 
 def prepare(config: Config) -> Prepared:
     """Read everything that a run needs; the cheap checks come first.
@@ -101,7 +115,8 @@ def prepare(config: Config) -> Prepared:
         ConfigError: data, models, encoding, privacy plan or cohort do not fit.
     """
     plan = make_plan(config)
-    holdings = gather(config.data, seed=config.seed)
+    holdings = gather(config.data, seed=config.seed, subject=_subject_column(config))
+    check_subjects_apart(config, holdings)
     encoding = make_encoding(config, len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
@@ -137,6 +152,7 @@ def make_plan(config: Config) -> RecordPlan | None:
     privacy, steps = config.privacy, config.silo.steps
     if not isinstance(privacy, RecordDP) or steps is None:
         return None
+    unit = "subject" if isinstance(privacy.unit, PerSubject) else "record"
     try:
         if privacy.noise_multiplier is None:
             return RecordPlan.calibrated(
@@ -147,6 +163,7 @@ def make_plan(config: Config) -> RecordPlan | None:
                 steps_per_round=steps,
                 rounds=config.rounds,
                 batch_size=config.silo.batch_size,
+                unit=unit,
             )
         return RecordPlan(
             epsilon=_epsilon_of(privacy, privacy.noise_multiplier, steps * config.rounds),
@@ -157,6 +174,7 @@ def make_plan(config: Config) -> RecordPlan | None:
             steps_per_round=steps,
             rounds=config.rounds,
             batch_size=config.silo.batch_size,
+            unit=unit,
         )
     except ValueError as error:
         raise ConfigError("privacy.record_dp", str(error)) from error
@@ -173,6 +191,24 @@ def make_encoding(config: Config, silos: int) -> FixedPoint:
         return FixedPoint.smallest_ring(clip=grid.clip, bits=grid.bits, max_weight=weight, max_silos=silos)
     except ValueError as error:
         raise ConfigError("aggregation", str(error)) from error
+
+
+def check_subjects_apart(config: Config, holdings: Holdings) -> None:
+    """Refuse a statement about persons in several silos that the data contradict; a simulation alone can see it.
+
+    Raises:
+        ConfigError: somebody is in more silos than stated.
+    """
+    privacy = config.privacy
+    if not isinstance(privacy, RecordDP) or privacy.silos_per_subject is None:
+        return
+    found = holdings.most_silos_of_a_subject
+    if found > privacy.silos_per_subject:
+        raise ConfigError(
+            "privacy.record_dp.silos_per_subject",
+            f"a person of these data is in {found} silos, stated are {privacy.silos_per_subject} at most: state "
+            f"{found}, and ε adds up, or split the data by person",
+        )
 
 
 def check_rule(prepared: Prepared) -> None:
@@ -218,6 +254,11 @@ def needed_to_finish(config: Config, silos: int) -> int:
     if not isinstance(config.aggregation, Masked):
         return least_cohort(config)
     return max(threshold(silos, config.security.colluding, config.security.adversary), least_cohort(config))
+
+
+def _subject_column(config: Config) -> str | None:
+    privacy = config.privacy
+    return privacy.unit.column if isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject) else None
 
 
 def _epsilon_of(privacy: RecordDP, noise_multiplier: float, steps: int) -> float:

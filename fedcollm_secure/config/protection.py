@@ -58,10 +58,27 @@ class Security:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PerRecord:
+    """Protect one training record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerSubject:
+    """Protect a person with all records: those of one silo with the same text in `column`."""
+
+    column: str
+
+
+Unit = PerRecord | PerSubject
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordDP:
     """DP-SGD in each silo at (ε, δ) over the whole run, per silo; `silo.batch_size` is the public normaliser.
 
     `noise_multiplier` is calibrated to the plan unless given; given, the ledger stops the silo where ε runs out.
+    Under `unit: {subject: column}` a person is drawn and clipped as one, with at most `records_per_subject` records;
+    `silos_per_subject` states in how many silos a person's records may lie: 1 where silos hold different persons.
     """
 
     epsilon: float
@@ -69,7 +86,9 @@ class RecordDP:
     clip_norm: float
     sampling_rate: float
     noise_multiplier: float | None = None
-    unit: Literal["record"] = "record"
+    unit: Unit = PerRecord()
+    records_per_subject: int = 32  # bounds the work of a step; privacy does not need it
+    silos_per_subject: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse parameters for which no guarantee exists."""
@@ -80,6 +99,24 @@ class RecordDP:
         require(
             self.noise_multiplier is None or 0 < self.noise_multiplier < float("inf"),
             f"noise_multiplier: expected a positive number, got {self.noise_multiplier}",
+        )
+        self._check_unit()
+
+    def _check_unit(self) -> None:
+        require(
+            self.records_per_subject > 0, f"records_per_subject: expected 1 or more, got {self.records_per_subject}"
+        )
+        if isinstance(self.unit, PerRecord):
+            require(
+                self.silos_per_subject is None,
+                "silos_per_subject: a record lies in one silo; it belongs to unit: {subject: COLUMN}",
+            )
+            return
+        require(
+            self.silos_per_subject is not None and self.silos_per_subject > 0,
+            "silos_per_subject: under unit: {subject: …} state in how many silos one person's records may lie: 1 where "
+            f"silos hold different persons, up to the number of silos where they may share them; got "
+            f"{self.silos_per_subject}",
         )
 
 

@@ -34,6 +34,8 @@ from fedcollm_secure.config.protection import (
     LocalEngine,
     Masked,
     NonPrivate,
+    PerRecord,
+    PerSubject,
     Privacy,
     RecordDP,
     Security,
@@ -139,6 +141,8 @@ TAGS: Mapping[str, type] = {
     "unsafe_plain": UnsafePlain,
     "record_dp": RecordDP,
     "non_private": NonPrivate,
+    "record": PerRecord,
+    "subject": PerSubject,
     "local": LocalEngine,
 }
 """YAML tag of each alternative. A class with one field may be written short: `{iid: 4}` is `{iid: {count: 4}}`."""

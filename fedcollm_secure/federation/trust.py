@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from fedcollm_secure.config.protection import Masked, RecordDP, UnsafePlain
+from fedcollm_privacy.subjects import across_silos
+from fedcollm_secure.config.protection import Masked, PerRecord, PerSubject, RecordDP, UnsafePlain
 from fedcollm_secure.config.schema import Config
 
 
@@ -22,7 +23,8 @@ class Guarantee:
 
 def guarantees(config: Config) -> list[Guarantee]:
     """Return what this configuration promises and what it does not."""
-    masked, private = isinstance(config.aggregation, Masked), isinstance(config.privacy, RecordDP)
+    masked = isinstance(config.aggregation, Masked)
+    private = isinstance(config.privacy, RecordDP)
     malicious = masked and config.security.adversary == "malicious"
     bound = f"with at most {config.security.colluding} colluding silos"
     return [
@@ -52,6 +54,11 @@ def guarantees(config: Config) -> list[Guarantee]:
             property="Records are protected in the sum and in the final models",
             holds=private,
             why=_privacy(config),
+        ),
+        Guarantee(
+            property="Persons are protected with all their records",
+            holds=isinstance(config.privacy, RecordDP) and isinstance(config.privacy.unit, PerSubject),
+            why=_persons(config),
         ),
         Guarantee(
             property="A privacy budget is enforced before each round",
@@ -106,8 +113,8 @@ def warnings(config: Config, cohort: int) -> list[str]:
         found.append(
             "non_private: sums and final models can reveal records; secure aggregation hides who, only DP hides what"
         )
-    elif config.privacy.epsilon > 10:
-        found.append(f"epsilon {config.privacy.epsilon:g} is a weak promise; 1 to 8 is usual for text")
+    elif person_guarantee(config.privacy)[0] > 10:
+        found.append(f"epsilon {person_guarantee(config.privacy)[0]:g} is a weak promise; 1 to 8 is usual for text")
     if isinstance(config.privacy, RecordDP) and config.what_travels in ("fedavg", "exact"):
         found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
     if cohort == 2:
@@ -128,4 +135,24 @@ def _privacy(config: Config) -> str:
     if not isinstance(config.privacy, RecordDP):
         return "no differential privacy: a sum of few silos can still be read for tokens of single records"
     epsilon, delta = config.privacy.epsilon, config.privacy.delta
-    return f"(ε = {epsilon:g}, δ = {delta:g}) per silo over the whole run, one record added or removed"
+    unit = "record" if isinstance(config.privacy.unit, PerRecord) else "person with all records"
+    return f"(ε = {epsilon:g}, δ = {delta:g}) per silo over the whole run, one {unit} added or removed"
+
+
+def _persons(config: Config) -> str:
+    privacy = config.privacy
+    if not isinstance(privacy, RecordDP):
+        return "no differential privacy"
+    if privacy.silos_per_subject is None:
+        return "the unit is one record: a person with k records has at best k·ε; say unit: {subject: COLUMN}"
+    epsilon, delta = person_guarantee(privacy)
+    many = privacy.silos_per_subject
+    if many == 1:
+        return f"(ε = {epsilon:g}, δ = {delta:g}): the silos are declared to hold different persons"
+    return f"(ε = {epsilon:g}, δ = {delta:g}) for a person whose records may lie in {many} silos: {many} budgets added"
+
+
+def person_guarantee(privacy: RecordDP) -> tuple[float, float]:
+    """Return (ε, δ) of one unit over all silos: the sum over as many as may hold a person's records."""
+    many = privacy.silos_per_subject or 1
+    return across_silos([(privacy.epsilon, privacy.delta)] * many, silos_per_subject=many)

@@ -36,6 +36,7 @@ def _both(_: int) -> Matrices:
 class Learner:
     """One silo's SLM, records and settings. `plan` makes its training differentially private.
 
+    `subjects` lists each person's records, where a plan protects persons.
     `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
     Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
     """
@@ -48,6 +49,7 @@ class Learner:
     seed: int
     name: str
     plan: RecordPlan | None
+    subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     trains: Callable[[int], Matrices] = _both
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
 
@@ -131,8 +133,9 @@ class Learner:
             parameters=self.adapter.parameters,
             optimizer=optimizer,
             plan=plan,
-            population=len(self.records),
+            population=len(self.records if self.subjects is None else self.subjects),
             losses=self._losses,
+            subjects=self.subjects,
             microbatch=self.settings.microbatch,
             progress=lambda _: schedule.step(),
         )

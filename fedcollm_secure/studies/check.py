@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Masked
+from fedcollm_secure.config.protection import Masked, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
@@ -35,6 +35,7 @@ def check(config: Config) -> Json:
         "headroom_bits": prepared.encoding.headroom_bits,
         "bytes_per_round": round(count * (words * per_word + 4 * prepared.parameters)),
         "plan": _plan(prepared),
+        "unit": _unit(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
         "warnings": trust.warnings(config, count),
@@ -47,6 +48,16 @@ def _model(prepared: Prepared, name: str) -> str:
     source = prepared.config.models.llm if name == "llm" else prepared.config.models.slm
     own = sum(p.numel() for n, p in base.model.named_parameters() if ".lora_" not in n)
     return f"{source.source}, {own:,} parameters, {adapter.schema.length:,} trained"
+
+
+def _unit(config: Config) -> Json:
+    """Return what is protected, and (ε, δ) of one unit over all silos."""
+    privacy = config.privacy
+    if not isinstance(privacy, RecordDP):
+        return {}
+    epsilon, delta = trust.person_guarantee(privacy)
+    silos = {} if privacy.silos_per_subject is None else {"silos_per_subject": privacy.silos_per_subject}
+    return {"unit": tag_of(privacy.unit), "epsilon": epsilon, "delta": delta, **silos}
 
 
 def _plan(prepared: Prepared) -> Json:
