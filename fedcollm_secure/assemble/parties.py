@@ -19,7 +19,8 @@ from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
-from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
+from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config.protection import Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd

@@ -89,6 +89,7 @@ class RecordDP:
     unit: Unit = PerRecord()
     records_per_subject: int = 32  # bounds the work of a step; privacy does not need it
     silos_per_subject: int | None = None
+    noise: Literal["own", "joint"] = "own"  # own: each silo's noise is enough by itself; joint: all silos share one
 
     def __post_init__(self) -> None:
         """Refuse parameters for which no guarantee exists."""
@@ -113,6 +114,11 @@ class RecordDP:
             )
             return
         require(
+            self.noise == "own" or self.silos_per_subject == 1,
+            "silos_per_subject: expected 1 under noise: joint, whose one sum a person of several silos would enter "
+            f"several times; got {self.silos_per_subject}",
+        )
+        require(
             self.silos_per_subject is not None and self.silos_per_subject > 0,
             "silos_per_subject: under unit: {subject: …} state in how many silos one person's records may lie: 1 where "
             f"silos hold different persons, up to the number of silos where they may share them; got "
@@ -121,11 +127,35 @@ class RecordDP:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SiloDP:
+    """Protect a silo's whole contribution at (ε, δ) over the run: its update clipped, integer noise in shares.
+
+    A plan whose noise would drown the sum of all silos' updates is refused: below `least_signal_to_noise` a round (the
+    best case: all updates point one way at full length) nothing is learned.
+    """
+
+    epsilon: float
+    delta: float
+    clip_norm: float
+    least_signal_to_noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse parameters for which no guarantee exists."""
+        require(0 < self.epsilon < float("inf"), f"epsilon: expected a positive number, got {self.epsilon}")
+        require(0 < self.delta < 1, f"delta: expected a number in (0, 1), got {self.delta}")
+        require(0 < self.clip_norm < float("inf"), f"clip_norm: expected a positive number, got {self.clip_norm}")
+        require(
+            self.least_signal_to_noise >= 0,
+            f"least_signal_to_noise: expected 0 or more, got {self.least_signal_to_noise}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NonPrivate:
     """No differential privacy: the aggregate and the models may reveal records. Said in every report."""
 
 
-Privacy = RecordDP | NonPrivate
+Privacy = RecordDP | SiloDP | NonPrivate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,18 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedcollm_crypto.aggregation import Chunks, SiloEnd, Vector
 from fedcollm_crypto.errors import CryptoError, ProtocolError
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
 from fedcollm_secure.federation.messages import (
     Begin,
@@ -45,7 +50,7 @@ MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 class Budget:
     """A silo's privacy: the plan it trains under, and the ledger that enforces it."""
 
-    plan: RecordPlan
+    plan: Plan
     ledger: Ledger = field(repr=False)
 
 
@@ -176,7 +181,7 @@ class Silo:
         vector = kept.vectors.get(asked.number)
         if vector is None:
             share = self._rule.share(request.adapter, kept.change, asked)
-            vector = self._encoding.encode(share, self._weight)
+            vector = self._encoding.encode(share, self._weight, self._noise(len(share)))
             kept = replace(kept, vectors={**kept.vectors, asked.number: vector})
             self._pending.write(_version(manifest), kept)
         if self._budget is not None:  # every pass is made from one result, which the first pass's digest stands for
@@ -184,6 +189,12 @@ class Silo:
                 session=manifest.session_id, round=manifest.round, digest=sha256(kept.vectors[0].tobytes()).hexdigest()
             )
         return vector
+
+    def _noise(self, length: int) -> NDArray[np.int64] | None:
+        """Return this silo's share of the noise, where the silos share one: drawn once a round, and kept with it."""
+        if self._budget is None or not isinstance(self._budget.plan, SharedPlan):
+            return None
+        return discrete_gaussian(length, self._budget.plan.share_variance)
 
     def _trained(self, request: Begin, asked: Pass) -> Float32:
         """Return Δ, float32[d]."""

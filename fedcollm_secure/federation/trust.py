@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from fedcollm_privacy.subjects import across_silos
-from fedcollm_secure.config.protection import Masked, PerRecord, PerSubject, RecordDP, UnsafePlain
+from fedcollm_secure.config.protection import (
+    Masked,
+    NonPrivate,
+    PerRecord,
+    PerSubject,
+    RecordDP,
+    SiloDP,
+    UnsafePlain,
+)
 from fedcollm_secure.config.schema import Config
 
 
@@ -24,7 +32,7 @@ class Guarantee:
 def guarantees(config: Config) -> list[Guarantee]:
     """Return what this configuration promises and what it does not."""
     masked = isinstance(config.aggregation, Masked)
-    private = isinstance(config.privacy, RecordDP)
+    private = not isinstance(config.privacy, NonPrivate)
     malicious = masked and config.security.adversary == "malicious"
     bound = f"with at most {config.security.colluding} colluding silos"
     return [
@@ -57,8 +65,13 @@ def guarantees(config: Config) -> list[Guarantee]:
         ),
         Guarantee(
             property="Persons are protected with all their records",
-            holds=isinstance(config.privacy, RecordDP) and isinstance(config.privacy.unit, PerSubject),
+            holds=_protects_persons(config),
             why=_persons(config),
+        ),
+        Guarantee(
+            property="A silo's whole contribution is protected in the sum",
+            holds=isinstance(config.privacy, SiloDP),
+            why=_privacy(config) if isinstance(config.privacy, SiloDP) else "the unit of privacy is smaller, or none",
         ),
         Guarantee(
             property="A privacy budget is enforced before each round",
@@ -81,7 +94,7 @@ def guarantees(config: Config) -> list[Guarantee]:
 def visible_to(config: Config, cohort: int) -> Mapping[str, str]:
     """Return what each party, or coalition, can see of a silo's data beyond the two final models."""
     n_c = config.security.colluding
-    after = "noised under DP-SGD" if isinstance(config.privacy, RecordDP) else "without noise: it can reveal records"
+    after = _after(config)
     if isinstance(config.aggregation, UnsafePlain):
         return {
             "server": f"every silo's update, {after}",
@@ -109,13 +122,13 @@ def warnings(config: Config, cohort: int) -> list[str]:
         )
     if isinstance(config.aggregation, UnsafePlain) and config.security.post_quantum:
         found.append("post_quantum protects masked sums alone: under unsafe_plain it changes nothing")
-    if not isinstance(config.privacy, RecordDP):
+    if isinstance(config.privacy, NonPrivate):
         found.append(
             "non_private: sums and final models can reveal records; secure aggregation hides who, only DP hides what"
         )
-    elif person_guarantee(config.privacy)[0] > 10:
-        found.append(f"epsilon {person_guarantee(config.privacy)[0]:g} is a weak promise; 1 to 8 is usual for text")
-    if isinstance(config.privacy, RecordDP) and config.what_travels in ("fedavg", "exact"):
+    elif _weakest(config.privacy) > 10:
+        found.append(f"epsilon {_weakest(config.privacy):g} is a weak promise; 1 to 8 is usual for text")
+    if not isinstance(config.privacy, NonPrivate) and config.what_travels in ("fedavg", "exact"):
         found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
     if cohort == 2:
         found.append("two parties: each can compute the other's update from the sum")
@@ -131,16 +144,42 @@ def _recorded(config: Config) -> str:
     return "each silo's update stays masked while X25519 or ML-KEM-768 holds; the sum is the server's to see"
 
 
+def _after(config: Config) -> str:
+    match config.privacy:
+        case NonPrivate():
+            return "without noise: it can reveal records"
+        case RecordDP(noise="own"):
+            return "noised under DP-SGD"
+        case _:
+            return "with noise that the silos share"
+
+
+def _weakest(privacy: RecordDP | SiloDP) -> float:
+    return person_guarantee(privacy)[0] if isinstance(privacy, RecordDP) else privacy.epsilon
+
+
 def _privacy(config: Config) -> str:
-    if not isinstance(config.privacy, RecordDP):
+    if isinstance(config.privacy, NonPrivate):
         return "no differential privacy: a sum of few silos can still be read for tokens of single records"
-    epsilon, delta = config.privacy.epsilon, config.privacy.delta
+    promise = f"(ε = {config.privacy.epsilon:g}, δ = {config.privacy.delta:g})"
+    shared = f"against whoever sees the sums, up to {max(1, config.security.colluding)} silos among them"
+    if isinstance(config.privacy, SiloDP):
+        return f"{promise} over the whole run, one silo's updates against none, {shared}"
     unit = "record" if isinstance(config.privacy.unit, PerRecord) else "person with all records"
-    return f"(ε = {epsilon:g}, δ = {delta:g}) per silo over the whole run, one {unit} added or removed"
+    if config.privacy.noise == "joint":
+        return f"{promise} over the whole run, one {unit} added or removed, {shared}"
+    return f"{promise} per silo over the whole run, one {unit} added or removed"
+
+
+def _protects_persons(config: Config) -> bool:
+    privacy = config.privacy
+    return isinstance(privacy, SiloDP) or (isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject))
 
 
 def _persons(config: Config) -> str:
     privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return f"(ε = {privacy.epsilon:g}, δ = {privacy.delta:g}) for a person of one silo: all of it is the unit"
     if not isinstance(privacy, RecordDP):
         return "no differential privacy"
     if privacy.silos_per_subject is None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
-from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
+from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_secure.assemble.cohort import needed_to_finish
+from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import Masked, RecordDP, SiloDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
@@ -53,6 +55,8 @@ def _model(prepared: Prepared, name: str) -> str:
 def _unit(config: Config) -> Json:
     """Return what is protected, and (ε, δ) of one unit over all silos."""
     privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return {"unit": "silo", "epsilon": privacy.epsilon, "delta": privacy.delta}
     if not isinstance(privacy, RecordDP):
         return {}
     epsilon, delta = trust.person_guarantee(privacy)
@@ -64,10 +68,12 @@ def _plan(prepared: Prepared) -> Json:
     plan = prepared.plan
     if plan is None:
         return {}
-    row = {
+    row: dict[str, object] = {
         "epsilon_per_round": [round(plan.epsilon_after(n), 4) for n in range(1, plan.rounds + 1)],
         "epsilon_total": round(plan.epsilon_after(plan.rounds), 4),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
     }
+    if isinstance(plan, SharedPlan):
+        row["signal_to_noise"] = round(plan.signal_to_noise, 4)
     return dict.fromkeys(prepared.silos, row)

@@ -59,6 +59,8 @@ class Rule(Protocol):
 class Deltas:
     """One sum of changes: `trains` says of which factors; `orthonormal` re-factors both at the round's end (FedSVD).
 
+    `step` turns a mean of gradients into a change, where silos send those.
+
     Guarantee: what is sent is linear in the silos' changes, and `settle` reads the aggregate alone, so that it is
     post-processing and costs no ε.
     """
@@ -66,6 +68,7 @@ class Deltas:
     layout: Layout
     trains: Callable[[int], Matrices] = field(repr=False)
     orthonormal: bool = False
+    step: Callable[[Float64, int], Float64] | None = None
 
     @property
     def passes(self) -> int:
@@ -95,7 +98,8 @@ class Deltas:
     def merge(self, start: Float32, means: Sequence[Float64], asked: Pass) -> Merged:
         """Return θ_t + mean in the round's factors."""
         theta = start.astype(np.float64)
-        theta[self.layout.mask(self.trains(asked.round))] += means[0]
+        change = means[0] if self.step is None else self.step(means[0], asked.round)
+        theta[self.layout.mask(self.trains(asked.round))] += change
         return Merged(theta=theta.astype(np.float32), cut_error=None)
 
     def settle(self, theta: Float32) -> Float32:
