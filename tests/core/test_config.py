@@ -63,7 +63,7 @@ def test_relative_paths_start_at_the_configuration(tmp_path: Path, tree: Make) -
         ("privacy.record_dp.delta=1", r"delta: expected a number in \(0, 1\)"),
         ("privacy.record_dp.sampling_rate=0", "sampling_rate: expected a number in"),
         ("privacy={record_dp: {epsilon: 8.0}}", "privacy.record_dp.delta: missing; expected a number"),
-        ("privacy={}", "expected a map with exactly one of record_dp, non_private"),
+        ("privacy={}", "expected a map with exactly one of record_dp, silo_dp, non_private"),
         ("aggregation={masked: {}, unsafe_plain: {}}", "expected a map with exactly one of masked, unsafe_plain"),
         ("aggregation={paillier: {}}", "aggregation.paillier: unknown alternative"),
         ("aggregation={masked: {bits: 1}}", "bits: expected 2 to 32"),
