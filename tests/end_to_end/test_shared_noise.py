@@ -1,7 +1,7 @@
 """Noise in shares inside the masked sum: silo-level privacy, and DP-SGD whose every step is one sum."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from fedcollm_crypto.aggregation import Chunks
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared, prepare, start
 from fedcollm_secure.config import parse
+from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.federation import silo as silo_module
 from fedcollm_secure.federation.trust import guarantees, visible_to
@@ -83,6 +85,35 @@ def test_a_silos_noise_is_its_share_and_the_sum_holds_all_of_them(
     assert prepared.server_slm.read() - theta == pytest.approx(np.mean(updates, axis=0) + noise, abs=1e-6)
     assert np.abs(noise).max() > 1e-3
     assert spread == pytest.approx(1, abs=0.15)
+
+
+class FirstAttemptLost:
+    """An engine that loses two silos' consents in the first attempt, after every vector was sent."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._exchanges = 0
+
+    def parties(self) -> Sequence[str]:
+        return self._engine.parties()
+
+    def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
+        self._exchanges += 1
+        for party, reply in self._engine.exchange(requests):
+            if self._exchanges != 4 or party in ("silo-1", "silo-2"):
+                yield party, reply
+
+
+def test_a_repeated_attempt_sends_the_same_noise(by_silo: Make, tmp_path: Path, shares: list[np.ndarray]) -> None:
+    job = start(prepare(parse(by_silo(rounds=1))), tmp_path / "run", lambda _, __: None)
+    job.coordinator._engine = FirstAttemptLost(job.coordinator._engine)
+    list(job.rounds())
+    job.close()
+    ledger = (tmp_path / "run" / "silos" / "silo-3" / "ledger.jsonl").read_text()
+
+    assert (tmp_path / "run" / "audit" / "log.jsonl").read_text().count("round_started") == 2
+    assert len(shares) == 4  # a second noise on the same update would be a second look at it
+    assert ledger.count('"release"') == 1
 
 
 def test_noise_is_calibrated_for_the_fewest_honest_silos(by_silo: Make) -> None:
