@@ -4,7 +4,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,7 @@ from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assemble.cohort import least_cohort
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
@@ -23,12 +24,13 @@ from fedcollm_secure.assemble.parties import (
     server_end,
     silo_end,
 )
-from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, Prepared, least_cohort
+from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
+from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
 from fedcollm_secure.config import resolved
-from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
@@ -39,6 +41,8 @@ from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
+from fedcollm_secure.learning.factors import Deltas, Rule
+from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
@@ -122,9 +126,10 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
     coordinator = Coordinator(
         terms=Terms(
             manifest=manifest,
+            rule=_server_rule(prepared, run),
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
-            delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
+            delta=None if isinstance(config.privacy, NonPrivate) else config.privacy.delta,
         ),
         engine=LocalEngine(handlers),
         pair=_pair(prepared, run),
@@ -159,6 +164,7 @@ def _silo(
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
+        rule=prepared.rule,
         encoding=prepared.encoding,
         weight=_weight(prepared, name),
         expected=Expected(
@@ -178,6 +184,20 @@ def _decryptor(
     stages = FileStages(run.silo(name) / "stages.jsonl")
     resources.callback(stages.close)
     return DecryptingParty(decryptor_end(prepared, parties, stages, worker))
+
+
+def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:
+    """Return the rule with the server's optimiser in it, where silos send gradients."""
+    rule, config = prepared.rule, prepared.config
+    if not isinstance(rule, Deltas) or not isinstance(config.privacy, RecordDP) or config.privacy.noise == "own":
+        return rule
+    step = ServerStep(
+        settings=config.silo,
+        rounds=config.rounds,
+        silos=len(prepared.silos),
+        optimizer_file=run.path / "server" / "joint.safetensors",
+    )
+    return replace(rule, step=step)
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
@@ -202,7 +222,7 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
 
 def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitStack) -> Budget | None:
     privacy = prepared.config.privacy
-    if prepared.plan is None or not isinstance(privacy, RecordDP):
+    if prepared.plan is None or isinstance(privacy, NonPrivate):
         return None
     ledger = Ledger.open(
         run.silo(name) / "ledger.jsonl",

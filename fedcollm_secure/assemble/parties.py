@@ -29,10 +29,12 @@ from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
-from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
+from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd
+from fedcollm_secure.learning.factors import Pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundMan
         lora_schema_hash=prepared.server_slm.schema.digest,
         train_cfg_hash=prepared.training_digest,
         dp_plan_hash=prepared.plan.digest() if prepared.plan else "",
-        quantisation=Quantisation.of(prepared.encoding, prepared.parameters),
+        quantisation=Quantisation.of(prepared.encoding, prepared.rule.length(Pass(round=1))),
         adversary=security.adversary,
         colluding=colluding,
         k_min=least_cohort(prepared.config),
@@ -139,7 +141,7 @@ def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring
         return Pledge(ledger_reservation_hash=wiring.ledger_head())
 
     def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
-        expected = _demands(prepared, wiring.manifest, manifest.adapter_hash)
+        expected = _demands(prepared, wiring.manifest, manifest)
         match aggregation:
             case Masked():
                 return MaskedSilo(
@@ -218,16 +220,17 @@ def _decryptor_name(prepared: Prepared) -> str:
     return aggregation.decryptor if isinstance(aggregation, Encrypted) else ""
 
 
-def _demands(prepared: Prepared, own: RoundManifest, adapter_hash: str) -> Demands:
-    """Return what the silo computed itself; the adapter it received was hashed when the round began."""
+def _demands(prepared: Prepared, own: RoundManifest, manifest: RoundManifest) -> Demands:
+    """Return what the silo computed itself; the adapter and the basis it received were hashed when the pass began."""
+    length = prepared.rule.length(Pass(round=manifest.round, number=manifest.linear_pass))
     return Demands(
         session_id=own.session_id,
         base_model_hash=own.base_model_hash,
-        adapter_hash=adapter_hash,
-        lora_schema_hash=own.lora_schema_hash,
+        adapter_hash=manifest.adapter_hash,
+        lora_schema_hash=manifest.lora_schema_hash,
         train_cfg_hash=own.train_cfg_hash,
         dp_plan_hash=own.dp_plan_hash,
-        quantisation=own.quantisation,
+        quantisation=Quantisation.of(prepared.encoding, length),
         decryptor=_decryptor_name(prepared),
         parameters_hash="" if prepared.packing is None else prepared.packing.scheme.hash,
     )

@@ -1,14 +1,10 @@
 """From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
 
@@ -50,18 +46,16 @@ class _Messages(Mapping[str, bytes]):
         return len(self._payloads)
 
 
-def begin_then_step(
-    engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
-) -> Exchange:
-    """Return an exchange whose first request to each silo travels inside Begin, all others inside Step."""
-    to_begin = set(manifest.cohort)
+def begin_then_step(engine: Engine, opening: Begin, traffic: Traffic, note: Note) -> Exchange:
+    """Return an exchange whose first request to each silo travels inside `opening`, all others inside Step."""
+    to_begin = set(opening.manifest.cohort)
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
         def wrap(party: str, payload: bytes) -> bytes:
             if party not in to_begin:
                 return encode(Step(payload=payload))
             to_begin.remove(party)
-            return encode(Begin(manifest=manifest, adapter=adapter, payload=payload))
+            return encode(replace(opening, payload=payload))
 
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:

@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from fedcollm_secure.config.protection import Bfv, Ckks, Masked, RecordDP, UnsafePlain
+from fedcollm_privacy.subjects import across_silos
+from fedcollm_secure.config.protection import (
+    Bfv,
+    Ckks,
+    Masked,
+    NonPrivate,
+    PerRecord,
+    PerSubject,
+    RecordDP,
+    SiloDP,
+    UnsafePlain,
+)
 from fedcollm_secure.config.schema import Config
 
 
@@ -22,7 +33,7 @@ class Guarantee:
 
 def guarantees(config: Config) -> list[Guarantee]:
     """Return what this configuration promises and what it does not."""
-    aggregation, private = config.aggregation, isinstance(config.privacy, RecordDP)
+    aggregation, private = config.aggregation, not isinstance(config.privacy, NonPrivate)
     hidden = not isinstance(aggregation, UnsafePlain)
     malicious = hidden and config.security.adversary == "malicious"
     bound = f"with at most {config.security.colluding} colluding silos"
@@ -60,6 +71,16 @@ def guarantees(config: Config) -> list[Guarantee]:
             why=_privacy(config),
         ),
         Guarantee(
+            property="Persons are protected with all their records",
+            holds=_protects_persons(config),
+            why=_persons(config),
+        ),
+        Guarantee(
+            property="A silo's whole contribution is protected in the sum",
+            holds=isinstance(config.privacy, SiloDP),
+            why=_privacy(config) if isinstance(config.privacy, SiloDP) else "the unit of privacy is smaller, or none",
+        ),
+        Guarantee(
             property="A privacy budget is enforced before each round",
             holds=private,
             why="a ledger per silo reserves the round or refuses" if private else "there is no budget to enforce",
@@ -80,7 +101,7 @@ def guarantees(config: Config) -> list[Guarantee]:
 def visible_to(config: Config, cohort: int) -> Mapping[str, str]:
     """Return what each party, or coalition, can see of a silo's data beyond the two final models."""
     n_c = config.security.colluding
-    after = "noised under DP-SGD" if isinstance(config.privacy, RecordDP) else "without noise: it can reveal records"
+    after = _after(config)
     if isinstance(config.aggregation, UnsafePlain):
         return {
             "server": f"every silo's update, {after}",
@@ -127,14 +148,14 @@ def warnings(config: Config, cohort: int) -> list[str]:
         )
     if isinstance(config.aggregation, UnsafePlain) and config.security.post_quantum:
         found.append("post_quantum protects masked sums alone: under unsafe_plain it changes nothing")
-    if not isinstance(config.privacy, RecordDP):
+    if isinstance(config.privacy, NonPrivate):
         found.append(
             "non_private: sums and final models can reveal records; secure aggregation hides who, only DP hides what"
         )
-    elif config.privacy.epsilon > 10:
-        found.append(f"epsilon {config.privacy.epsilon:g} is a weak promise; 1 to 8 is usual for text")
-    if isinstance(config.privacy, RecordDP) and config.what_travels == "fedavg":
-        found.append("factors: fedavg under DP multiplies the noise of A and B; ffa trains B alone")
+    elif _weakest(config.privacy) > 10:
+        found.append(f"epsilon {_weakest(config.privacy):g} is a weak promise; 1 to 8 is usual for text")
+    if not isinstance(config.privacy, NonPrivate) and config.what_travels in ("fedavg", "exact"):
+        found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
     if cohort == 2:
         found.append("two parties: each can compute the other's update from the sum")
     found.append("engine local: all silos run in this process; this is a simulation, not a deployment")
@@ -187,8 +208,54 @@ def _recorded(config: Config) -> str:
     return "each silo's update stays masked while X25519 or ML-KEM-768 holds; the sum is the server's to see"
 
 
+def _after(config: Config) -> str:
+    match config.privacy:
+        case NonPrivate():
+            return "without noise: it can reveal records"
+        case RecordDP(noise="own"):
+            return "noised under DP-SGD"
+        case _:
+            return "with noise that the silos share"
+
+
+def _weakest(privacy: RecordDP | SiloDP) -> float:
+    return person_guarantee(privacy)[0] if isinstance(privacy, RecordDP) else privacy.epsilon
+
+
 def _privacy(config: Config) -> str:
-    if not isinstance(config.privacy, RecordDP):
+    if isinstance(config.privacy, NonPrivate):
         return "no differential privacy: a sum of few silos can still be read for tokens of single records"
-    epsilon, delta = config.privacy.epsilon, config.privacy.delta
-    return f"(ε = {epsilon:g}, δ = {delta:g}) per silo over the whole run, one record added or removed"
+    promise = f"(ε = {config.privacy.epsilon:g}, δ = {config.privacy.delta:g})"
+    shared = f"against whoever sees the sums, up to {max(1, config.security.colluding)} silos among them"
+    if isinstance(config.privacy, SiloDP):
+        return f"{promise} over the whole run, one silo's updates against none, {shared}"
+    unit = "record" if isinstance(config.privacy.unit, PerRecord) else "person with all records"
+    if config.privacy.noise == "joint":
+        return f"{promise} over the whole run, one {unit} added or removed, {shared}"
+    return f"{promise} per silo over the whole run, one {unit} added or removed"
+
+
+def _protects_persons(config: Config) -> bool:
+    privacy = config.privacy
+    return isinstance(privacy, SiloDP) or (isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject))
+
+
+def _persons(config: Config) -> str:
+    privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return f"(ε = {privacy.epsilon:g}, δ = {privacy.delta:g}) for a person of one silo: all of it is the unit"
+    if not isinstance(privacy, RecordDP):
+        return "no differential privacy"
+    if privacy.silos_per_subject is None:
+        return "the unit is one record: a person with k records has at best k·ε; say unit: {subject: COLUMN}"
+    epsilon, delta = person_guarantee(privacy)
+    many = privacy.silos_per_subject
+    if many == 1:
+        return f"(ε = {epsilon:g}, δ = {delta:g}): the silos are declared to hold different persons"
+    return f"(ε = {epsilon:g}, δ = {delta:g}) for a person whose records may lie in {many} silos: {many} budgets added"
+
+
+def person_guarantee(privacy: RecordDP) -> tuple[float, float]:
+    """Return (ε, δ) of one unit over all silos: the sum over as many as may hold a person's records."""
+    many = privacy.silos_per_subject or 1
+    return across_silos([(privacy.epsilon, privacy.delta)] * many, silos_per_subject=many)
