@@ -178,7 +178,7 @@ def test_a_run_of_silo_dp_is_paid_for_and_says_so(by_silo: Make, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use aggregation: masked"),
+        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use masked or bfv"),
         ({"factors": "exact"}, "exact sends two vectors a round"),
         ({"silo": {"steps": 1, "weighting": "examples"}}, "expected uniform under silo_dp"),
         ({"silo": {"steps": 1, "optimizer_state": "kept"}}, "kept is not offered under silo_dp"),
@@ -195,7 +195,7 @@ def test_what_does_not_fit_silo_dp_is_refused(by_silo: Make, changes: dict[str, 
     [
         ({"silo": {**STEP, "steps": 2}}, "silo.steps: expected 1 under noise: joint"),
         ({"factors": "rolora"}, "rolora does not fit noise: joint"),
-        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use aggregation: masked"),
+        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use masked or bfv"),
         ({"silo": {**STEP, "weight_decay": 0.1}}, "weight_decay: expected 0"),
         ({"privacy": {"record_dp": {**JOINT["record_dp"], "noise_multiplier": 1.0}}}, "is calibrated to epsilon"),
         (
