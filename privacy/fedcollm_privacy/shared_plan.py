@@ -9,11 +9,14 @@ with the server, who know their own share. What others add beyond it is post-pro
 Accounting. Σ_h N_ℤ(0, v) is compared with round(N(0, s²)), s² = h·v: with that noise y would be a rounding of the
 (Poisson-sampled) Gaussian mechanism, which PLD prices. The total variation between the two is at most
 
-    τ = d·(0.0202/s² + 0.0832/s³ + 10·Σ_{k<h} exp(−2π²v·k/(k+1)))          a release
+    τ = min(d·(0.0202/s² + 0.0832/s³), √(2d)·(1 + 5/s)/24s²) + 10·d·Σ_{k<h} exp(−2π²v·k/(k+1))     a release
 
-(a midpoint rule's error for N_ℤ against the rounding, with ∫|φ''| = 0.968/s² and ∫|φ'''| < 4/s³; Kairouz, Liu and
-Steinke 2021, arXiv 2102.06387, theorem 3, for a sum of shares). n releases are then (ε, δ)-DP where PLD gives ε at
-δ − (1 + e^ε)·n·τ.
+An entry's probabilities f = φ(z) and g = ∫φ over z ± ½ differ by φ''(u)/24 at some u in that interval. First form: the
+sum over z, with ∫|φ''| = 0.968/s² and ∫|φ'''| < 4/s³, added over d entries. Second: an entry's squared Hellinger
+distance H² ≤ Σ (f − g)²/2f = (1 + O(1/s))/576s⁴ adds up over independent entries; the variation is at most √2·H. Last:
+Kairouz, Liu and Steinke 2021, arXiv 2102.06387, theorem 3, for a sum of shares against one N_ℤ(0, h·v).
+
+n releases are then (ε, δ)-DP where PLD gives ε at δ − (1 + e^ε)·n·τ.
 """
 
 from __future__ import annotations
@@ -167,11 +170,7 @@ class SharedPlan:
     @property
     def distance(self) -> float:
         """Return τ, of one release."""
-        squared = float(self.honest * self.share_variance)
-        shares = math.fsum(
-            10 * math.exp(-2 * math.pi**2 * self.share_variance * k / (k + 1)) for k in range(1, self.honest)
-        )
-        return self.dimension * (0.0202 / squared + 0.0832 / (squared * math.sqrt(squared)) + shares)
+        return distance_from_rounded_gaussian(self.dimension, self.share_variance, self.honest)
 
     @property
     def accounted_delta(self) -> float:
@@ -228,6 +227,19 @@ class SharedPlan:
         """Return the SHA-256, in hex, of the plan's canonical JSON (RFC 8785: sorted ASCII keys, no white space)."""
         canonical = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def distance_from_rounded_gaussian(dimension: int, variance: int, shares: int) -> float:
+    """Return τ, which bounds the total variation between sums of `shares` N_ℤ(0, variance) and rounded normals.
+
+    For `dimension` independent entries together; see the module. `variance` ≥ 9.
+    """
+    squared = float(shares * variance)
+    std = math.sqrt(squared)
+    added = dimension * (0.0202 / squared + 0.0832 / (squared * std))
+    together = math.sqrt(2 * dimension) * (1 + 5 / std) / (24 * squared)
+    of_shares = math.fsum(10 * math.exp(-2 * math.pi**2 * variance * k / (k + 1)) for k in range(1, shares))
+    return min(added, together) + dimension * of_shares
 
 
 def _integer(value: object) -> int:

@@ -151,3 +151,16 @@ def test_a_silo_that_is_shown_another_basis_than_the_manifest_names_refuses(tree
 
     assert {refusal.reason_code for refusal in absent.refusals} == {"protocol_violation"}
     assert "another lora_schema_hash" in absent.refusals[0].reason
+
+
+@pytest.mark.parametrize(
+    ("factors", "scheme", "rounds"), [("rolora", "bfv", 2), ("exact", "bfv", 1), ("exact", "ckks", 1)]
+)
+def test_an_encrypted_run_ends_in_the_same_bits_as_a_plain_one(
+    tree: Make, tmp_path: Path, factors: str, scheme: str, rounds: int
+) -> None:
+    changes: dict[str, object] = {"factors": factors, "rounds": rounds, "distill": {"steps": 0}}
+    plain, _ = _run(tree(**changes), tmp_path / "plain")
+    encrypted, _ = _run(tree(**changes, aggregation={scheme: {"bits": 24}}), tmp_path / "encrypted")
+
+    assert np.array_equal(plain, encrypted)

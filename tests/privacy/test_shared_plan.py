@@ -11,7 +11,7 @@ from scipy.stats import norm
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.plans import read_plan
-from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_privacy.shared_plan import SharedPlan, distance_from_rounded_gaussian
 
 PLAN = SharedPlan.calibrated(
     epsilon=2.0,
@@ -47,13 +47,21 @@ def test_distance_bounds_that_of_a_rounded_gaussian(variance: int, shares: int) 
     edges = np.arange(-reach, reach + 2) - 0.5
     rounded = np.diff(norm.cdf(edges / std))
     actual = np.abs(mass - rounded).sum() / 2
-    noise = math.sqrt(variance * shares) - 1e-9
-    plan = replace(
-        PLAN, noise_multiplier=noise, grid=1.0, rounding=1e-9, dimension=1, silos=shares, honest=shares, delta=0.9
-    )
 
-    assert plan.share_variance == variance
-    assert actual <= plan.distance <= 3 * actual
+    assert actual <= distance_from_rounded_gaussian(1, variance, shares) <= 3 * actual
+
+
+@pytest.mark.parametrize(("variance", "shares"), [(9, 1), (100, 1), (400, 4)])
+def test_distance_of_many_entries_bounds_what_their_hellinger_distance_gives(variance: int, shares: int) -> None:
+    mass = integers(variance, shares)
+    reach, std, entries = len(mass) // 2, math.sqrt(variance * shares), 5000
+    rounded = np.diff(norm.cdf((np.arange(-reach, reach + 2) - 0.5) / std))
+    squared = float(((np.sqrt(mass) - np.sqrt(rounded)) ** 2).sum()) / 2
+    of_all = math.sqrt(-math.expm1(2 * entries * math.log1p(-squared)))  # TV ≤ √(1 − (1 − H²)^2d)
+    bound = distance_from_rounded_gaussian(entries, variance, shares)
+
+    assert of_all <= bound <= 6 * of_all
+    assert bound < entries * 0.0202 / std**2
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.2])
