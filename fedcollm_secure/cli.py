@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_budget(commands)
     _add_attack(commands)
+    _add_audit(commands)
     _add_bench(commands)
     return parser
 
@@ -119,6 +120,20 @@ def _add_attack(commands: Commands) -> None:
     attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
 
 
+def _add_audit(commands: Commands) -> None:
+    example = "fedcollm-secure audit examples/dp_config.yaml --claimed 2"
+    audit = _command(commands, "audit", "test the DP mechanism and prove a lower bound on ε", example, _audit)
+    _add_config(audit)
+    audit.add_argument("--claimed", type=float, required=True, metavar="E", help="ε to audit; σ is calibrated to it")
+    audit.add_argument(
+        "--sabotage",
+        type=_names,
+        default=(),
+        metavar="S,…",
+        help="break training on purpose: nonoise, noclip, hfloss, skipempty",
+    )
+
+
 def _add_bench(commands: Commands) -> None:
     example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
     bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
@@ -132,6 +147,10 @@ def _add_bench(commands: Commands) -> None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _command(
@@ -259,6 +278,20 @@ def _attack(given: argparse.Namespace) -> int:
     findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
     _print(suite.document(findings), given.json, suite.words(findings))
     return suite.exit_code(findings)
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import audit as audited
+
+    settings = config.load(given.config, given.set)
+    quiet()
+    found = audited.audit(
+        settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    _print(found, given.json, audited.audit_words(found))
+    return audited.exit_code(found)
 
 
 def _print(document: Json, as_json: bool, words: str) -> None:

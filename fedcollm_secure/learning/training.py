@@ -3,7 +3,8 @@
 θ_t → write → train, plainly or by DP-SGD under a plan → read − θ_t = Δ, float32[d]
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Learner:
     name: str
     plan: RecordPlan | None
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
+    random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
 
     def update(self, start: Float32, round_number: int) -> Float32:
         """Train from `start` and return Δ = θ_k − θ_t, float32[d].
@@ -127,6 +129,7 @@ class Learner:
             population=len(self.records),
             losses=self._losses,
             microbatch=self.settings.microbatch,
+            random=self.random,
             progress=lambda _: schedule.step(),
         )
 
