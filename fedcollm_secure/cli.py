@@ -117,7 +117,7 @@ def _add_budget(commands: Commands) -> None:
 def _add_attack(commands: Commands) -> None:
     example = "fedcollm-secure attack A3 A11"
     attack = _command(commands, "attack", "attack a known-bad twin and this program, side by side", example, _attack)
-    attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
+    attack.add_argument("ids", nargs="*", metavar="A1 A2 …", help="which attacks (default: all)")
 
 
 def _add_audit(commands: Commands) -> None:
