@@ -84,8 +84,8 @@ def protected() -> Outcome:
         reason="masked, noised",
         told=(
             "a masked upload, and all that is left of words under DP-SGD, are worth a blind guess. What remains "
-            f"without DP: masks hide whose words they are, but the sum of {SUMS[-1]} silos still gives {sums[-1].found} of "
-            f"{sums[-1].tokens} tokens"
+            f"without DP: masks hide whose words they are, but the sum of {SUMS[-1]} silos still gives "
+            f"{sums[-1].found} of {sums[-1].tokens} tokens"
         ),
         figures={
             "recovered_masked_upload": upload.found,
