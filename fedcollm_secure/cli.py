@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_compare(commands)
+    _add_study(commands)
     _add_report(commands)
     _add_verify(commands)
     _add_budget(commands)
@@ -87,6 +88,14 @@ def _add_compare(commands: Commands) -> None:
     _add_config(compare)
     compare.add_argument("--out", type=Path, help="folder; an earlier comparison there is continued")
     compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
+
+
+def _add_study(commands: Commands) -> None:
+    example = "fedcollm-secure study examples/frontier.yaml --out runs/frontier"
+    study = _command(commands, "study", "sweep keys of a configuration over seeds", example, _study)
+    study.add_argument("study", type=Path, help="YAML study: config, seeds, sweep")
+    study.add_argument("--out", type=Path, help="folder; an earlier study there is continued")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every point")
 
 
 def _add_report(commands: Commands) -> None:
@@ -219,6 +228,18 @@ def _compare(given: argparse.Namespace) -> int:
     out = given.out or Path("runs") / f"compare-{settings.name}"
     found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
     _print(found, given.json, compare_words(found, out))
+    return 0
+
+
+def _study(given: argparse.Namespace) -> int:
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import study as studied
+
+    sweep = studied.Sweep.load(given.study, given.set)
+    out = given.out or Path("runs") / f"study-{sweep.name}"
+    quiet()
+    found = studied.study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, studied.study_words(found, out))
     return 0
 
 
