@@ -60,10 +60,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_compare(commands)
+    _add_study(commands)
     _add_report(commands)
     _add_verify(commands)
     _add_budget(commands)
     _add_attack(commands)
+    _add_audit(commands)
     _add_bench(commands)
     return parser
 
@@ -86,6 +88,14 @@ def _add_compare(commands: Commands) -> None:
     _add_config(compare)
     compare.add_argument("--out", type=Path, help="folder; an earlier comparison there is continued")
     compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
+
+
+def _add_study(commands: Commands) -> None:
+    example = "fedcollm-secure study examples/frontier.yaml --out runs/frontier"
+    study = _command(commands, "study", "sweep keys of a configuration over seeds", example, _study)
+    study.add_argument("study", type=Path, help="YAML study: config, seeds, sweep")
+    study.add_argument("--out", type=Path, help="folder; an earlier study there is continued")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every point")
 
 
 def _add_report(commands: Commands) -> None:
@@ -116,7 +126,21 @@ def _add_budget(commands: Commands) -> None:
 def _add_attack(commands: Commands) -> None:
     example = "fedcollm-secure attack A3 A11"
     attack = _command(commands, "attack", "attack a known-bad twin and this program, side by side", example, _attack)
-    attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
+    attack.add_argument("ids", nargs="*", metavar="A1 A2 …", help="which attacks (default: all)")
+
+
+def _add_audit(commands: Commands) -> None:
+    example = "fedcollm-secure audit examples/dp_config.yaml --claimed 2"
+    audit = _command(commands, "audit", "test the DP mechanism and prove a lower bound on ε", example, _audit)
+    _add_config(audit)
+    audit.add_argument("--claimed", type=float, required=True, metavar="E", help="ε to audit; σ is calibrated to it")
+    audit.add_argument(
+        "--sabotage",
+        type=_names,
+        default=(),
+        metavar="S,…",
+        help="break training on purpose: nonoise, noclip, hfloss, skipempty",
+    )
 
 
 def _add_bench(commands: Commands) -> None:
@@ -132,6 +156,10 @@ def _add_bench(commands: Commands) -> None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _command(
@@ -203,6 +231,18 @@ def _compare(given: argparse.Namespace) -> int:
     return 0
 
 
+def _study(given: argparse.Namespace) -> int:
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import study as studied
+
+    sweep = studied.Sweep.load(given.study, given.set)
+    out = given.out or Path("runs") / f"study-{sweep.name}"
+    quiet()
+    found = studied.study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, studied.study_words(found, out))
+    return 0
+
+
 def _report(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies.report import write_report
 
@@ -259,6 +299,20 @@ def _attack(given: argparse.Namespace) -> int:
     findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
     _print(suite.document(findings), given.json, suite.words(findings))
     return suite.exit_code(findings)
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import audit as audited
+
+    settings = config.load(given.config, given.set)
+    quiet()
+    found = audited.audit(
+        settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    _print(found, given.json, audited.audit_words(found))
+    return audited.exit_code(found)
 
 
 def _print(document: Json, as_json: bool, words: str) -> None:

@@ -17,7 +17,7 @@ from fedcollm_secure.studies.attacks import suite
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 
 ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
-IDS = ["A2", "A3", "A4", "A5", "A6", "A9", "A11", "A12"]
+IDS = ["A1", "A2", "A3", "A4", "A5", "A6", "A9", "A11", "A12"]
 Document = dict[str, list[dict[str, dict[str, object]]]]
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_attack_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None
     captured = capsys.readouterr()
 
     assert (code, captured.out) == (2, "")
-    assert "no attack A99; expected some of A2, A3" in captured.err
+    assert "no attack A99; expected some of A1, A2" in captured.err
     with pytest.raises(ConfigError, match="A99"):
         suite.choose(["A99"])
 
