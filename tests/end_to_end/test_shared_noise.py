@@ -178,7 +178,7 @@ def test_a_run_of_silo_dp_is_paid_for_and_says_so(by_silo: Make, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use aggregation: masked"),
+        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use masked"),
         ({"factors": "exact"}, "exact sends two vectors a round"),
         ({"silo": {"steps": 1, "weighting": "examples"}}, "expected uniform under silo_dp"),
         ({"silo": {"steps": 1, "optimizer_state": "kept"}}, "kept is not offered under silo_dp"),
@@ -195,7 +195,7 @@ def test_what_does_not_fit_silo_dp_is_refused(by_silo: Make, changes: dict[str, 
     [
         ({"silo": {**STEP, "steps": 2}}, "silo.steps: expected 1 under noise: joint"),
         ({"factors": "rolora"}, "rolora does not fit noise: joint"),
-        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use aggregation: masked"),
+        ({"aggregation": {"unsafe_plain": {}}}, "protects the sum alone; use masked"),
         ({"silo": {**STEP, "weight_decay": 0.1}}, "weight_decay: expected 0"),
         ({"privacy": {"record_dp": {**JOINT["record_dp"], "noise_multiplier": 1.0}}}, "is calibrated to epsilon"),
         (
@@ -295,3 +295,15 @@ def test_joint_training_with_adamw_keeps_its_state_between_rounds(joint: Make, t
     assert (tmp_path / "run" / "server" / "joint.safetensors").is_file()
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]) == lines[-1]
     assert torch.isfinite(torch.from_numpy(prepared.server_slm.read())).all()
+
+
+def test_shared_noise_goes_through_ciphertexts_with_masks_inside(
+    by_silo: Make, tmp_path: Path, shares: list[np.ndarray]
+) -> None:
+    prepared = prepare(parse(by_silo(rounds=1, aggregation={"bfv": {"bits": 24}})))
+    theta, plan = prepared.server_slm.read(), _plan(prepared)
+    updates = [prepared.learner(name).update(theta, 1) for name in prepared.silos]
+    _run(prepared, tmp_path / "run")
+    expected = np.mean(updates, axis=0) + np.sum(shares, axis=0) * plan.grid / len(shares)
+
+    assert prepared.server_slm.read() - theta == pytest.approx(expected, abs=plan.grid)
