@@ -21,7 +21,7 @@ from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import split, wire_bytes
-from fedcollm_crypto.homomorphic.worker import opened
+from fedcollm_crypto.homomorphic.worker import WorkerFailed, crashed, opened
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, VECTOR_FRAME, sign_message
@@ -64,6 +64,8 @@ class Trustee:
             return decline(self._setup.identity, message, refused)
         except ProtocolError as error:
             return decline(self._setup.identity, message, Refused("malformed", str(error)))
+        except WorkerFailed:
+            return decline(self._setup.identity, message, crashed())
 
     def _answer(self, signed: Signed, attachment: memoryview) -> Chunks:
         if signed.kind == KeyRequest.KIND:
