@@ -1,7 +1,7 @@
 """The child process in which TenSEAL runs: frames on stdin, frames on stdout, limits on itself before the first.
 
-`python -m fedcollm_crypto.homomorphic.child MEMORY_MIB HANDLES_FROM`. A native crash ends this process and nothing else; `worker`
-makes of it a refusal. Frames: one byte that says what, eight bytes of length, the payload.
+`python -m fedcollm_crypto.homomorphic.child MEMORY_MIB HANDLES_FROM`. A native crash ends this process and no other;
+`worker` makes of it a refusal. Frames: one byte that says what, eight bytes of length, the payload.
 """
 
 import os
