@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Self
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ class Worker:
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._children = 0
+        self._unreferenced: list[int] = []
 
     def __enter__(self) -> Self:
         """Return itself; the child starts when first needed."""
@@ -78,6 +80,12 @@ class Worker:
 
     def call(self, what: bytes, payload: bytes) -> bytes:
         """Send one frame and return the answer. Raises: ProtocolError where the child refused; WorkerFailed."""
+        while self._unreferenced:
+            with suppress(ProtocolError):  # closed already, or gone with an older child
+                self._exchange(child.CLOSE, child.HANDLE.pack(self._unreferenced.pop()))
+        return self._exchange(what, payload)
+
+    def _exchange(self, what: bytes, payload: bytes) -> bytes:
         process = self._running()
         requests, replies = _pipes(process)
         try:
@@ -104,7 +112,9 @@ class Worker:
         body = canonical.encode(scheme.to_body())
         answer = self.call(child.OPEN, child.HANDLE.pack(len(body)) + body + key)
         handle, coefficients, prime = struct.unpack("<QQQ", answer)
-        return Box(worker=self, scheme=scheme, handle=handle, coefficients=coefficients, prime=prime)
+        box = Box(worker=self, scheme=scheme, handle=handle, coefficients=coefficients, prime=prime)
+        finalize(box, self._unreferenced.append, handle)  # closed before the next call, not in the middle of one
+        return box
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
@@ -123,7 +133,10 @@ class Worker:
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One context in the child: a key pair, or a public key. `prime` is q, `coefficients` those of one ciphertext."""
+    """One context in the child: a key pair, or a public key. It is closed with its last reference at the latest.
+
+    `prime` is q, `coefficients` those of one ciphertext.
+    """
 
     worker: Worker = field(repr=False)
     scheme: Scheme
