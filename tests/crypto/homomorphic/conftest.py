@@ -1,6 +1,6 @@
 """Driving an encrypted sum up to any request, and changing what is sent: what a malicious party can always do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,3 +137,22 @@ def opening_of(consortium) -> Opening:
     parties, server = consortium.parties(), consortium.server()
     ask = play_to("he-open-request", server, parties, consortium.names)
     return Opening(consortium=consortium, parties=parties, server=server, ask=ask)
+
+
+class Openings:
+    """How to get there, for tests that change what they get."""
+
+    of = staticmethod(opening_of)
+
+
+@pytest.fixture(scope="session")
+def openings() -> type[Openings]:
+    """Give tests sums that wait to be opened."""
+    return Openings
+
+
+@pytest.fixture
+def own_worker() -> Iterator[Worker]:
+    """Give a test a child of its own, to be broken."""
+    with Worker() as mine:
+        yield mine

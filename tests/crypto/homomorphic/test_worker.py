@@ -75,6 +75,14 @@ def test_a_box_of_a_dead_child_never_reaches_another_context(own):
         box.public_key  # noqa: B018 - it asks the child
 
 
+def test_a_context_that_nobody_refers_to_is_closed(worker):
+    handle = worker.decryptor(Bfv()).handle
+    worker.decryptor(Bfv()).close()
+
+    with pytest.raises(ProtocolError, match="no context"):
+        worker.call(child.PUBLIC_KEY, child.HANDLE.pack(handle))
+
+
 def test_a_child_that_hangs_is_stopped_even_while_it_is_written_to(own):
     box = own.encryptor(Bfv(), key_of(own))
     own._timeout_s = 0.1
