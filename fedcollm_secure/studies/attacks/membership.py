@@ -29,7 +29,7 @@ BATCH, STEPS, LEARNING_RATE, RANK = 10, 120, 5e-3, 16
 EPSILON, DELTA = 8.0, 1e-5
 FALSE_POSITIVES = (0.01, 0.001)
 SUCCESS = 0.2
-"""The attack succeeds if it finds more than this share of members at 1 % false positives: twenty times a blind guess."""
+"""The attack succeeds if it finds more than this share at 1 % false positives: twenty times a blind guess."""
 Float64 = NDArray[np.float64]
 
 

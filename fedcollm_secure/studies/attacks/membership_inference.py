@@ -1,7 +1,7 @@
 """A13: whoever holds the final small model tells which records it was trained on.
 
 Here and not in the audit, because it needs a twin: only where members are found without protection does it mean
-anything that they are not found with it. The audit bounds ε; this shows what an attacker with two forward passes makes of it.
+anything that they are not found with it. The audit bounds ε; this shows what an attacker makes of two forward passes.
 """
 
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
