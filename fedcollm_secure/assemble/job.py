@@ -4,38 +4,45 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assemble.cohort import least_cohort
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
+    decryptor_end,
     first_manifest,
     load_parties,
     make_parties,
     server_end,
     silo_end,
 )
-from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, Prepared, least_cohort
+from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
+from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
 from fedcollm_secure.config import resolved
-from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
+from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
+from fedcollm_secure.learning.factors import Deltas, Rule
+from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
@@ -108,16 +115,23 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
+    worker = resources.enter_context(Worker())  # one child for all simulated parties; none where nothing is encrypted
     manifest = first_manifest(prepared, parties.roster, session)
-    silos = {name: _silo(prepared, parties, name, run, manifest, resources, stopwatch) for name in prepared.silos}
+    silos = {
+        name: _silo(prepared, parties, name, run, manifest, resources, stopwatch, worker) for name in prepared.silos
+    }
+    handlers = {name: silo.handle for name, silo in silos.items()}
+    if parties.decryptor is not None:
+        handlers[parties.decryptor.party] = _decryptor(prepared, parties, run, resources, worker).handle
     coordinator = Coordinator(
         terms=Terms(
             manifest=manifest,
+            rule=_server_rule(prepared, run),
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
-            delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
+            delta=None if isinstance(config.privacy, NonPrivate) else config.privacy.delta,
         ),
-        engine=LocalEngine({name: silo.handle for name, silo in silos.items()}),
+        engine=LocalEngine(handlers),
         pair=_pair(prepared, run),
         encoding=prepared.encoding,
         make_end=server_end(prepared, parties),
@@ -137,15 +151,20 @@ def _silo(
     manifest: RoundManifest,
     resources: ExitStack,
     stopwatch: Stopwatch,
+    worker: Worker,
 ) -> Silo:
     budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
     resources.callback(stages.close)
     wiring = SiloWiring(
-        manifest=manifest, stages=stages, ledger_head=lambda: budget.ledger.head if budget is not None else ""
+        manifest=manifest,
+        stages=stages,
+        worker=worker,
+        ledger_head=lambda: budget.ledger.head if budget is not None else "",
     )
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
+        rule=prepared.rule,
         encoding=prepared.encoding,
         weight=_weight(prepared, name),
         expected=Expected(
@@ -156,6 +175,29 @@ def _silo(
         folder=run.silo(name),
         stopwatch=stopwatch,
     )
+
+
+def _decryptor(
+    prepared: Prepared, parties: Parties, run: RunDirectory, resources: ExitStack, worker: Worker
+) -> DecryptingParty:
+    name = "" if parties.decryptor is None else parties.decryptor.party
+    stages = FileStages(run.silo(name) / "stages.jsonl")
+    resources.callback(stages.close)
+    return DecryptingParty(decryptor_end(prepared, parties, stages, worker))
+
+
+def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:
+    """Return the rule with the server's optimiser in it, where silos send gradients."""
+    rule, config = prepared.rule, prepared.config
+    if not isinstance(rule, Deltas) or not isinstance(config.privacy, RecordDP) or config.privacy.noise == "own":
+        return rule
+    step = ServerStep(
+        settings=config.silo,
+        rounds=config.rounds,
+        silos=len(prepared.silos),
+        optimizer_file=run.path / "server" / "joint.safetensors",
+    )
+    return replace(rule, step=step)
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
@@ -180,7 +222,7 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
 
 def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitStack) -> Budget | None:
     privacy = prepared.config.privacy
-    if prepared.plan is None or not isinstance(privacy, RecordDP):
+    if prepared.plan is None or isinstance(privacy, NonPrivate):
         return None
     ledger = Ledger.open(
         run.silo(name) / "ledger.jsonl",

@@ -1,18 +1,17 @@
 """The coordinator: one round on one screen (Algorithm 1 with a secure sum in the middle).
 
-1. name the round in a manifest and log it         4. average: θ ← θ_t + mean
+1. name the round in a manifest and log it         4. the rule's mean: θ ← θ_t + mean
 2. ask the cohort; silos reserve, train, protect   5. LLM and SLM teach each other on the auxiliary set
 3. sum: nothing but the sum is ever seen here      6. score on public test data, close the round, log it
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
-
-import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, ServerEnd, aggregate
 from fedcollm_crypto.errors import ProtocolError, TooFewSilos
@@ -24,10 +23,12 @@ from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.exchange import Traffic, begin_then_step
-from fedcollm_secure.federation.messages import Close, Closed, Refusal, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Close, Closed, Refusal, encode, read_reply
+from fedcollm_secure.federation.release import Released, merge, narrowed, pass_manifest, require_all
 from fedcollm_secure.federation.rundir import Aggregate, Json, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.adapter import digest
+from fedcollm_secure.learning.adapter import Float32, digest
+from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.pair import Pair
 
 SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
@@ -42,6 +43,7 @@ class Terms:
     """What all rounds of a run have in common."""
 
     manifest: RoundManifest  # of no round yet: round 0, attempt 0, no adapter
+    rule: Rule
     rounds: int
     evaluate_every: int
     delta: float | None  # δ of the silos' guarantee, None without one
@@ -112,6 +114,7 @@ class Coordinator:
         self._watch(number, "LLM and SLM teach each other")
         with self._stopwatch.measure("distill"):
             self._pair.co_tuning.run(number)  # step 5
+            self._pair.slm.write(self._terms.rule.settle(self._pair.slm.read()))
         scores = self._scores(number)
         self._close(number)
         line = self._keep(number, scores, summed)  # step 6
@@ -119,31 +122,48 @@ class Coordinator:
         return line
 
     def _sum(self, number: int, attempts: int) -> Aggregate:
-        """Run steps 1 to 4, again with fresh keys where an attempt lost too many silos."""
-        lost: TooFewSilos | None = None
-        for attempt in range(attempts + 1, attempts + ATTEMPTS + 1):
-            try:
-                return self._attempt(number, attempt)
-            except TooFewSilos as error:
-                lost = error
-                if self._refused:  # a refusal is final: asking again changes nothing
+        """Run steps 1 to 4: each linear pass of the rule, all over the silos of the first."""
+        start, rule, terms = self._pair.slm.read(), self._terms.rule, self._terms.manifest
+        asked, counter = Pass(round=number), itertools.count(attempts + 1)
+        released: list[Released] = []
+        try:
+            while True:
+                released.append(self._insist(terms, start, asked, counter))
+                if len(released) == rule.passes:
                     break
-        if SUM_OPENED in self._refused.values() and self._pair.co_tuning.settings.steps:
-            return self._void(number)
-        raise self._stopped(number, lost)
+                terms = narrowed(terms, released[0].contributors)
+                asked = Pass(round=number, number=len(released), basis=rule.basis(released[-1].mean))
+        except TooFewSilos as lost:
+            opened = bool(released) or SUM_OPENED in self._refused.values()
+            if opened and self._pair.co_tuning.settings.steps:
+                return self._void(number, "lost_between_passes" if released else "lost_in_a_crash")
+            raise self._stopped(number, lost) from lost
+        merged = merge(rule, start, released, asked)
+        self._run.save_aggregate(merged)
+        return merged
 
-    def _void(self, number: int) -> Aggregate:
-        """Go on without this round's sum: it was opened and lost in a crash, and silos rightly open no second one.
+    def _insist(self, terms: RoundManifest, start: Float32, asked: Pass, counter: Iterator[int]) -> Released:
+        """Try a pass, again with fresh keys where an attempt lost too many silos. Raises: TooFewSilos."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._attempt(terms, start, asked, next(counter))
+            except TooFewSilos:
+                if self._refused:  # a refusal is final: asking again changes nothing
+                    raise
+        return self._attempt(terms, start, asked, next(counter))
+
+    def _void(self, number: int, reason: str) -> Aggregate:
+        """Go on without this round's sum: it was opened and lost, and silos rightly open no second one.
 
         The server's own steps move the model on; the next round's sum is of another version.
         """
-        self._log.append(GateRejected(round=number, gate="sum", reason="lost_in_a_crash"))
+        self._log.append(GateRejected(round=number, gate="sum", reason=reason))
         facts: Json = {"contributors": [], "total_weight": 0, "sum_digest": sha256(b"").hexdigest()}
         return Aggregate(round=number, adapter=self._pair.slm.read(), facts=facts)
 
-    def _attempt(self, number: int, attempt: int) -> Aggregate:
-        start = self._pair.slm.read()
-        manifest = replace(self._terms.manifest, round=number, attempt=attempt, adapter_hash=digest(start))
+    def _attempt(self, terms: RoundManifest, start: Float32, asked: Pass, attempt: int) -> Released:
+        manifest = pass_manifest(terms, start, asked, rule=self._terms.rule, encoding=self._encoding, attempt=attempt)
+        number = manifest.round
         self._log.append(
             RoundStarted(
                 round=number,
@@ -156,26 +176,18 @@ class Coordinator:
         )
         end = self._make_end(manifest)
         exchange = begin_then_step(
-            self._engine, manifest, start, self._traffic, lambda party, note: self._note(number, party, note)
+            self._engine,
+            Begin(manifest=manifest, adapter=start, basis=asked.basis, payload=b""),
+            self._traffic,
+            lambda party, note: self._note(number, party, note),
         )
-        self._watch(number, "silos train and protect their updates")
+        self._watch(number, "silos train and protect their updates" if not asked.number else "second linear pass")
         with self._stopwatch.measure("aggregate"):
             try:
                 summed = aggregate(end, exchange, manifest.cohort)  # steps 2 and 3
             finally:
                 self._log_dropped(number, end)
-            decoded = self._encoding.decode(summed)
-        aggregate_ = Aggregate(
-            round=number,
-            adapter=(start + decoded.mean).astype(np.float32),
-            facts={
-                "contributors": sorted(summed.contributors),
-                "total_weight": decoded.total_weight,
-                "sum_digest": sha256(summed.total.tobytes()).hexdigest(),
-            },
-        )
-        self._run.save_aggregate(aggregate_)
-        return aggregate_
+            return require_all(Released.read(summed, self._encoding), manifest)
 
     def _scores(self, number: int) -> Mapping[str, object]:
         if number % self._terms.evaluate_every and number != self._terms.rounds:
@@ -233,6 +245,8 @@ class Coordinator:
             "bytes": self._traffic.lap(),
             "silos": self._spent(),
         }
+        if summed is not None and summed.facts.get("cut_error") is not None:
+            line = {**line, "cut_error": summed.facts["cut_error"]}
         self._run.seal_adapters({"round": number, "line": line})
         if summed is not None:
             self._log.append(self._closed(number, summed, fresh))

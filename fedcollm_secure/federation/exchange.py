@@ -1,14 +1,10 @@
 """From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
 
@@ -18,7 +14,7 @@ Note = Callable[[str, Refusal | Closed | ProtocolError], None]
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Bytes from the silos (`up`) and to them (`down`), all silos together."""
+    """Bytes from the silos (`up`) and to them (`down`), all silos together; a decryptor's are among them."""
 
     up: int = 0
     down: int = 0
@@ -33,13 +29,13 @@ class Traffic:
 class _Messages(Mapping[str, bytes]):
     """Requests that are encoded as they are sent, so that θ is not copied once per silo."""
 
-    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[bytes], bytes], traffic: Traffic) -> None:
+    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[str, bytes], bytes], traffic: Traffic) -> None:
         self._payloads = payloads
         self._wrap = wrap
         self._traffic = traffic
 
     def __getitem__(self, party: str) -> bytes:
-        message = self._wrap(self._payloads[party])
+        message = self._wrap(party, self._payloads[party])
         self._traffic.down += len(message)
         return message
 
@@ -50,20 +46,16 @@ class _Messages(Mapping[str, bytes]):
         return len(self._payloads)
 
 
-def begin_then_step(
-    engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
-) -> Exchange:
-    """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
-    begun = False
+def begin_then_step(engine: Engine, opening: Begin, traffic: Traffic, note: Note) -> Exchange:
+    """Return an exchange whose first request to each silo travels inside `opening`, all others inside Step."""
+    to_begin = set(opening.manifest.cohort)
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        nonlocal begun
-        first, begun = not begun, True
-
-        def wrap(payload: bytes) -> bytes:
-            return encode(
-                Begin(manifest=manifest, adapter=adapter, payload=payload) if first else Step(payload=payload)
-            )
+        def wrap(party: str, payload: bytes) -> bytes:
+            if party not in to_begin:
+                return encode(Step(payload=payload))
+            to_begin.remove(party)
+            return encode(replace(opening, payload=payload))
 
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:

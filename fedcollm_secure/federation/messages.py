@@ -1,6 +1,6 @@
 """What travels between coordinator and silo around the aggregation's own bytes.
 
-    request   Begin(manifest, θ_t, payload) | Step(payload) | Close(round, adapter)
+    request   Begin(manifest, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
     reply     Payload: byte 1, then the aggregation's chunks | Refusal: byte 2, then JSON | Closed: byte 3, then JSON
 
 Begin carries the first step of the aggregation, so that it costs no exchange of its own. Every length is checked, and
@@ -27,11 +27,15 @@ LARGEST_NOTE = 64 * 1024  # a refusal or a closing note is a few hundred bytes; 
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    """Open an attempt at a round: the manifest, θ_t as float32[d], and the aggregation's first request."""
+    """Open an attempt at a round: the manifest, θ_t as float32[d], and the aggregation's first request.
+
+    `basis` float32[m] is what a second linear pass projects on; it is empty in the first one.
+    """
 
     manifest: RoundManifest
     adapter: NDArray[np.float32] = field(repr=False)
     payload: bytes = field(repr=False)
+    basis: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +77,9 @@ def encode(request: Request) -> bytes:
     """Return the bytes of a request."""
     match request:
         case Begin():
-            manifest, adapter = canonical.encode(request.manifest.to_body()), request.adapter.astype("<f4").tobytes()
-            return b"".join((_head(_BEGIN), _sized(manifest), _sized(adapter), request.payload))
+            manifest, vectors = canonical.encode(request.manifest.to_body()), (request.adapter, request.basis)
+            sized = (_sized(vector.astype("<f4").tobytes()) for vector in vectors)
+            return b"".join((_head(_BEGIN), _sized(manifest), *sized, request.payload))
         case Step():
             return _head(_STEP) + request.payload
         case Close():
@@ -97,12 +102,7 @@ def decode(message: bytes) -> Request:
     kind, rest = message[len(MAGIC)], message[len(MAGIC) + 1 :]
     match kind:
         case 1:
-            manifest, rest = _cut(rest)
-            adapter, payload = _cut(rest)
-            if len(adapter) % 4:
-                raise ProtocolError("message: expected whole float32 words in the adapter")
-            vector = np.frombuffer(adapter, dtype="<f4").astype(np.float32)
-            return Begin(manifest=RoundManifest.from_body(canonical.decode(manifest)), adapter=vector, payload=payload)
+            return _begin(rest)
         case 2:
             return Step(payload=rest)
         case 3:
@@ -139,6 +139,24 @@ def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed:
     if kind == _REFUSAL:
         return Refusal(**_fields(note, ("reason_code", "reason")))
     return Closed(**_fields(note, ("ledger", "epsilon")))
+
+
+def _begin(data: bytes) -> Begin:
+    manifest, rest = _cut(data)
+    adapter, rest = _cut(rest)
+    basis, payload = _cut(rest)
+    return Begin(
+        manifest=RoundManifest.from_body(canonical.decode(manifest)),
+        adapter=_floats(adapter),
+        basis=_floats(basis),
+        payload=payload,
+    )
+
+
+def _floats(data: bytes) -> NDArray[np.float32]:
+    if len(data) % 4:
+        raise ProtocolError("message: expected whole float32 words in the adapter and the basis")
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
 
 
 def _close(data: bytes) -> Close:

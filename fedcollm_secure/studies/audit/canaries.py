@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcollm_privacy.canaries import Guesses, choose_included, epsilon_lower_bound, guess
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared, start
 from fedcollm_secure.learning.adapter import Adapter, Float32
 from fedcollm_secure.learning.batches import Tokens
@@ -61,8 +62,8 @@ class Canaries:
     def draw(cls, prepared: Prepared) -> "Canaries":
         """Choose coordinates; toss a secret coin for each; guess "in" for half of those that a round may draw."""
         plan = prepared.plan
-        if plan is None:
-            raise ValueError("canaries: expected a prepared configuration with a plan")
+        if not isinstance(plan, RecordPlan):
+            raise ValueError("canaries: expected a prepared configuration with a plan of DP-SGD in each silo")
         count = min(MOST_CANARIES, prepared.parameters // 2)
         generator = np.random.default_rng(prepared.config.seed)
         coordinates = np.sort(generator.choice(prepared.parameters, count, replace=False))

@@ -43,8 +43,8 @@ Float64 = NDArray[np.float64]
 def mechanism_checks(prepared: Prepared, silo: str) -> list[Check]:
     """Run every test on one silo's training. Raises: RuntimeError, ConfigError from training itself."""
     plan = prepared.plan
-    if plan is None:
-        raise ValueError("mechanism_checks: expected a prepared configuration with a plan")
+    if not isinstance(plan, RecordPlan):
+        raise ValueError("mechanism_checks: expected a prepared configuration with a plan of DP-SGD in each silo")
     bench = Bench.of(prepared, silo, plan)
     return [bench.sensitivity(), bench.noise(), bench.empty_batches(), *sampling_checks(plan)]
 
