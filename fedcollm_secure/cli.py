@@ -144,10 +144,12 @@ def _add_audit(commands: Commands) -> None:
 
 
 def _add_bench(commands: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
-    bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd"
+    bench = _command(
+        commands, "bench", "measure the masked sum, or steps of DP-SGD, beside their peers", example, _bench
+    )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    bench.add_argument("what", nargs="*", choices=["masking"], default="masking", help="what to measure (masking)")
+    bench.add_argument("what", nargs="?", choices=["masking", "dpsgd"], default="masking", help="default: masking")
     bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
@@ -280,6 +282,10 @@ def _budget(given: argparse.Namespace) -> int:
 def _bench(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies import bench as measured
 
+    if given.what == "dpsgd":
+        steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
+        _print(steps, given.json, measured.dpsgd_words(steps))
+        return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
         parameters=given.parameters or measured.PARAMETERS,

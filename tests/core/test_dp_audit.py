@@ -101,6 +101,20 @@ def test_without_differential_privacy_there_is_nothing_to_audit(tree: Make) -> N
         audited_config(config.parse(tree()), CLAIMED)
 
 
+def test_persons_as_units_are_not_audited(private: Make) -> None:
+    unit = {
+        "epsilon": 8.0,
+        "delta": 1e-5,
+        "clip_norm": 1.0,
+        "sampling_rate": 0.2,
+        "unit": {"subject": "site"},
+        "silos_per_subject": 4,
+    }
+
+    with pytest.raises(ConfigError, match="expected each silo's own noise and unit: record"):
+        audited(config.parse(private(privacy={"record_dp": unit})))
+
+
 def test_a_claim_is_a_positive_number(settings: config.Config) -> None:
     with pytest.raises(ConfigError, match="expected a positive number, got 0"):
         audited_config(settings, 0)

@@ -8,6 +8,7 @@ from fedcollm_secure.studies.attacks import (
     differencing,
     inconsistent_models,
     mask_search,
+    membership_inference,
     poisoning,
     replay,
     swapped_keys,
@@ -27,6 +28,7 @@ ATTACKS: tuple[Attack, ...] = (
     budget_rollback.ATTACK,
     differencing.ATTACK,
     poisoning.ATTACK,
+    membership_inference.ATTACK,
 )
 
 

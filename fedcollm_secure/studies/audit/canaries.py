@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcollm_privacy.canaries import Guesses, choose_included, epsilon_lower_bound, guess
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared, start
 from fedcollm_secure.learning.adapter import Adapter, Float32
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.training import Learner
-from fedcollm_secure.studies.audit.plan import record_plan
 
 MOST_CANARIES = 4000
 COMPANY = 64
@@ -61,7 +61,9 @@ class Canaries:
     @classmethod
     def draw(cls, prepared: Prepared) -> "Canaries":
         """Choose coordinates; toss a secret coin for each; guess "in" for half of those that a round may draw."""
-        plan = record_plan(prepared)
+        plan = prepared.plan
+        if not isinstance(plan, RecordPlan):
+            raise ValueError("canaries: expected a prepared configuration with a plan of DP-SGD in each silo")
         count = min(MOST_CANARIES, prepared.parameters // 2)
         generator = np.random.default_rng(prepared.config.seed)
         coordinates = np.sort(generator.choice(prepared.parameters, count, replace=False))

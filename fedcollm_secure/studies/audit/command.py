@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import prepare
 from fedcollm_secure.config import Config
+from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.audit.canaries import Canaries, observations
 from fedcollm_secure.studies.audit.mechanism import mechanism_checks
-from fedcollm_secure.studies.audit.plan import audited_config, record_plan
+from fedcollm_secure.studies.audit.plan import audited_config
 from fedcollm_secure.studies.audit.sabotage import sabotaged
 
 Json = Mapping[str, object]
@@ -20,10 +22,14 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
     and each of the mechanism's statistical checks fails with probability below 10^-5.
 
     Raises:
-        ConfigError: nothing to audit, or an unknown sabotage.
+        ConfigError: nothing to audit, persons as units or noise in shares, or an unknown sabotage.
     """
     prepared = prepare(audited_config(config, claimed))
-    plan, silo = record_plan(prepared), max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
+    plan, silo = prepared.plan, max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
+    if not isinstance(plan, RecordPlan) or plan.unit != "record":
+        raise ConfigError(
+            "privacy.record_dp", "expected each silo's own noise and unit: record; others are not audited"
+        )
     with sabotaged(sabotages):
         say(f"testing the mechanism at σ = {plan.noise_multiplier:g} …")
         checks = mechanism_checks(prepared, silo)

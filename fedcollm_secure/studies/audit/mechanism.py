@@ -28,7 +28,6 @@ from fedcollm_secure.assemble import Prepared
 from fedcollm_secure.learning.batches import Tokens, max_length
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.plan import record_plan
 
 NEIGHBOURS, COPIES, PRIVATE_RECORDS = 16, 8, 8
 SLACK = 1e-3
@@ -43,7 +42,9 @@ Float64 = NDArray[np.float64]
 
 def mechanism_checks(prepared: Prepared, silo: str) -> list[Check]:
     """Run every test on one silo's training. Raises: RuntimeError, ConfigError from training itself."""
-    plan = record_plan(prepared)
+    plan = prepared.plan
+    if not isinstance(plan, RecordPlan):
+        raise ValueError("mechanism_checks: expected a prepared configuration with a plan of DP-SGD in each silo")
     bench = Bench.of(prepared, silo, plan)
     return [bench.sensitivity(), bench.noise(), bench.empty_batches(), *sampling_checks(plan)]
 

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import RecordDP
 from fedcollm_secure.errors import ConfigError
@@ -24,11 +22,6 @@ def audited_config(config: Config, claimed: float) -> Config:
     privacy = config.privacy
     if not isinstance(privacy, RecordDP):
         raise ConfigError("privacy", "expected record_dp: without differential privacy there is no claim to audit")
-    if privacy.noise != "own":
-        raise ConfigError(
-            "privacy.record_dp.noise",
-            "expected own: the audit looks at one silo's noise, and under joint noise a silo alone has too little",
-        )
     if not 0 < claimed < float("inf"):
         raise ConfigError("--claimed", f"expected a positive number, got {claimed}")
     silo = replace(
@@ -47,10 +40,3 @@ def audited_config(config: Config, claimed: float) -> Config:
         rounds=rounds,
         evaluate=replace(config.evaluate, every=rounds),
     )
-
-
-def record_plan(prepared: Prepared) -> RecordPlan:
-    """Return the plan that is audited. Raises: ValueError for a configuration that `audited_config` did not make."""
-    if not isinstance(prepared.plan, RecordPlan):
-        raise ValueError("audit: expected a prepared configuration whose silos train under noise of their own")
-    return prepared.plan

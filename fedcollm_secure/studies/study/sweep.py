@@ -19,7 +19,7 @@ from typing import cast
 
 from fedcollm_secure import config
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import ConfigError
 
@@ -39,7 +39,7 @@ class Point:
     @property
     def epsilon(self) -> float | None:
         """Return ε of the plan; None without differential privacy."""
-        return self.config.privacy.epsilon if isinstance(self.config.privacy, RecordDP) else None
+        return None if isinstance(self.config.privacy, NonPrivate) else self.config.privacy.epsilon
 
     @property
     def way(self) -> str:
