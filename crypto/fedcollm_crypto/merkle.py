@@ -3,8 +3,8 @@
     leaf = SHA-256(0x00 ‖ entry)        node = SHA-256(0x01 ‖ left ‖ right)        empty tree: SHA-256("")
 
 `inclusion_proof` shows that an entry is in a tree, `consistency_proof` that a tree only grew out of an earlier one.
-Both have at most ⌈log2 n⌉ + 1 hashes. `Frontier` appends in O(log n) with O(log n) memory and knows the root at any
-time; `Tree` keeps every complete node, so that proofs cost O(log n) too.
+Both have at most ⌈log2 n⌉ + 1 hashes. `Tree` keeps every complete node: it appends along its right edge, at most log2 n
+nodes an entry and one on average, and roots and proofs of any size cost O(log n) too.
 
 Guarantee: two lists of entries with one root and one size are equal, as long as SHA-256 is collision resistant; a
 proof that verifies says what it says under the same assumption. Who stands behind a root is the matter of `checkpoint`.
@@ -29,38 +29,6 @@ def leaf_hash(entry: bytes) -> bytes:
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash over two subtrees; its first byte keeps a node from passing for an entry."""
     return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-class Frontier:
-    """The right edge of a growing tree: the roots of its complete subtrees, the largest first."""
-
-    def __init__(self) -> None:
-        """Begin with the empty tree."""
-        self._size = 0
-        self._peaks: list[bytes] = []
-
-    @property
-    def size(self) -> int:
-        """Return how many leaves there are."""
-        return self._size
-
-    def append(self, leaf: bytes) -> None:
-        """Add the hash of one more entry: amortised one node, at most log2 n."""
-        _check_hash(leaf)
-        self._peaks.append(leaf)
-        self._size += 1
-        for _ in range(_trailing_zeros(self._size)):
-            right, left = self._peaks.pop(), self._peaks.pop()
-            self._peaks.append(node_hash(left, right))
-
-    def root(self) -> bytes:
-        """Return the root over all leaves so far."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        *rest, root = self._peaks
-        for peak in reversed(rest):
-            root = node_hash(peak, root)
-        return root
 
 
 class Tree:

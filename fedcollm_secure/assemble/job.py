@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
@@ -21,19 +22,27 @@ from fedcollm_secure.assemble.parties import (
     server_end,
     silo_end,
 )
-from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, Prepared, least_cohort
+from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, SERVER, Prepared, least_cohort
+from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
+from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit.log import LOG_NAME, AuditLog, read_log
+from fedcollm_secure.audit.witness import Witness
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
-from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
+from fedcollm_secure.federation.attestation import Attestation
+from fedcollm_secure.federation.coordinator import Coordinator, Terms
+from fedcollm_secure.federation.exchange import Traffic
+from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.federation.summing import Tools, Watch
+from fedcollm_secure.learning.adapter import digest
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.pair import Pair
@@ -73,8 +82,9 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
     run = RunDirectory.create(out, resolved(prepared.config))
     parties = make_parties(prepared, run)
     session = f"{prepared.config.name}-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
-    log = AuditLog.create(run.audit, parties.server.key)
+    log = AuditLog.create(run.audit, parties.server, origin(session))
     log.append(_started(prepared, parties, run, session))
+    log.checkpoint()
     return _wire(prepared, parties, run, log, session, watch)
 
 
@@ -92,8 +102,8 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     if config.read_text(encoding="utf-8") != resolved(prepared.config):
         raise RunError(f"{config} differs from the given configuration; resume with the one that began the run")
     parties = load_parties(prepared, run)
-    log = AuditLog.open(run.audit, parties.server.key)
-    events = [entry.event for entry in read_log(run.audit / LOG_NAME, read_public_key(run.audit / KEY_NAME)).entries]
+    events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
+    log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
     if isinstance(events[-1], RunFinished):
         raise RunError(f"{out} is finished; there is nothing to resume")
     closed = max((event.round for event in events if isinstance(event, RoundClosed)), default=0)
@@ -110,21 +120,28 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
     manifest = first_manifest(prepared, parties.roster, session)
     silos = {name: _silo(prepared, parties, name, run, manifest, resources, stopwatch) for name in prepared.silos}
+    engine, traffic = LocalEngine({name: silo.handle for name, silo in silos.items()}), Traffic()
     coordinator = Coordinator(
         terms=Terms(
-            manifest=manifest,
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
             delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
+            gates=config.gates,
         ),
-        engine=LocalEngine({name: silo.handle for name, silo in silos.items()}),
+        tools=Tools(
+            manifest=manifest,
+            engine=engine,
+            encoding=prepared.encoding,
+            make_end=server_end(prepared, parties),
+            log=log,
+            run=run,
+            attestation=Attestation(log=log, engine=engine, witnesses=Witnesses.of(parties.roster), traffic=traffic),
+            traffic=traffic,
+            stopwatch=stopwatch,
+            watch=watch,
+            archive=config.audit.archive,
+        ),
         pair=_pair(prepared, run),
-        encoding=prepared.encoding,
-        make_end=server_end(prepared, parties),
-        log=log,
-        run=run,
-        stopwatch=stopwatch,
-        watch=watch,
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
 
@@ -139,9 +156,16 @@ def _silo(
     stopwatch: Stopwatch,
 ) -> Silo:
     budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
+    journal = Journal(run.silo(name) / JOURNAL_NAME)
     resources.callback(stages.close)
+    resources.callback(journal.close)
+    keeper = NoteKey(name=SERVER, ed25519=parties.server.public_key, mldsa44=parties.server.mldsa44_key)
+    witness = Witness(parties.silos[name], keeper=keeper, origin=origin(manifest.session_id), journal=journal)
     wiring = SiloWiring(
-        manifest=manifest, stages=stages, ledger_head=lambda: budget.ledger.head if budget is not None else ""
+        manifest=manifest,
+        stages=stages,
+        ledger_head=lambda: budget.ledger.head if budget is not None else "",
+        cosignature=lambda: witness.last_line,
     )
     return Silo(
         name=name,
@@ -153,9 +177,19 @@ def _silo(
         ),
         budget=budget,
         make_end=silo_end(prepared, parties, name, wiring),
+        trust_region=_trust_region(prepared),
+        witness=witness,
+        journal=journal,
         folder=run.silo(name),
         stopwatch=stopwatch,
     )
+
+
+def _trust_region(prepared: Prepared) -> TrustRegion | None:
+    limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
+    if limit is None:
+        return None
+    return TrustRegion(limit=limit, adapter=adapter, initial_digest=digest(adapter.read()))
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
@@ -215,8 +249,13 @@ def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: s
     )
 
 
+def origin(session: str) -> str:
+    """Return the name of a run's log, which each of its checkpoints begins with."""
+    return f"fedcollm-secure/{session}"
+
+
 def _session(events: list[Event]) -> str:
-    first = events[0]
+    first = events[0] if events else None
     if not isinstance(first, RunStarted):
         raise RunError("the log does not begin with run_started; run verify")
     return first.run_id

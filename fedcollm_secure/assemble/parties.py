@@ -36,11 +36,12 @@ class Parties:
 
 @dataclass(frozen=True, kw_only=True)
 class SiloWiring:
-    """What a silo's end needs besides keys: its own manifest, its stage journal, and where its ledger stands."""
+    """What a silo's end needs besides keys: its own manifest, its stage journal, where ledger and log stand."""
 
     manifest: RoundManifest
     stages: StageJournal = field(repr=False)
     ledger_head: Callable[[], str] = field(repr=False)
+    cosignature: Callable[[], str] = field(repr=False)
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -114,7 +115,7 @@ def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring
             expected=_demands(wiring.manifest, manifest.adapter_hash),
             stages=wiring.stages,
             vector=vector,
-            witness=lambda _: Pledge(ledger_reservation_hash=wiring.ledger_head()),
+            witness=lambda _: Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature()),
         )
 
     return make
@@ -155,6 +156,7 @@ def _colluding(prepared: Prepared) -> int:
 def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) -> Roster:
     policy: dict[str, Json] = {
         "adversary": prepared.config.security.adversary,
+        "colluding": _colluding(prepared),
         "min_cohort": least_cohort(prepared.config),
         "simulated": True,
     }

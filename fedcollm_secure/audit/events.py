@@ -67,6 +67,16 @@ class PartyRefused(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundSummed(Checked):
+    """Vouch for what the server saw: a digest of all that each silo sent, and of θ_t + mean, before distillation."""
+
+    round: Count
+    attempt: Count
+    averaged_digest: Digest
+    replies: Mapping[Label, Digest]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundClosed(Checked):
     """Record what a round released: the sum's digest and who is in it, never a single update.
 
@@ -122,6 +132,7 @@ Event: TypeAlias = (
     | RoundStarted
     | PartyDropped
     | PartyRefused
+    | RoundSummed
     | RoundClosed
     | GateRejected
     | RunStopped
@@ -133,6 +144,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     RoundStarted,
     PartyDropped,
     PartyRefused,
+    RoundSummed,
     RoundClosed,
     GateRejected,
     RunStopped,

@@ -30,7 +30,9 @@ from fedcollm_secure.config.data import (
 from fedcollm_secure.config.models import Lora, Models
 from fedcollm_secure.config.protection import (
     Aggregation,
+    Audit,
     Engine,
+    Gates,
     LocalEngine,
     Masked,
     NonPrivate,
@@ -59,6 +61,8 @@ class Config:
     lora: Lora = Lora()
     factors: Literal["fedavg", "ffa"] | None = None  # None: ffa under DP, fedavg (the paper's) without
     security: Security = Security()
+    gates: Gates = Gates()
+    audit: Audit = Audit()
     engine: Engine = LocalEngine()
     evaluate: Evaluation = Evaluation()
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -72,6 +76,10 @@ class Config:
         )
         require(self.rounds > 0, f"rounds: expected 1 or more, got {self.rounds}")
         require(0 <= self.seed < 2**53, f"seed: expected 0 to 2^53 - 1, got {self.seed}")
+        require(
+            not (self.audit.archive and isinstance(self.aggregation, UnsafePlain)),
+            "audit.archive: under unsafe_plain the archive would hold each silo's update in the clear; use masked",
+        )
         if isinstance(self.privacy, RecordDP):
             self._check_record_dp()
 

@@ -1,4 +1,4 @@
-"""From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
+"""From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes, keep their digests."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,27 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Closed, Cosigned, Greeting, Refusal, Step, encode, read_reply
+from fedcollm_secure.federation.transcript import Transcript
 
-Note = Callable[[str, Refusal | Closed | ProtocolError], None]
+Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 """Told (party, note) when a reply is not the aggregation's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What opens an attempt: its manifest, θ_t and what it is held against, and the view of the log for each silo.
+
+    `greet` takes (party, signature lines) and raises ProtocolError for a cosignature that is none.
+    """
+
+    manifest: RoundManifest
+    adapter: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    views: Mapping[str, View]
+    greet: Callable[[str, str], None]
 
 
 @dataclass(kw_only=True)
@@ -33,13 +49,13 @@ class Traffic:
 class _Messages(Mapping[str, bytes]):
     """Requests that are encoded as they are sent, so that θ is not copied once per silo."""
 
-    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[bytes], bytes], traffic: Traffic) -> None:
+    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[str, bytes], bytes], traffic: Traffic) -> None:
         self._payloads = payloads
         self._wrap = wrap
         self._traffic = traffic
 
     def __getitem__(self, party: str) -> bytes:
-        message = self._wrap(self._payloads[party])
+        message = self._wrap(party, self._payloads[party])
         self._traffic.down += len(message)
         return message
 
@@ -50,31 +66,46 @@ class _Messages(Mapping[str, bytes]):
         return len(self._payloads)
 
 
-def begin_then_step(
-    engine: Engine, manifest: RoundManifest, adapter: NDArray[np.float32], traffic: Traffic, note: Note
-) -> Exchange:
+def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: Note, transcript: Transcript) -> Exchange:
     """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
-    begun = False
+    stage = 0
+
+    def wrap(party: str, payload: bytes) -> bytes:
+        if stage > 1:
+            return encode(Step(payload=payload))
+        return encode(
+            Begin(
+                manifest=opening.manifest,
+                view=opening.views[party],
+                reference=opening.reference,
+                adapter=opening.adapter,
+                payload=payload,
+            )
+        )
+
+    def unwrap(party: str, chunks: Chunks) -> Chunks | None:
+        reply = read_reply(_counted(chunks, traffic))
+        if (stage == 1) != isinstance(reply, Greeting) and not isinstance(reply, Refusal):
+            raise ProtocolError("reply: expected a greeting to Begin, and to nothing else")
+        if isinstance(reply, Greeting):
+            opening.greet(party, reply.lines)
+            return reply.chunks
+        if isinstance(reply, Refusal | Closed | Cosigned):
+            note(party, reply)
+            return None
+        return reply
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        nonlocal begun
-        first, begun = not begun, True
-
-        def wrap(payload: bytes) -> bytes:
-            return encode(
-                Begin(manifest=manifest, adapter=adapter, payload=payload) if first else Step(payload=payload)
-            )
-
+        nonlocal stage
+        stage += 1
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:
-                reply = read_reply(_counted(chunks, traffic))
+                payload = unwrap(party, chunks)
             except ProtocolError as error:
                 note(party, error)
                 continue
-            if isinstance(reply, Refusal | Closed):
-                note(party, reply)
-            else:
-                yield party, reply
+            if payload is not None:
+                yield party, transcript.keep(stage, party, payload)
 
     return exchange
 

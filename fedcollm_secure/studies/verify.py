@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
-from fedcollm_secure.audit.log import KEY_NAME, Head, read_log, read_public_key
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit import verify
+from fedcollm_secure.audit.log import Head, parse_public_key
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 
 Json = Mapping[str, object]
 VERIFIED, BAD, INCOMPLETE = 0, 1, 3
 
 
-def verify_directory(folder: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
+def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> tuple[int, Json]:
     """Return (exit code, document) for a run directory; `key` is the log keeper's, from another source."""
     if not (folder / "audit").is_dir():
         raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
     try:
-        found = verify_run(folder, held=held, public_key=key)
+        found = verify.verify_run(folder, held=held, public_key=key)
     except LogError as error:
         return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
     except LedgerError as error:
@@ -31,20 +30,24 @@ def verify_directory(folder: Path, held: Head | None, key: Ed25519PublicKey | No
     return (INCOMPLETE if found.incomplete else VERIFIED), document
 
 
-def verify_log(file: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
+def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> tuple[int, Json]:
     """Return (exit code, document) for one log file; without `key` the `log.pub` beside it is believed."""
     if not file.is_file():
         raise ConfigError("verify log", f"no file at {file}")
     try:
-        contents = read_log(file, key or read_public_key(file.parent / KEY_NAME))
-        if held is not None and (held.size > len(contents.entries) or contents.head_at(held.size) != held):
-            raise LogError("the log does not contain the head that you hold: it was cut or rewritten")
+        found = verify.verify_log(file, public_key=key, held=held)
     except LogError as error:
         return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
-    reason = "" if held else "a tail cut off at a line's end shows only against a head held elsewhere (--head)"
-    if contents.torn_bytes:
-        return INCOMPLETE, _document(False, contents.head.size, contents.head.root, reason="the last line is torn")
-    return VERIFIED, _document(True, contents.head.size, contents.head.root, reason=reason)
+    except RunError as error:
+        return INCOMPLETE, _document(False, reason=str(error))
+    head = found.contents.head
+    if found.contents.torn_bytes or found.missing:
+        reason = "; ".join((*["the last line is torn"] * bool(found.contents.torn_bytes), *found.missing))
+        return INCOMPLETE, _document(False, head.size, head.root, reason=reason)
+    reason = (
+        "" if held else "a tail cut off together with its checkpoint shows only against a head held elsewhere (--head)"
+    )
+    return VERIFIED, _document(True, head.size, head.root, reason=reason)
 
 
 def verify_budget(file: Path) -> tuple[int, Json]:
@@ -91,7 +94,7 @@ def parse_head(text: str | None) -> Head | None:
     return Head(size=int(size), root=root)
 
 
-def parse_key(text: str | None) -> Ed25519PublicKey | None:
+def parse_key(text: str | None) -> NoteKey | None:
     """Read the keeper's public key: 64 hexadecimal digits, or a file that holds them.
 
     Raises:
@@ -101,7 +104,7 @@ def parse_key(text: str | None) -> Ed25519PublicKey | None:
         return None
     try:
         digits = Path(text).read_text(encoding="ascii") if Path(text).is_file() else text
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(digits))
+        return parse_public_key(digits)
     except ValueError as error:
         raise ConfigError("--key", f"expected 64 hexadecimal digits or a file with them, got {text!r}") from error
 

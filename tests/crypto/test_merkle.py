@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import (
     EMPTY_ROOT,
-    Frontier,
     Tree,
     leaf_hash,
     node_hash,
@@ -44,13 +43,13 @@ def test_roots_are_those_that_others_published():
     assert [tree.root(size).hex() for size in range(9)] == published["roots"]
 
 
-def test_tree_and_frontier_follow_the_definition_at_every_size_up_to_130():
-    frontier = Frontier()
+def test_a_growing_tree_follows_the_definition_at_every_size_up_to_130():
+    grown = Tree()
     for size in range(131):
-        assert by_definition(ENTRIES[:size]) == TREE.root(size) == frontier.root()
-        assert frontier.size == size
+        assert by_definition(ENTRIES[:size]) == TREE.root(size) == grown.root()
+        assert grown.size == size
         if size < 130:
-            frontier.append(leaf_hash(ENTRIES[size]))
+            grown.append(leaf_hash(ENTRIES[size]))
 
 
 def test_every_proof_of_every_size_up_to_130_verifies():
@@ -110,7 +109,7 @@ def test_bad_consistency_proofs_are_refused(case):
 
 def test_misuse_is_told_apart_from_a_bad_proof():
     with pytest.raises(ValueError, match="call leaf_hash"):
-        Frontier().append(b"an entry, not its hash")
+        Tree().append(b"an entry, not its hash")
     with pytest.raises(ValueError, match="130 entries, 131 were asked"):
         TREE.root(131)
     with pytest.raises(ValueError, match="entry 7 is not in a tree of 7"):
