@@ -98,11 +98,16 @@ def _add_verify(commands: Commands) -> None:
     verify = _command(
         commands,
         "verify",
-        "check a run, a log or a ledger offline",
-        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | verify budget LEDGER",
+        "check a run, a log, a round or a ledger offline",
+        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
+        "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
+        "verify inclusion 7.tlog-proof runs/demo",
         _verify,
     )
-    verify.add_argument("what", nargs="+", metavar="RUN | log FILE | budget FILE", help="what to check")
+    forms = "RUN | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
+    verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
+    verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
     verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
     verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
 
@@ -219,11 +224,19 @@ def _verify(given: argparse.Namespace) -> int:
         case ["log", file]:
             code, found = verify.verify_log(Path(file), held, key)
         case ["budget", file]:
-            code, found = verify.verify_budget(Path(file))
+            code, found = verify.verify_budget(Path(file), given.log)
+        case ["round", number, *runs] if number.isdecimal() and len(runs) <= 1:
+            if not given.recompute:
+                raise ConfigError("verify round", "expected --recompute: it adds the archived round up once more")
+            code, found = verify.verify_round(int(number), Path(runs[0] if runs else "."), key)
+        case ["equivocation", one, other]:
+            code, found = verify.verify_equivocation(Path(one), Path(other))
+        case ["inclusion", proof, *runs] if len(runs) <= 1:
+            code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
         case [folder]:
             code, found = verify.verify_directory(Path(folder), held, key)
         case _:
-            raise ConfigError("verify", "expected RUN, log FILE or budget FILE")
+            raise ConfigError("verify", "expected RUN, or log, budget, round, equivocation or inclusion with its files")
     _print(found, given.json, verify.as_text(found))
     return code
 

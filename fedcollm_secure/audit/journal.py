@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
@@ -171,7 +171,7 @@ def _entry(line: bytes, index: int, previous: str) -> JournalEntry:
         raise ValueError(f"a line must hold exactly {', '.join(sorted(FIELDS))}, of version {VERSION}")
     if body["index"] != index or body["previous"] != previous:
         raise ValueError("a line was changed, deleted, inserted or moved")
-    entry = cast("dict[str, Json]", body["entry"]) if isinstance(body["entry"], dict) else {}
+    entry = body["entry"] if isinstance(body["entry"], dict) else {}
     kind = _KINDS.get(str(entry.get("type")))
     if kind is None:
         raise ValueError(f"unknown entry; this version knows {', '.join(_KINDS)}")

@@ -130,7 +130,7 @@ class MaskedServer:
 
     def _take(self, party: PartyId, reply: Chunks) -> None:
         """Read a reply, verify its sender, and let it in if it belongs to this stage."""
-        frame, rest = _split_frame(reply)
+        frame, rest = split_frame(reply)
         with_vector = frame == VECTOR_FRAME
         if with_vector and STAGES[self._stage] != requests.ASK_VECTOR:
             return  # a repeated upload, come late
@@ -209,7 +209,7 @@ class MaskedServer:
             raise TooFewSilos(f"stage {kind}", needed=needed, left=len(silos), dropped=dict(self._dropped))
 
 
-def _split_frame(reply: Chunks) -> tuple[bytes, Iterator[bytes]]:
+def split_frame(reply: Chunks) -> tuple[bytes, Iterator[bytes]]:
     """Return the first byte of the reply and an iterator over the others."""
     chunks = iter(reply)
     first = next((chunk for chunk in chunks if chunk), b"")
