@@ -42,10 +42,10 @@ from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
-from fedcollm_secure.learning.adapter import digest
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.pair import Pair
+from fedcollm_secure.learning.vectors import digest
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
 
@@ -189,7 +189,7 @@ def _trust_region(prepared: Prepared) -> TrustRegion | None:
     limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
     if limit is None:
         return None
-    return TrustRegion(limit=limit, adapter=adapter, initial_digest=digest(adapter.read()))
+    return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:

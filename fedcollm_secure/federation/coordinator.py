@@ -24,8 +24,8 @@ from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_
 from fedcollm_secure.federation.messages import Close, Closed, Cosigned, Greeting, Refusal, encode, read_reply
 from fedcollm_secure.federation.rundir import Aggregate, Json
 from fedcollm_secure.federation.summing import SumLost, Summing, Tools
-from fedcollm_secure.learning.adapter import digest
 from fedcollm_secure.learning.pair import Pair
+from fedcollm_secure.learning.vectors import digest
 
 EMPTY_DIGEST = sha256(b"").hexdigest()
 
@@ -119,7 +119,7 @@ class Coordinator:
     def _hold_to(self, number: int, averaged: NDArray[np.float32]) -> None:
         """Send back the aggregate itself where distillation took the adapter beyond the trust region."""
         try:
-            check_distilled(self._terms.gates, self._pair.slm, averaged, self._pair.slm.read())
+            check_distilled(self._terms.gates, self._pair.slm.drift, averaged, self._pair.slm.read())
         except GateClosed as closed:
             self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
             self._pair.slm.write(averaged)

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.config.protection import Gates
-from fedcollm_secure.learning.adapter import Adapter, digest
+from fedcollm_secure.learning.vectors import Float32, digest
 
-Float32 = NDArray[np.float32]
+Drift = Callable[[Float32, Float32], float]
+"""The largest relative change of B·A over all modules, from one adapter to another (`Adapter.drift`)."""
 
 
 class GateClosed(Exception):
@@ -49,10 +49,10 @@ def check_aggregate(gates: Gates, start: Float32, averaged: Float32, loss: Calla
         _require(increase <= gates.max_loss_increase, "auxiliary_loss", "above_limit")  # False for NaN too
 
 
-def check_distilled(gates: Gates, adapter: Adapter, averaged: Float32, distilled: Float32) -> None:
+def check_distilled(gates: Gates, drift: Drift, averaged: Float32, distilled: Float32) -> None:
     """Hold what distillation made of the aggregate against the trust region. Raises: GateClosed."""
     if gates.trust_region is not None:
-        near = adapter.drift(averaged, distilled) <= gates.trust_region
+        near = drift(averaged, distilled) <= gates.trust_region
         _require(near, "trust_region", "above_limit")
 
 
@@ -65,7 +65,7 @@ class TrustRegion:
     """
 
     limit: float
-    adapter: Adapter
+    drift: Drift
     initial_digest: str
 
     def check(self, manifest: RoundManifest, adapter: Float32, reference: Float32) -> None:
@@ -76,7 +76,7 @@ class TrustRegion:
             return
         if digest(reference) != manifest.prev_result_hash or reference.shape != adapter.shape:
             raise ProtocolError("manifest: the reference that came is not the one it names")
-        drift = self.adapter.drift(reference, adapter)
+        drift = self.drift(reference, adapter)
         if not drift <= self.limit:
             raise Refused("trust_region", f"a module moved by {drift:.3g} of its aggregate; {self.limit:g} is allowed")
 

@@ -43,8 +43,8 @@ from fedcollm_secure.federation.messages import (
     payload_reply,
 )
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.adapter import digest
 from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.vectors import digest
 
 MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 """Make the aggregation's silo end for one attempt; the second argument computes the vector when first asked."""

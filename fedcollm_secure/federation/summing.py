@@ -22,7 +22,7 @@ from fedcollm_secure.federation.messages import Closed, Cosigned, Refusal
 from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
-from fedcollm_secure.learning.adapter import digest
+from fedcollm_secure.learning.vectors import digest
 
 SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
 STALE = "stale_head"  # a silo's reason: the proof it was shown does not begin where its memory of the log ends

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-Float32 = NDArray[np.float32]
+from fedcollm_secure.learning.vectors import Float32
+
 Float64 = NDArray[np.float64]
 
 
@@ -107,11 +108,6 @@ class Adapter:
             part = vector[start : start + parameter.numel()]
             parameter.copy_(torch.from_numpy(part).reshape(parameter.shape))
             start += parameter.numel()
-
-
-def digest(vector: Float32) -> str:
-    """Return SHA-256 over the little-endian bytes of float32[d]; with `Schema.digest` it names one adapter."""
-    return hashlib.sha256(vector.astype("<f4").tobytes()).hexdigest()
 
 
 def _relative_change(before: tuple[Float64, Float64], after: tuple[Float64, Float64]) -> float:

@@ -16,7 +16,7 @@ from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
-from fedcollm_secure.learning.adapter import Adapter, Float32
+from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
@@ -26,6 +26,7 @@ from fedcollm_secure.learning.optimise import (
     make_schedule,
     save_optimizer,
 )
+from fedcollm_secure.learning.vectors import Float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from fedcollm_secure.config import parse
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import ConfigError, RunIncomplete
 from fedcollm_secure.federation.gates import GateClosed, TrustRegion, check_aggregate, check_distilled
-from fedcollm_secure.learning.adapter import digest
+from fedcollm_secure.learning.vectors import digest
 
 Make = Callable[..., dict[str, Any]]
 START, AVERAGED = np.zeros(4, dtype=np.float32), np.array([3.0, 0.0, 4.0, 0.0], dtype=np.float32)
@@ -124,13 +124,13 @@ def test_drift_from_nothing_is_infinite_and_of_what_is_not_finite_is_beyond_any_
     assert adapter.drift(something * 0, something * 0) == 0.0
 
     with pytest.raises(GateClosed, match="trust_region"):
-        check_distilled(Gates(trust_region=1e9), adapter, something, something * np.float32("nan"))
+        check_distilled(Gates(trust_region=1e9), adapter.drift, something, something * np.float32("nan"))
 
 
 def test_a_silo_refuses_what_is_beyond_its_trust_region_or_has_nothing_to_be_held_against(adapter, manifest):
     near, far = np.ones(adapter.schema.length, dtype=np.float32), np.full(adapter.schema.length, 3, dtype=np.float32)
     nothing = np.zeros(0, dtype=np.float32)
-    region = TrustRegion(limit=0.5, adapter=adapter, initial_digest=digest(near))
+    region = TrustRegion(limit=0.5, drift=adapter.drift, initial_digest=digest(near))
     second = replace(manifest, round=2, prev_result_hash=digest(near))
 
     region.check(replace(manifest, round=1), near, nothing)
