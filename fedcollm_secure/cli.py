@@ -92,6 +92,7 @@ def _add_report(commands: Commands) -> None:
     report = _command(commands, "report", "write report.html of a run", "fedcollm-secure report runs/demo", _report)
     report.add_argument("run", type=Path, help="run directory")
     report.add_argument("--out", type=Path, help="file (default: RUN/report.html)")
+    report.add_argument("--evidence", type=Path, metavar="DIR", help="write the whole pack for an auditor to DIR")
 
 
 def _add_verify(commands: Commands) -> None:
@@ -104,7 +105,7 @@ def _add_verify(commands: Commands) -> None:
         "verify inclusion 7.tlog-proof runs/demo",
         _verify,
     )
-    forms = "RUN | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    forms = "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
     verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
     verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
     verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
@@ -211,6 +212,12 @@ def _compare(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies.report import write_report
 
+    if given.evidence is not None:
+        from fedcollm_secure.studies.evidence.pack import write_pack
+
+        pack = write_pack(given.run, given.evidence)
+        _print({"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md")
+        return 0
     path = write_report(given.run, given.out)
     _print({"report": str(path)}, given.json, f"Report: {path}")
     return 0

@@ -20,6 +20,7 @@ from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, parse_public_key
 from fedcollm_secure.audit.recompute import recompute
 from fedcollm_secure.audit.terms import read_roster_of
 from fedcollm_secure.errors import ConfigError, LogError, RunError
+from fedcollm_secure.studies.evidence.check import INDEX_NAME, verify_pack
 
 Json = Mapping[str, object]
 Found = tuple[int, Json]
@@ -27,7 +28,9 @@ VERIFIED, BAD, INCOMPLETE = 0, 1, 3
 
 
 def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
-    """Check a run directory; `key` is the log keeper's, from another source."""
+    """Check a run directory, or an evidence pack; `key` is the log keeper's, from another source."""
+    if (folder / INDEX_NAME).is_file():
+        return _checked(lambda: _pack(folder, held, key))
     if not (folder / "audit").is_dir():
         raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
 
@@ -38,6 +41,18 @@ def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Fo
         return (INCOMPLETE if found.incomplete else VERIFIED), {**document, **signed}
 
     return _checked(check)
+
+
+def _pack(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
+    found = verify_pack(folder, public_key=key, held=held)
+    believed = "" if key else "under the key in the folder itself: compare it with one from elsewhere (--key)"
+    document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or believed)
+    return (INCOMPLETE if found.incomplete else VERIFIED), {
+        **document,
+        "signed": found.entries,
+        "cosigned": found.cosigned,
+        "proofs": found.proofs,
+    }
 
 
 def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:

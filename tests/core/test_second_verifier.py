@@ -16,7 +16,7 @@ from fedcollm_secure.audit.events import RunFinished
 from fedcollm_secure.studies.verify import verify_log
 
 ROOT = Path(__file__).parent.parent.parent
-VERIFIER = ROOT / "verifier" / "verify.mjs"
+VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed, and the second verifier runs on it")
 

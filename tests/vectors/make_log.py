@@ -1,6 +1,6 @@
 """Write the known answers of Merkle trees and checkpoints: `python tests/vectors/make_log.py`.
 
-`verifier/verify.mjs` reads the same files. `published_log.json` is not made here: it holds what others published.
+The verifier in JavaScript reads the same files. `published_log.json` is not made here: it holds what others published.
 """
 
 import json
