@@ -127,12 +127,13 @@ def _add_attack(commands: Commands) -> None:
 
 def _add_bench(commands: Commands) -> None:
     example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
-    bench = _command(commands, "bench", "measure the masked sum beside its peers", example, _bench)
+    bench = _command(commands, "bench", "measure the masked sum beside its peers, or the log", example, _bench)
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    bench.add_argument("what", nargs="*", choices=["masking"], default="masking", help="what to measure (masking)")
+    bench.add_argument("what", nargs="*", choices=["masking", "log"], default="masking", help="what (masking)")
     bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
+    bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
 
 
@@ -259,6 +260,15 @@ def _budget(given: argparse.Namespace) -> int:
 
 def _bench(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies import bench as measured
+
+    if given.what == ["log"]:
+        from fedcollm_secure.studies.bench import log
+
+        rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
+        _print({"rows": rows}, given.json, log.log_words(rows))
+        return 0
+    if "log" in given.what:
+        raise ConfigError("bench", "measure the log by itself: fedcollm-secure bench log")
 
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
