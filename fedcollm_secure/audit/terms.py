@@ -1,15 +1,16 @@
 """What a log names and does not hold itself: the roster of RunStarted, the manifests of RoundStarted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedcollm_crypto import canonical
-from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster, read_roster
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundStarted, RunStarted
+from fedcollm_secure.audit.log import LogContents
 from fedcollm_secure.errors import LogError
 
 ROSTER_NAME = "roster.json"
@@ -49,16 +50,16 @@ def _mldsa44_of(path: Path, keeper: NoteKey) -> bytes:
     return next((member.mldsa44 for member in members if member.ed25519 == keeper.ed25519), b"")
 
 
-def check_manifests(audit: Path, entries: Iterable[Entry]) -> list[str]:
+def check_manifests(audit: Path, contents: LogContents) -> list[str]:
     """Hold each attempt's manifest against its digest in the log; return which are missing.
 
     Raises: LogError for another manifest, or one whose head of the log is not a head of this log's past.
     """
-    started = [entry for entry in entries if isinstance(entry.event, RoundStarted)]
-    return [f"{MANIFESTS}/{name} is missing" for entry in started if (name := _check_manifest(audit, entry))]
+    started = [entry for entry in contents.entries if isinstance(entry.event, RoundStarted)]
+    return [f"{MANIFESTS}/{name} is missing" for entry in started if (name := _check_manifest(audit, entry, contents))]
 
 
-def _check_manifest(audit: Path, entry: Entry) -> str:
+def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
     """Return the name of a manifest that is not there, or nothing."""
     event = entry.event
     if not isinstance(event, RoundStarted):
@@ -70,6 +71,12 @@ def _check_manifest(audit: Path, entry: Entry) -> str:
     manifest = read_manifest(path)
     if manifest.hash.hex() != event.manifest_digest:
         raise LogError(f"{MANIFESTS}/{name} is not the manifest that the log names", entry.index)
+    try:
+        head = Checkpoint.of(manifest.log_checkpoint)
+    except ProtocolError as error:
+        raise LogError(f"{MANIFESTS}/{name}: {error}", entry.index) from error
+    if head.size > entry.index or contents.tree.root(head.size) != head.root:
+        raise LogError(f"{MANIFESTS}/{name}: the silos were shown another log than this one", entry.index)
     return ""
 
 

@@ -57,7 +57,7 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
     missing = [
         *_cut_short(contents),
         *found.missing,
-        *check_manifests(folder / "audit", contents.entries),
+        *check_manifests(folder / "audit", contents),
         *_check_config(folder, contents),
         *_check_adapters(folder, contents),
         *check_journals(folder, contents),

@@ -33,6 +33,7 @@ def check(config: Config) -> Json:
         "bytes_per_parameter": per_word,
         "headroom_bits": prepared.encoding.headroom_bits,
         "bytes_per_round": count * (words * per_word + 4 * prepared.parameters),
+        "archive_bytes_per_round": count * words * per_word if config.audit.archive else 0,
         "plan": _plan(prepared),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),

@@ -45,7 +45,7 @@ def verify_pack(folder: Path, *, public_key: NoteKey | None = None, held: Head |
     contents, key = found.contents, public_key or read_public_key(folder / "audit" / KEY_NAME)
     if index["head"] != {"size": contents.head.size, "root": contents.head.root}:
         raise LogError(f"{INDEX_NAME} names another head than the log has")
-    missing = [*found.missing, *check_manifests(folder / "audit", contents.entries)]
+    missing = [*found.missing, *check_manifests(folder / "audit", contents)]
     _check_config(folder, contents)
     _check_summary(folder, contents)
     proofs = [_check_proof(path, contents, key) for path in sorted((folder / "proofs").glob("*.tlog-proof"))]
