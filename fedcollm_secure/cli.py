@@ -167,7 +167,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from fedcollm_secure import config  # what is heavy is imported by the command that needs it
-    from fedcollm_secure.config.protection import RecordDP
+    from fedcollm_secure.config.protection import NonPrivate
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.studies.live import make_show
     from fedcollm_secure.studies.run import run
@@ -177,7 +177,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.resume and given.out is None:
         raise ConfigError("--resume", "name the run directory with --out")
     out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    budget = settings.privacy.epsilon if isinstance(settings.privacy, RecordDP) else None
+    budget = None if isinstance(settings.privacy, NonPrivate) else settings.privacy.epsilon
     quiet()
     summary = run(settings, out, resuming=given.resume, show=make_show(settings.rounds, budget))
     _print(summary, given.json, run_words(summary, out))

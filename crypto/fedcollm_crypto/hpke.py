@@ -26,8 +26,10 @@ KEM_KEY_BYTES = 1184
 KEM_SEED_BYTES = 64
 KEM_OVERHEAD_BYTES = 1088 + 16
 HYBRID_OVERHEAD_BYTES = 1088 + 32 + 16
+CLASSICAL_OVERHEAD_BYTES = 32 + 16
 
 _KEM = Suite(KEM.MLKEM768, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+_CLASSICAL = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _HYBRID = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
@@ -71,3 +73,19 @@ def open_hybrid(private: tuple[MLKEM768PrivateKey, X25519PrivateKey], box: bytes
         return _HYBRID.decrypt(box, MLKEM768X25519PrivateKey(*private), context)
     except InvalidTag:
         raise ProtocolError("a box of shares does not open") from None
+
+
+def seal_classical(public: bytes, plaintext: bytes, context: bytes, who: str) -> bytes:
+    """Return encapsulation ‖ ciphertext for the X25519 key of `who`. Raises: ProtocolError for a low-order key."""
+    try:
+        return _CLASSICAL.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), context)
+    except ValueError:
+        raise ProtocolError(f"the key of {who} is of low order: every secret made with it would be zero") from None
+
+
+def open_classical(private: X25519PrivateKey, box: bytes, context: bytes) -> bytes:
+    """Return the plaintext. Raises: ProtocolError for a box to another key or context, or changed since."""
+    try:
+        return _CLASSICAL.decrypt(box, private, context)
+    except InvalidTag:
+        raise ProtocolError("a sealed ciphertext does not open") from None

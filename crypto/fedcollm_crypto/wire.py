@@ -20,6 +20,9 @@ MAX_MESSAGE_BYTES = 1 << 24
 Words = NDArray[np.uint64 | np.uint32]
 """Ring elements at their width on the wire."""
 
+Octets = NDArray[np.uint8]
+"""Bytes of an upload, whatever they stand for."""
+
 
 def words(length: int, ring_bits: int) -> Words:
     """Return `length` zero words of the ring Z_2^32 or Z_2^64."""
@@ -38,7 +41,7 @@ def word_chunks(vector: NDArray[np.uint64], ring_bits: int) -> Iterator[Words]:
         yield vector[start : start + step].astype(width)  # to 32 bits: reduced modulo 2^32
 
 
-def fill(target: Words, chunks: Chunks) -> bytes:
+def fill(target: Words | Octets, chunks: Chunks) -> bytes:
     """Copy the first `target.nbytes` bytes of the chunks into `target`; return what follows them.
 
     Raises: ProtocolError when there are too few bytes, or more than `MAX_MESSAGE_BYTES` behind the vector.

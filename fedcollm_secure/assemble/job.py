@@ -4,38 +4,43 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assemble.cohort import SERVER, least_cohort
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
+    decryptor_end,
     first_manifest,
     load_parties,
     make_parties,
     server_end,
     silo_end,
 )
-from fedcollm_secure.assemble.prepare import LARGEST_WEIGHT, SERVER, Prepared, least_cohort
+from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
+from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
 from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog, read_log
+from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
 from fedcollm_secure.audit.witness import Witness
 from fedcollm_secure.config import resolved
-from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
+from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.exchange import Traffic
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.rundir import Json, RunDirectory
@@ -44,6 +49,8 @@ from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
+from fedcollm_secure.learning.factors import Deltas, Rule
+from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
 from fedcollm_secure.learning.vectors import digest
 
@@ -118,18 +125,25 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
+    worker = resources.enter_context(Worker())  # one child for all simulated parties; none where nothing is encrypted
     manifest = first_manifest(prepared, parties.roster, session)
-    silos = {name: _silo(prepared, parties, name, run, manifest, resources, stopwatch) for name in prepared.silos}
-    engine, traffic = LocalEngine({name: silo.handle for name, silo in silos.items()}), Traffic()
+    silos = {
+        name: _silo(prepared, parties, name, run, manifest, resources, stopwatch, worker) for name in prepared.silos
+    }
+    handlers = {name: silo.handle for name, silo in silos.items()}
+    if parties.decryptor is not None:
+        handlers[parties.decryptor.party] = _decryptor(prepared, parties, run, resources, worker).handle
+    engine, traffic = LocalEngine(handlers), Traffic()
     coordinator = Coordinator(
         terms=Terms(
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
-            delta=config.privacy.delta if isinstance(config.privacy, RecordDP) else None,
+            delta=None if isinstance(config.privacy, NonPrivate) else config.privacy.delta,
             gates=config.gates,
         ),
         tools=Tools(
             manifest=manifest,
+            rule=_server_rule(prepared, run),
             engine=engine,
             encoding=prepared.encoding,
             make_end=server_end(prepared, parties),
@@ -154,6 +168,7 @@ def _silo(
     manifest: RoundManifest,
     resources: ExitStack,
     stopwatch: Stopwatch,
+    worker: Worker,
 ) -> Silo:
     budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
     journal = Journal(run.silo(name) / JOURNAL_NAME)
@@ -164,12 +179,14 @@ def _silo(
     wiring = SiloWiring(
         manifest=manifest,
         stages=stages,
+        worker=worker,
         ledger_head=lambda: budget.ledger.head if budget is not None else "",
         cosignature=lambda: witness.last_line,
     )
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
+        rule=prepared.rule,
         encoding=prepared.encoding,
         weight=_weight(prepared, name),
         expected=Expected(
@@ -190,6 +207,29 @@ def _trust_region(prepared: Prepared) -> TrustRegion | None:
     if limit is None:
         return None
     return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
+
+
+def _decryptor(
+    prepared: Prepared, parties: Parties, run: RunDirectory, resources: ExitStack, worker: Worker
+) -> DecryptingParty:
+    name = "" if parties.decryptor is None else parties.decryptor.party
+    stages = FileStages(run.silo(name) / "stages.jsonl")
+    resources.callback(stages.close)
+    return DecryptingParty(decryptor_end(prepared, parties, stages, worker))
+
+
+def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:
+    """Return the rule with the server's optimiser in it, where silos send gradients."""
+    rule, config = prepared.rule, prepared.config
+    if not isinstance(rule, Deltas) or not isinstance(config.privacy, RecordDP) or config.privacy.noise == "own":
+        return rule
+    step = ServerStep(
+        settings=config.silo,
+        rounds=config.rounds,
+        silos=len(prepared.silos),
+        optimizer_file=run.path / "server" / "joint.safetensors",
+    )
+    return replace(rule, step=step)
 
 
 def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
@@ -214,7 +254,7 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
 
 def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitStack) -> Budget | None:
     privacy = prepared.config.privacy
-    if prepared.plan is None or not isinstance(privacy, RecordDP):
+    if prepared.plan is None or isinstance(privacy, NonPrivate):
         return None
     ledger = Ledger.open(
         run.silo(name) / "ledger.jsonl",
@@ -247,11 +287,6 @@ def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: s
         models={"llm": prepared.llm.digest, "slm": prepared.slm.digest},
         simulated=True,
     )
-
-
-def origin(session: str) -> str:
-    """Return the name of a run's log, which each of its checkpoints begins with."""
-    return f"fedcollm-secure/{session}"
 
 
 def _session(events: list[Event]) -> str:

@@ -10,6 +10,16 @@ from pathlib import Path
 
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.decryptor import Decryptor
+from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
+from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
+from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_crypto.homomorphic.parameters import Bfv as BfvScheme
+from fedcollm_crypto.homomorphic.trustee import Trustee
+from fedcollm_crypto.homomorphic.trusting_server import TrustingServer
+from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
+from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Expected as Demands
@@ -19,10 +29,12 @@ from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
-from fedcollm_secure.assemble.prepare import SERVER, Prepared, least_cohort
-from fedcollm_secure.config.protection import Masked, UnsafePlain
+from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, Masked, UnsafePlain
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd
+from fedcollm_secure.learning.factors import Pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,7 @@ class Parties:
 
     server: Identity = field(repr=False)
     silos: dict[str, Identity] = field(repr=False)
+    decryptor: Identity | None = field(repr=False)
     roster: Roster
 
 
@@ -40,6 +53,7 @@ class SiloWiring:
 
     manifest: RoundManifest
     stages: StageJournal = field(repr=False)
+    worker: Worker = field(repr=False)
     ledger_head: Callable[[], str] = field(repr=False)
     cosignature: Callable[[], str] = field(repr=False)
 
@@ -48,10 +62,12 @@ def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     """Draw keys for everyone, keep them where each party would, and sign the roster."""
     server = _new_identity(SERVER, run, prepared)
     silos = {name: _new_identity(name, run, prepared) for name in prepared.silos}
-    roster = _roster(prepared, server, silos)
+    name = _decryptor_name(prepared)
+    decryptor = _new_identity(name, run, prepared) if name else None
+    roster = _roster(prepared, server, silos, decryptor)
     run.audit.mkdir(parents=True, exist_ok=True)
     (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values())))
-    return Parties(server=server, silos=silos, roster=roster)
+    return Parties(server=server, silos=silos, decryptor=decryptor, roster=roster)
 
 
 def load_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -62,7 +78,10 @@ def load_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     """
     server = Identity.load(SERVER, _key_file(SERVER, run))
     silos = {name: Identity.load(name, _key_file(name, run)) for name in prepared.silos}
-    return Parties(server=server, silos=silos, roster=_roster(prepared, server, silos))
+    name = _decryptor_name(prepared)
+    decryptor = Identity.load(name, _key_file(name, run)) if name else None
+    roster = _roster(prepared, server, silos, decryptor)
+    return Parties(server=server, silos=silos, decryptor=decryptor, roster=roster)
 
 
 def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundManifest:
@@ -83,7 +102,7 @@ def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundMan
         lora_schema_hash=prepared.server_slm.schema.digest,
         train_cfg_hash=prepared.training_digest,
         dp_plan_hash=prepared.plan.digest() if prepared.plan else "",
-        quantisation=Quantisation.of(prepared.encoding, prepared.parameters),
+        quantisation=Quantisation.of(prepared.encoding, prepared.rule.length(Pass(round=1))),
         adversary=security.adversary,
         colluding=colluding,
         k_min=least_cohort(prepared.config),
@@ -94,43 +113,127 @@ def first_manifest(prepared: Prepared, roster: Roster, session: str) -> RoundMan
 
 def server_end(prepared: Prepared, parties: Parties) -> Callable[[RoundManifest], ServerEnd]:
     """Return how the coordinator makes its end of one attempt."""
+    roster, signer = parties.roster, parties.server
     match prepared.config.aggregation:
         case Masked():
-            return lambda manifest: MaskedServer(manifest=manifest, roster=parties.roster, signer=parties.server)
+            return lambda manifest: MaskedServer(manifest=manifest, roster=roster, signer=signer)
+        case Bfv(decryptor=decryptor):
+            packing, scheme = _bfv(prepared)
+            return lambda manifest: EncryptedServer(
+                manifest=manifest, roster=roster, signer=signer, decryptor=decryptor, packing=packing, scheme=scheme
+            )
+        case Ckks(decryptor=trustee):
+            packing = _packing(prepared)
+            return lambda manifest: TrustingServer(
+                manifest=manifest, roster=roster, signer=signer, trustee=trustee, packing=packing
+            )
         case UnsafePlain():
             return lambda manifest: UnsafePlainServer(manifest.quantisation.length, manifest.k_min)
 
 
 def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring) -> MakeEnd:
     """Return how a silo makes its end of one attempt, under its own policy."""
-    if isinstance(prepared.config.aggregation, UnsafePlain):
+    aggregation = prepared.config.aggregation
+    if isinstance(aggregation, UnsafePlain):
         return lambda _, vector: UnsafePlainSilo(vector)
-    policy = _policy(prepared)
+    policy, identity, roster, stages = _policy(prepared), parties.silos[name], parties.roster, wiring.stages
+
+    def witness(_: RoundManifest) -> Pledge:
+        return Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature())
 
     def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
-        return MaskedSilo(
-            identity=parties.silos[name],
-            roster=parties.roster,
-            policy=policy,
-            expected=_demands(wiring.manifest, manifest.adapter_hash),
-            stages=wiring.stages,
-            vector=vector,
-            witness=lambda _: Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature()),
-        )
+        expected = _demands(prepared, wiring.manifest, manifest)
+        match aggregation:
+            case Masked():
+                return MaskedSilo(
+                    identity=identity,
+                    roster=roster,
+                    policy=policy,
+                    expected=expected,
+                    stages=stages,
+                    vector=vector,
+                    witness=witness,
+                )
+            case Bfv():
+                packing, scheme = _bfv(prepared)
+                return EncryptedSilo(
+                    identity=identity,
+                    roster=roster,
+                    policy=policy,
+                    expected=expected,
+                    stages=stages,
+                    vector=vector,
+                    witness=witness,
+                    packing=packing,
+                    scheme=scheme,
+                    worker=wiring.worker,
+                )
+            case Ckks():
+                return TrustingSilo(
+                    identity=identity,
+                    roster=roster,
+                    policy=policy,
+                    expected=expected,
+                    stages=stages,
+                    vector=vector,
+                    witness=witness,
+                    packing=_packing(prepared),
+                    worker=wiring.worker,
+                )
 
     return make
 
 
-def _demands(own: RoundManifest, adapter_hash: str) -> Demands:
-    """Return what the silo computed itself; the adapter it received was hashed when the round began."""
+def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker) -> Decryptor | Trustee:
+    """Return the decryptor of a run, under its own policy."""
+    if parties.decryptor is None:
+        raise RuntimeError("this run has no decryptor")
+    packing = _packing(prepared)
+    setup = Setup(
+        identity=parties.decryptor,
+        roster=parties.roster,
+        policy=_policy(prepared),
+        scheme=packing.scheme,
+        stages=stages,
+        worker=worker,
+    )
+    if isinstance(packing.scheme, BfvScheme):
+        return Decryptor(setup=setup, packing=packing, scheme=packing.scheme)
+    return Trustee(setup=setup, packing=packing)
+
+
+def _packing(prepared: Prepared) -> Packing:
+    if prepared.packing is None:
+        raise RuntimeError("nothing is encrypted in this run")
+    return prepared.packing
+
+
+def _bfv(prepared: Prepared) -> tuple[Packing, BfvScheme]:
+    packing = _packing(prepared)
+    if not isinstance(packing.scheme, BfvScheme):
+        raise RuntimeError("this run's packing is not BFV's")
+    return packing, packing.scheme
+
+
+def _decryptor_name(prepared: Prepared) -> str:
+    """Return the decryptor's name; empty where there is none."""
+    aggregation = prepared.config.aggregation
+    return aggregation.decryptor if isinstance(aggregation, Encrypted) else ""
+
+
+def _demands(prepared: Prepared, own: RoundManifest, manifest: RoundManifest) -> Demands:
+    """Return what the silo computed itself; the adapter and the basis it received were hashed when the pass began."""
+    length = prepared.rule.length(Pass(round=manifest.round, number=manifest.linear_pass))
     return Demands(
         session_id=own.session_id,
         base_model_hash=own.base_model_hash,
-        adapter_hash=adapter_hash,
-        lora_schema_hash=own.lora_schema_hash,
+        adapter_hash=manifest.adapter_hash,
+        lora_schema_hash=manifest.lora_schema_hash,
         train_cfg_hash=own.train_cfg_hash,
         dp_plan_hash=own.dp_plan_hash,
-        quantisation=own.quantisation,
+        quantisation=Quantisation.of(prepared.encoding, length),
+        decryptor=_decryptor_name(prepared),
+        parameters_hash="" if prepared.packing is None else prepared.packing.scheme.hash,
     )
 
 
@@ -153,7 +256,7 @@ def _colluding(prepared: Prepared) -> int:
     return min(security.colluding, len(prepared.silos) - 2) if security.allow_two_party else security.colluding
 
 
-def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) -> Roster:
+def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity], decryptor: Identity | None) -> Roster:
     policy: dict[str, Json] = {
         "adversary": prepared.config.security.adversary,
         "colluding": _colluding(prepared),
@@ -163,6 +266,7 @@ def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity]) ->
     if prepared.config.security.post_quantum:
         policy["profile"] = "post_quantum"
     members = [_member(server, "server"), *(_member(identity, "silo") for identity in silos.values())]
+    members += [] if decryptor is None else [_member(decryptor, "decryptor")]
     return Roster(consortium_id=prepared.config.name, epoch=1, members=tuple(members), policy=policy)
 
 
@@ -179,5 +283,5 @@ def _new_identity(name: str, run: RunDirectory, prepared: Prepared) -> Identity:
 
 
 def _key_file(name: str, run: RunDirectory) -> Path:
-    folder = run.path / "server" if name == SERVER else run.silo(name)
+    folder = run.path / "server" if name == SERVER else run.silo(name)  # the decryptor's beside the silos'
     return folder / "identity.pem"

@@ -7,22 +7,21 @@ from functools import cached_property
 from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.masking.manifest import threshold
-from fedcollm_privacy.accountant import PLDAccountant
-from fedcollm_privacy.event import PoissonGaussian
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.subjects import group_by_subject
+from fedcollm_secure.assemble.cohort import check_cohort
+from fedcollm_secure.assemble.plans import make_encoding, make_packing, make_plan, make_shared_plan
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import Masked, RecordDP
+from fedcollm_secure.config.protection import PerSubject, RecordDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Encoder, Tokens, by_length, max_length
+from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
+from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
 from fedcollm_secure.learning.training import Learner
-
-LARGEST_WEIGHT = 2**20  # records of one silo that `weighting: examples` can count
-SERVER = "server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,10 @@ class Prepared:
     server_llm: Adapter = field(repr=False)
     server_slm: Adapter = field(repr=False)
     silo_slm: Adapter = field(repr=False)  # one model serves all simulated silos, one after the other
+    rule: Rule  # what travels of the factors, and what becomes of the sum
     encoding: FixedPoint
-    plan: RecordPlan | None
+    packing: Packing | None  # where vectors travel encrypted
+    plan: Plan | None
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -47,8 +48,14 @@ class Prepared:
 
     @property
     def parameters(self) -> int:
-        """Return d, the number of parameters that travel."""
+        """Return d, the number of parameters that travel to the silos; `rule` says what comes back."""
         return self.server_slm.schema.length
+
+    @property
+    def vector_lengths(self) -> tuple[int, ...]:
+        """Return the length of each vector that a silo sends in a run, pass by pass, round by round."""
+        passes = [Pass(round=t, number=k) for t in range(1, self.config.rounds + 1) for k in range(self.rule.passes)]
+        return tuple(self.encoding.length(self.rule.length(each)) for each in passes)
 
     @cached_property
     def base_digest(self) -> str:
@@ -66,17 +73,31 @@ class Prepared:
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
         """Return a silo's training; without a file its optimiser begins afresh each round."""
+        tokens = self.tokens(self.holdings.silos[silo])
+        order = length_order(tokens)
         return Learner(
             adapter=self.silo_slm,
             encoder=self.encoder,
-            records=by_length(self.tokens(self.holdings.silos[silo])),
+            records=[tokens[index] for index in order],
+            subjects=self._subjects(silo, order),
             settings=self.config.silo,
             rounds=self.config.rounds,
             seed=self.config.seed,
             name=silo,
             plan=self.plan,
+            trains=self.rule.trained,
             optimizer_file=optimizer_file,
         )
+
+    def _subjects(self, silo: str, order: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
+        """Return each person's first records, as places in `order`; None where records are protected."""
+        privacy = self.config.privacy
+        if not isinstance(privacy, RecordDP) or not isinstance(privacy.unit, PerSubject):
+            return None
+        names = [record.subject for record in self.holdings.silos[silo]]
+        place = {index: position for position, index in enumerate(order)}
+        grouped = group_by_subject(names, most_records=privacy.records_per_subject)
+        return tuple(tuple(place[index] for index in indices) for indices in grouped)
 
 
 def prepare(config: Config) -> Prepared:
@@ -86,8 +107,9 @@ def prepare(config: Config) -> Prepared:
         ConfigError: data, models, encoding, privacy plan or cohort do not fit.
     """
     plan = make_plan(config)
-    holdings = gather(config.data, seed=config.seed)
-    encoding = make_encoding(config, len(holdings.silos))
+    holdings = gather(config.data, seed=config.seed, subject=_subject_column(config))
+    check_subjects_apart(config, holdings)
+    make_packing(config, make_encoding(config, len(holdings.silos)), len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
     llm = load_base(config.models.llm, "models.llm", device)
@@ -95,6 +117,10 @@ def prepare(config: Config) -> Prepared:
     require_same_tokenizer(llm, slm)
     for_silos = load_base(config.models.slm, "models.slm", device)
     longest = min(max_length(llm.model), max_length(slm.model))
+    server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
+    rule = _rule(config, server_slm, len(holdings.silos))
+    shared = make_shared_plan(config, rule, len(holdings.silos))
+    encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
     return Prepared(
         config=config,
         holdings=holdings,
@@ -102,97 +128,40 @@ def prepare(config: Config) -> Prepared:
         slm=slm,
         encoder=Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText)),
         server_llm=Adapter(with_lora(llm, config.lora, seed=config.seed), "fedavg"),
-        server_slm=Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels),
+        server_slm=server_slm,
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),
+        rule=rule,
         encoding=encoding,
-        plan=plan,
+        packing=make_packing(config, encoding, len(holdings.silos)),
+        plan=shared or plan,
     )
 
 
-def make_plan(config: Config) -> RecordPlan | None:
-    """Return the silos' DP-SGD plan, calibrated unless the configuration states the noise.
-
-    A stated noise may cost more than the budget over all rounds: the ledger then stops the silo where ε runs out.
+def check_subjects_apart(config: Config, holdings: Holdings) -> None:
+    """Refuse a statement about persons in several silos that the data contradict; a simulation alone can see it.
 
     Raises:
-        ConfigError: no noise reaches the target.
+        ConfigError: somebody is in more silos than stated.
     """
-    privacy, steps = config.privacy, config.silo.steps
-    if not isinstance(privacy, RecordDP) or steps is None:
-        return None
-    try:
-        if privacy.noise_multiplier is None:
-            return RecordPlan.calibrated(
-                epsilon=privacy.epsilon,
-                delta=privacy.delta,
-                clip_norm=privacy.clip_norm,
-                sampling_rate=privacy.sampling_rate,
-                steps_per_round=steps,
-                rounds=config.rounds,
-                batch_size=config.silo.batch_size,
-            )
-        return RecordPlan(
-            epsilon=_epsilon_of(privacy, privacy.noise_multiplier, steps * config.rounds),
-            delta=privacy.delta,
-            clip_norm=privacy.clip_norm,
-            sampling_rate=privacy.sampling_rate,
-            noise_multiplier=privacy.noise_multiplier,
-            steps_per_round=steps,
-            rounds=config.rounds,
-            batch_size=config.silo.batch_size,
-        )
-    except ValueError as error:
-        raise ConfigError("privacy.record_dp", str(error)) from error
-
-
-def make_encoding(config: Config, silos: int) -> FixedPoint:
-    """Return the smallest ring that holds every possible sum.
-
-    Raises:
-        ConfigError: no ring does; the message says by how much.
-    """
-    grid, weight = config.aggregation, 1 if config.silo.weighting == "uniform" else LARGEST_WEIGHT
-    try:
-        return FixedPoint.smallest_ring(clip=grid.clip, bits=grid.bits, max_weight=weight, max_silos=silos)
-    except ValueError as error:
-        raise ConfigError("aggregation", str(error)) from error
-
-
-def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
-    """Refuse a consortium that is too small for what `security` promises.
-
-    Raises:
-        ConfigError: too few silos, or a silo with the server's name.
-    """
-    if SERVER in silos:
-        raise ConfigError("data.silos", f"no silo can be called {SERVER!r}; choose another name")
-    least = least_cohort(config)
-    if len(silos) < least:
+    privacy = config.privacy
+    if not isinstance(privacy, RecordDP) or privacy.silos_per_subject is None:
+        return
+    found = holdings.most_silos_of_a_subject
+    if found > privacy.silos_per_subject:
         raise ConfigError(
-            "security.min_cohort",
-            f"expected at least {least} silos, got {len(silos)}: the sum of fewer hides nobody. Add silos, or with "
-            "two of them say security: {allow_two_party: true, min_cohort: 2, colluding: 0}",
+            "privacy.record_dp.silos_per_subject",
+            f"a person of these data is in {found} silos, stated are {privacy.silos_per_subject} at most: state "
+            f"{found}, and ε adds up, or split the data by person",
         )
-    if isinstance(config.aggregation, Masked) and needed_to_finish(config, len(silos)) > len(silos):
-        raise ConfigError("security.colluding", f"{len(silos)} silos cannot withstand {config.security.colluding}")
 
 
-def least_cohort(config: Config) -> int:
-    """Return k_min, the fewest silos whose sum may be released."""
-    if isinstance(config.aggregation, Masked):
-        return max(2, config.security.min_cohort)
-    return 2
+def _rule(config: Config, slm: Adapter, silos: int) -> Rule:
+    try:
+        return make_rule(config.what_travels, slm.schema, silos=silos, seed=config.seed)
+    except ValueError as error:
+        raise ConfigError("factors", str(error)) from error
 
 
-def needed_to_finish(config: Config, silos: int) -> int:
-    """Return t, how many silos must stay to the end of a round for its sum to come out."""
-    if not isinstance(config.aggregation, Masked):
-        return least_cohort(config)
-    return max(threshold(silos, config.security.colluding, config.security.adversary), least_cohort(config))
-
-
-def _epsilon_of(privacy: RecordDP, noise_multiplier: float, steps: int) -> float:
-    accountant = PLDAccountant()
-    event = PoissonGaussian(sampling_rate=privacy.sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
-    accountant.spend(event)
-    return accountant.epsilon(privacy.delta)
+def _subject_column(config: Config) -> str | None:
+    privacy = config.privacy
+    return privacy.unit.column if isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject) else None

@@ -68,11 +68,16 @@ class PartyRefused(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSummed(Checked):
-    """Vouch for what the server saw: a digest of all that each silo sent, and of θ_t + mean, before distillation."""
+    """Vouch for what the server saw in a linear pass: a digest of all that each silo sent.
+
+    `averaged_digest` is that of what the round's passes were merged to, before distillation; `is_mean` says that it is
+    θ_t + mean, as with most factor rules.
+    """
 
     round: Count
     attempt: Count
     averaged_digest: Digest
+    is_mean: bool
     replies: Mapping[Label, Digest]
 
 

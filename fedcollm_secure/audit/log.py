@@ -203,6 +203,11 @@ def read_log(path: Path) -> LogContents:
     return LogContents(entries=tuple(entries), torn_bytes=len(tail))
 
 
+def origin(session: str) -> str:
+    """Return the name of a run's log, which each of its checkpoints begins with."""
+    return f"fedcollm-secure/{session}"
+
+
 def read_public_key(path: Path) -> NoteKey:
     """Read `log.pub`: 64 hexadecimal digits, and on a second line an ML-DSA-44 key where there is one.
 

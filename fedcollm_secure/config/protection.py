@@ -25,11 +25,39 @@ class Masked(Grid):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encrypted(Grid):
+    """A grid whose integers are encrypted under the key of `decryptor`, a party of its own.
+
+    `degree` and `primes` are the lattice's; less than 128 bits of security are refused.
+    """
+
+    bits: int = 16
+    decryptor: str = "decryptor"
+    degree: int = 8192
+    primes: tuple[int, ...] = (60, 60)
+
+    def __post_init__(self) -> None:
+        """Refuse a decryptor without a name."""
+        super().__post_init__()
+        require(self.decryptor != "", "decryptor: expected the name of a party, got an empty one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bfv(Encrypted):
+    """Double masks inside BFV ciphertexts: the server adds, the decryptor opens one sum and sees uniform values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ckks(Encrypted):
+    """CKKS in exact-integer mode: the decryptor is a trusted aggregator, which could read every silo's update."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnsafePlain(Grid):
     """No protection: the server sees every silo's update. For comparisons only."""
 
 
-Aggregation = Masked | UnsafePlain
+Aggregation = Masked | Bfv | Ckks | UnsafePlain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +115,27 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PerRecord:
+    """Protect one training record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerSubject:
+    """Protect a person with all records: those of one silo with the same text in `column`."""
+
+    column: str
+
+
+Unit = PerRecord | PerSubject
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordDP:
     """DP-SGD in each silo at (ε, δ) over the whole run, per silo; `silo.batch_size` is the public normaliser.
 
     `noise_multiplier` is calibrated to the plan unless given; given, the ledger stops the silo where ε runs out.
+    Under `unit: {subject: column}` a person is drawn and clipped as one, with at most `records_per_subject` records;
+    `silos_per_subject` states in how many silos a person's records may lie: 1 where silos hold different persons.
     """
 
     epsilon: float
@@ -98,7 +143,10 @@ class RecordDP:
     clip_norm: float
     sampling_rate: float
     noise_multiplier: float | None = None
-    unit: Literal["record"] = "record"
+    unit: Unit = PerRecord()
+    records_per_subject: int = 32  # bounds the work of a step; privacy does not need it
+    silos_per_subject: int | None = None
+    noise: Literal["own", "joint"] = "own"  # own: each silo's noise is enough by itself; joint: all silos share one
 
     def __post_init__(self) -> None:
         """Refuse parameters for which no guarantee exists."""
@@ -110,6 +158,53 @@ class RecordDP:
             self.noise_multiplier is None or 0 < self.noise_multiplier < float("inf"),
             f"noise_multiplier: expected a positive number, got {self.noise_multiplier}",
         )
+        self._check_unit()
+
+    def _check_unit(self) -> None:
+        require(
+            self.records_per_subject > 0, f"records_per_subject: expected 1 or more, got {self.records_per_subject}"
+        )
+        if isinstance(self.unit, PerRecord):
+            require(
+                self.silos_per_subject is None,
+                "silos_per_subject: a record lies in one silo; it belongs to unit: {subject: COLUMN}",
+            )
+            return
+        require(
+            self.noise == "own" or self.silos_per_subject == 1,
+            "silos_per_subject: expected 1 under noise: joint, whose one sum a person of several silos would enter "
+            f"several times; got {self.silos_per_subject}",
+        )
+        require(
+            self.silos_per_subject is not None and self.silos_per_subject > 0,
+            "silos_per_subject: under unit: {subject: …} state in how many silos one person's records may lie: 1 where "
+            f"silos hold different persons, up to the number of silos where they may share them; got "
+            f"{self.silos_per_subject}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiloDP:
+    """Protect a silo's whole contribution at (ε, δ) over the run: its update clipped, integer noise in shares.
+
+    A plan whose noise would drown the sum of all silos' updates is refused: below `least_signal_to_noise` a round (the
+    best case: all updates point one way at full length) nothing is learned.
+    """
+
+    epsilon: float
+    delta: float
+    clip_norm: float
+    least_signal_to_noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse parameters for which no guarantee exists."""
+        require(0 < self.epsilon < float("inf"), f"epsilon: expected a positive number, got {self.epsilon}")
+        require(0 < self.delta < 1, f"delta: expected a number in (0, 1), got {self.delta}")
+        require(0 < self.clip_norm < float("inf"), f"clip_norm: expected a positive number, got {self.clip_norm}")
+        require(
+            self.least_signal_to_noise >= 0,
+            f"least_signal_to_noise: expected 0 or more, got {self.least_signal_to_noise}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +212,7 @@ class NonPrivate:
     """No differential privacy: the aggregate and the models may reveal records. Said in every report."""
 
 
-Privacy = RecordDP | NonPrivate
+Privacy = RecordDP | SiloDP | NonPrivate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,18 +31,23 @@ from fedcollm_secure.config.models import Lora, Models
 from fedcollm_secure.config.protection import (
     Aggregation,
     Audit,
+    Bfv,
+    Ckks,
     Engine,
     Gates,
     LocalEngine,
     Masked,
     NonPrivate,
+    PerRecord,
+    PerSubject,
     Privacy,
     RecordDP,
     Security,
+    SiloDP,
     UnsafePlain,
 )
 from fedcollm_secure.config.require import require
-from fedcollm_secure.config.training import Distillation, Evaluation, LocalTraining
+from fedcollm_secure.config.training import Distillation, Evaluation, Factors, LocalTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ class Config:
     privacy: Privacy
     seed: int = 0  # splits, batch order and initial adapters; never masks, keys or noise
     lora: Lora = Lora()
-    factors: Literal["fedavg", "ffa"] | None = None  # None: ffa under DP, fedavg (the paper's) without
+    factors: Factors | None = None  # None: ffa under DP, fedavg (the paper's) without
     security: Security = Security()
     gates: Gates = Gates()
     audit: Audit = Audit()
@@ -77,11 +82,15 @@ class Config:
         require(self.rounds > 0, f"rounds: expected 1 or more, got {self.rounds}")
         require(0 <= self.seed < 2**53, f"seed: expected 0 to 2^53 - 1, got {self.seed}")
         require(
-            not (self.audit.archive and isinstance(self.aggregation, UnsafePlain)),
-            "audit.archive: under unsafe_plain the archive would hold each silo's update in the clear; use masked",
+            not self.audit.archive or isinstance(self.aggregation, Masked),
+            "audit.archive: expected masked: no other round can be added up again, and under unsafe_plain the archive "
+            "would hold each silo's update in the clear",
         )
         if isinstance(self.privacy, RecordDP):
             self._check_record_dp()
+        if isinstance(self.privacy, SiloDP):
+            self._check_silo_dp()
+        self._check_factors()
 
     def _check_record_dp(self) -> None:
         require(
@@ -107,11 +116,69 @@ class Config:
             "silo.optimizer_state: kept is not offered under record_dp: a silo that lost its state in a crash could "
             "not repeat the plan; use fresh",
         )
+        if isinstance(self.privacy, RecordDP) and self.privacy.noise == "joint":
+            self._check_joint(self.privacy)
+
+    def _check_joint(self, privacy: RecordDP) -> None:
+        self._check_shared("privacy.record_dp.noise: joint")
+        require(
+            self.silo.steps == 1,
+            f"silo.steps: expected 1 under noise: joint, where each step's gradient is summed over the silos, got "
+            f"{self.silo.steps}; ask for more rounds instead",
+        )
+        require(
+            self.silo.weight_decay == 0.0,
+            f"silo.weight_decay: expected 0 under noise: joint, where the server steps, got {self.silo.weight_decay}",
+        )
+        require(
+            self.what_travels in ("ffa", "fedavg"),
+            f"factors: {self.what_travels} does not fit noise: joint, which sends gradients; use ffa or fedavg",
+        )
+        require(
+            privacy.noise_multiplier is None,
+            "noise_multiplier: shared noise is calibrated to epsilon; remove it",
+        )
+
+    def _check_silo_dp(self) -> None:
+        self._check_shared("privacy.silo_dp")
+        require(
+            self.silo.weighting == "uniform",
+            "silo.weighting: expected uniform under silo_dp, got examples: a weight that depends on the data changes "
+            "the sensitivity; use uniform",
+        )
+        require(
+            self.silo.optimizer_state == "fresh",
+            "silo.optimizer_state: kept is not offered under silo_dp: what a round sends must follow from that round; "
+            "use fresh",
+        )
+        require(
+            self.what_travels != "exact",
+            "factors: exact sends two vectors a round, of which silo_dp could clip neither for both; use ffa or fedsvd",
+        )
+
+    def _check_shared(self, where: str) -> None:
+        require(
+            isinstance(self.aggregation, Masked | Bfv),
+            f"{where}: each silo adds a share of the noise, which protects the sum alone; use masked or bfv",
+        )
+
+    def _check_factors(self) -> None:
+        """Refuse an optimiser's memory of coordinates that mean something else in the next round."""
+        require(
+            self.silo.optimizer_state == "fresh" or self.what_travels in ("fedavg", "ffa"),
+            f"silo.optimizer_state: kept does not fit factors: {self.what_travels}, whose rounds train other matrices, "
+            "or in another basis, than the round before; use fresh",
+        )
+        require(
+            self.distill.optimizer_state == "fresh" or self.what_travels not in ("fedsvd", "exact"),
+            f"distill.optimizer_state: kept does not fit factors: {self.what_travels}, which changes the basis of A "
+            "and B in each round; use fresh",
+        )
 
     @property
-    def what_travels(self) -> Literal["fedavg", "ffa"]:
+    def what_travels(self) -> Factors:
         """Return `factors`, or its default: FFA-LoRA (A fixed, only B travels) under DP, both factors without."""
-        return self.factors or ("ffa" if isinstance(self.privacy, RecordDP) else "fedavg")
+        return self.factors or ("fedavg" if isinstance(self.privacy, NonPrivate) else "ffa")
 
 
 TAGS: Mapping[str, type] = {
@@ -130,9 +197,14 @@ TAGS: Mapping[str, type] = {
     "dirichlet": Dirichlet,
     "files": Files,
     "masked": Masked,
+    "bfv": Bfv,
+    "ckks": Ckks,
     "unsafe_plain": UnsafePlain,
     "record_dp": RecordDP,
+    "silo_dp": SiloDP,
     "non_private": NonPrivate,
+    "record": PerRecord,
+    "subject": PerSubject,
     "local": LocalEngine,
 }
 """YAML tag of each alternative. A class with one field may be written short: `{iid: 4}` is `{iid: {count: 4}}`."""

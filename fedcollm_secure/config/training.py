@@ -5,6 +5,9 @@ from typing import Literal
 
 from fedcollm_secure.config.require import require
 
+Factors = Literal["fedavg", "ffa", "rolora", "fedsvd", "exact"]
+"""What of LoRA's factors travels; `learning.factors` says what each rule does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:

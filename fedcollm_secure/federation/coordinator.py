@@ -1,6 +1,6 @@
 """The coordinator: one round on one screen (Algorithm 1 with a secure sum in the middle).
 
-1. name the round in a manifest and log it         4. average: θ ← θ_t + mean
+1. name the round in a manifest and log it         4. the rule's mean: θ ← θ_t + mean
 2. ask the cohort; silos reserve, train, protect   5. LLM and SLM teach each other on the auxiliary set
 3. sum: nothing but the sum is ever seen here      6. score on public test data, close the round, log it
 """
@@ -87,6 +87,7 @@ class Coordinator:
         with self._stopwatch.measure("distill"):
             self._pair.co_tuning.run(number)  # step 5
         self._hold_to(number, summed.adapter)
+        self._pair.slm.write(self._tools.rule.settle(self._pair.slm.read()))
         scores = self._scores(number)
         self._close(number)
         line = self._keep(number, scores, summed)  # step 6
@@ -95,9 +96,10 @@ class Coordinator:
 
     def _sum(self, number: int, attempts: int) -> Aggregate:
         try:
-            return Summing(self._tools, number, self._pair.slm.read(), self._run.reference()).run(attempts)
-        except SumLost:
-            return self._void(number, GateClosed("sum", "lost_in_a_crash"))
+            summing = Summing(self._tools, number, self._pair.slm.read(), self._run.reference())
+            return summing.run(attempts, moves_on=bool(self._pair.co_tuning.settings.steps))
+        except SumLost as lost:
+            return self._void(number, GateClosed("sum", str(lost)))
         except BadSum as error:
             return self._void(number, GateClosed("range", error.reason_code))
 
@@ -170,10 +172,12 @@ class Coordinator:
             "bytes": self._tools.traffic.lap(),
             "silos": self._spent(),
         }
+        if summed is not None and summed.facts.get("cut_error") is not None:
+            line = {**line, "cut_error": summed.facts["cut_error"]}
         self._run.seal_adapters({"round": number, "line": line})
         if summed is not None:
-            if summed.facts:
-                self._log.append(_summed(number, summed.facts))
+            for event in _summed(number, summed.facts):
+                self._log.append(event)
             self._log.append(self._closed(number, summed, fresh))
         self._run.swap_adapters()
         self._run.append_metrics(line)
@@ -205,13 +209,16 @@ class Coordinator:
         }
 
 
-def _summed(number: int, facts: Json) -> RoundSummed:
-    return RoundSummed(
-        round=number,
-        attempt=cast(int, facts["attempt"]),
-        averaged_digest=cast(str, facts["averaged_digest"]),
-        replies=cast(Mapping[str, str], facts["replies"]),
-    )
+def _summed(number: int, facts: Json) -> Iterator[RoundSummed]:
+    """Yield what the log says of each linear pass that was released; nothing where no sum came out."""
+    for each in cast(Sequence[Json], facts.get("passes", ())):
+        yield RoundSummed(
+            round=number,
+            attempt=cast(int, each["attempt"]),
+            averaged_digest=cast(str, facts["averaged_digest"]),
+            is_mean=cast(bool, facts["is_mean"]),
+            replies=cast(Mapping[str, str], each["replies"]),
+        )
 
 
 def _opened(chunks: Chunks) -> Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | None:

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
@@ -13,6 +10,7 @@ from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Closed, Cosigned, Greeting, Refusal, Step, encode, read_reply
 from fedcollm_secure.federation.transcript import Transcript
+from fedcollm_secure.learning.vectors import Float32
 
 Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 """Told (party, note) when a reply is not the aggregation's."""
@@ -20,21 +18,22 @@ Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What opens an attempt: its manifest, θ_t and what it is held against, and the view of the log for each silo.
+    """What opens an attempt: its manifest, three vectors as in `Begin`, and the view of the log for each silo.
 
     `greet` takes (party, signature lines) and raises ProtocolError for a cosignature that is none.
     """
 
     manifest: RoundManifest
-    adapter: NDArray[np.float32]
-    reference: NDArray[np.float32]
+    adapter: Float32
+    basis: Float32
+    reference: Float32
     views: Mapping[str, View]
     greet: Callable[[str, str], None]
 
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Bytes from the silos (`up`) and to them (`down`), all silos together."""
+    """Bytes from the silos (`up`) and to them (`down`), all silos together; a decryptor's are among them."""
 
     up: int = 0
     down: int = 0
@@ -67,25 +66,29 @@ class _Messages(Mapping[str, bytes]):
 
 
 def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: Note, transcript: Transcript) -> Exchange:
-    """Return an exchange whose first requests travel inside Begin, the later ones inside Step."""
-    stage = 0
+    """Return an exchange whose first request to each silo travels inside Begin, all others inside Step."""
+    to_begin, greeting_due, stage = set(opening.manifest.cohort), set[str](), 0
 
     def wrap(party: str, payload: bytes) -> bytes:
-        if stage > 1:
+        if party not in to_begin:
             return encode(Step(payload=payload))
+        to_begin.remove(party)
+        greeting_due.add(party)
         return encode(
             Begin(
                 manifest=opening.manifest,
                 view=opening.views[party],
                 reference=opening.reference,
                 adapter=opening.adapter,
+                basis=opening.basis,
                 payload=payload,
             )
         )
 
     def unwrap(party: str, chunks: Chunks) -> Chunks | None:
-        reply = read_reply(_counted(chunks, traffic))
-        if (stage == 1) != isinstance(reply, Greeting) and not isinstance(reply, Refusal):
+        reply, is_due = read_reply(_counted(chunks, traffic)), party in greeting_due
+        greeting_due.discard(party)
+        if is_due != isinstance(reply, Greeting) and not isinstance(reply, Refusal):
             raise ProtocolError("reply: expected a greeting to Begin, and to nothing else")
         if isinstance(reply, Greeting):
             opening.greet(party, reply.lines)

@@ -1,6 +1,7 @@
 """What travels between coordinator and silo around the aggregation's own bytes.
 
-    request   Begin(manifest, view of the log, θ_t, payload) | Step(payload) | Close(round, adapter) | Show(view)
+    request   Begin(manifest, view of the log, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
+              Show(view)
     reply     Payload: byte 1, then the aggregation's chunks        Refusal, Closed, Cosigned: byte 2, 3, 4, then JSON
               Greeting, to Begin: byte 5, the cosignature with its length, then the aggregation's chunks
 
@@ -34,6 +35,7 @@ class Begin:
     """Open an attempt at a round: the manifest, the log's head, θ_t as float32[d], the aggregation's first request.
 
     `reference`: the aggregate of the round before, float32[d], for silos that hold θ_t against it; else empty.
+    `basis` float32[m] is what a second linear pass projects on; it is empty in the first one.
     """
 
     manifest: RoundManifest
@@ -41,6 +43,7 @@ class Begin:
     reference: NDArray[np.float32] = field(repr=False)
     adapter: NDArray[np.float32] = field(repr=False)
     payload: bytes = field(repr=False)
+    basis: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def encode(request: Request) -> bytes:
     match request:
         case Begin():
             manifest, view = canonical.encode(request.manifest.to_body()), canonical.encode(request.view.to_json())
-            vectors = (vector.astype("<f4").tobytes() for vector in (request.reference, request.adapter))
+            vectors = (vector.astype("<f4").tobytes() for vector in (request.reference, request.adapter, request.basis))
             parts = (_sized(part) for part in (manifest, view, *vectors))
             return b"".join((_head(_BEGIN), *parts, request.payload))
         case Step():
@@ -133,17 +136,7 @@ def decode(message: bytes) -> Request:
     kind, rest = message[len(MAGIC)], message[len(MAGIC) + 1 :]
     match kind:
         case 1:
-            manifest, rest = _cut(rest)
-            view, rest = _cut(rest)
-            reference, rest = _cut(rest)
-            adapter, payload = _cut(rest)
-            return Begin(
-                manifest=RoundManifest.from_body(canonical.decode(manifest)),
-                view=View.from_json(canonical.decode(view)),
-                reference=_vector(reference),
-                adapter=_vector(adapter),
-                payload=payload,
-            )
+            return _begin(rest)
         case 2:
             return Step(payload=rest)
         case 3:
@@ -194,6 +187,28 @@ def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed | 
     return Closed(**_fields(note, ("ledger", "epsilon")))
 
 
+def _begin(data: bytes) -> Begin:
+    manifest, rest = _cut(data)
+    view, rest = _cut(rest)
+    reference, rest = _cut(rest)
+    adapter, rest = _cut(rest)
+    basis, payload = _cut(rest)
+    return Begin(
+        manifest=RoundManifest.from_body(canonical.decode(manifest)),
+        view=View.from_json(canonical.decode(view)),
+        reference=_floats(reference),
+        adapter=_floats(adapter),
+        basis=_floats(basis),
+        payload=payload,
+    )
+
+
+def _floats(data: bytes) -> NDArray[np.float32]:
+    if len(data) % 4:
+        raise ProtocolError("message: expected whole float32 words in the adapter and the basis")
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
 def _close(data: bytes) -> Close:
     note = _parsed(data)
     number = note.get("round")
@@ -201,12 +216,6 @@ def _close(data: bytes) -> Close:
         raise ProtocolError("close: expected session, round and adapter")
     texts = _fields({name: note[name] for name in ("session", "adapter")}, ("session", "adapter"))
     return Close(session=texts["session"], round=number, adapter=texts["adapter"])
-
-
-def _vector(data: bytes) -> NDArray[np.float32]:
-    if len(data) % 4:
-        raise ProtocolError("message: expected whole float32 words in the adapter")
-    return np.frombuffer(data, dtype="<f4").astype(np.float32)
 
 
 def _show(data: bytes) -> Show:

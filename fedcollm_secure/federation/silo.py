@@ -11,23 +11,26 @@ A silo checks for itself and refuses with a reason; it never takes the server's 
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks, SiloEnd, Vector
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.note import Note
+from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded
 from fedcollm_secure.audit.witness import View, Witness
-from fedcollm_secure.errors import FedCoLLMError
+from fedcollm_secure.errors import FedCoLLMError, TrainingError
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.messages import (
     Begin,
@@ -42,9 +45,11 @@ from fedcollm_secure.federation.messages import (
     note_reply,
     payload_reply,
 )
+from fedcollm_secure.federation.pending import Kept, Pending
 from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.training import Learner
-from fedcollm_secure.learning.vectors import digest
+from fedcollm_secure.learning.vectors import Float32, digest
 
 MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 """Make the aggregation's silo end for one attempt; the second argument computes the vector when first asked."""
@@ -54,7 +59,7 @@ MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 class Budget:
     """A silo's privacy: the plan it trains under, and the ledger that enforces it."""
 
-    plan: RecordPlan
+    plan: Plan
     ledger: Ledger = field(repr=False)
 
 
@@ -83,6 +88,7 @@ class Silo:
         *,
         name: str,
         learner: Learner,
+        rule: Rule,
         encoding: FixedPoint,
         weight: int,
         expected: Expected,
@@ -94,9 +100,10 @@ class Silo:
         folder: Path,
         stopwatch: Stopwatch,
     ) -> None:
-        """Hold `folder` for what must survive a crash: the vector of a round that is not closed yet."""
+        """Hold `folder` for what must survive a crash: the update of a round that is not closed yet."""
         self.name = name
         self._learner = learner
+        self._rule = rule
         self._encoding = encoding
         self._weight = weight
         self._expected = expected
@@ -105,7 +112,7 @@ class Silo:
         self._trust_region = trust_region
         self._witness = witness
         self._journal = journal
-        self._pending = folder / "pending.npz"
+        self._pending = Pending(folder / "pending.npz")
         self._stopwatch = stopwatch
         self._end: SiloEnd | None = None
         self._last_closed = 0
@@ -167,7 +174,13 @@ class Silo:
 
     def _check(self, request: Begin) -> None:
         """Refuse a manifest that differs from what this silo holds, or a round that is over."""
-        manifest, expected = request.manifest, self._expected
+        manifest, asked = request.manifest, _pass(request)
+        if not self._rule.fits(asked):
+            raise ProtocolError(
+                f"manifest: pass {asked.number} with {asked.basis.size} entries of a basis: no such pass"
+            )
+        schema = asked.schema_digest(self._expected.lora_schema_hash)
+        expected = replace(self._expected, lora_schema_hash=schema)
         for what in DEMANDED:
             if getattr(manifest, what) != getattr(expected, what):
                 raise ProtocolError(
@@ -197,43 +210,45 @@ class Silo:
         return itertools.chain((first,), self._stopwatch.measured("protect", chunks))
 
     def _vector(self, request: Begin) -> Vector:
-        """Return [w·q(Δ), w, 1], trained once per round and recorded as released before it can leave."""
-        manifest = request.manifest
-        vector = self._kept(manifest)
+        """Return what the pass asks for, as integers: trained once per round, and recorded before it can leave."""
+        manifest, asked = request.manifest, _pass(request)
+        kept = self._pending.read(_version(manifest))
+        if kept is None:
+            kept = Kept(change=self._trained(request, asked), vectors={})
+        vector = kept.vectors.get(asked.number)
         if vector is None:
-            with self._stopwatch.measure("train"):
-                change = self._learner.update(request.adapter, manifest.round)
-            vector = self._encoding.encode(change, self._weight)
-            self._keep(manifest, vector)
-        if self._budget is not None:
+            share = self._rule.share(request.adapter, kept.change, asked)
+            vector = self._encoding.encode(share, self._weight, self._noise(len(share)))
+            kept = replace(kept, vectors={**kept.vectors, asked.number: vector})
+            self._pending.write(_version(manifest), kept)
+        if self._budget is not None:  # every pass is made from one result, which the first pass's digest stands for
             self._budget.ledger.release(
-                session=manifest.session_id, round=manifest.round, digest=sha256(vector.tobytes()).hexdigest()
+                session=manifest.session_id, round=manifest.round, digest=sha256(kept.vectors[0].tobytes()).hexdigest()
             )
         return vector
 
-    def _kept(self, manifest: RoundManifest) -> Vector | None:
-        """Return the vector of an earlier attempt at this very round from this very adapter."""
-        if not self._pending.is_file():
+    def _noise(self, length: int) -> NDArray[np.int64] | None:
+        """Return this silo's share of the noise, where the silos share one: drawn once a round, and kept with it."""
+        if self._budget is None or not isinstance(self._budget.plan, SharedPlan):
             return None
-        with np.load(self._pending, allow_pickle=False) as kept:
-            if str(kept["round"]) != _version(manifest):
-                return None
-            return np.asarray(kept["vector"], dtype=np.uint64)
+        return discrete_gaussian(length, self._budget.plan.share_variance)
 
-    def _keep(self, manifest: RoundManifest, vector: Vector) -> None:
-        partial = self._pending.with_suffix(".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            partial.chmod(0o600)  # it is one silo's update in the clear, on that silo's own disk
-            np.savez(file, round=np.array(_version(manifest)), vector=vector)
-        partial.replace(self._pending)
+    def _trained(self, request: Begin, asked: Pass) -> Float32:
+        """Return Δ, float32[d]."""
+        if asked.number:
+            raise TrainingError(
+                f"silo {self.name}: the result of round {asked.round} is gone, of which a first pass was sent; another "
+                "one would not fit to it, so the round is void"
+            )
+        with self._stopwatch.measure("train"):
+            return self._learner.update(request.adapter, asked.round)
 
     def _close(self, request: Close) -> Iterator[bytes]:
         if request.session != self._expected.session_id:
             raise ProtocolError("close: another session than this silo's")
         self._last_closed = max(self._last_closed, request.round)
         self._end = None
-        self._pending.unlink(missing_ok=True)
+        self._pending.forget()
         note = Closed(ledger="", epsilon="")
         if self._budget is not None:
             ledger = self._budget.ledger
@@ -248,3 +263,8 @@ class Silo:
 def _version(manifest: RoundManifest) -> str:
     """Name the model version that an update belongs to: two attempts of one round share it."""
     return f"{manifest.session_id}/{manifest.round}/{manifest.adapter_hash}"
+
+
+def _pass(request: Begin) -> Pass:
+    manifest = request.manifest
+    return Pass(round=manifest.round, number=manifest.linear_pass, basis=request.basis)

@@ -1,14 +1,16 @@
-"""Steps 1 to 3 of a round: name it in a manifest, ask the cohort, add up; again, with fresh keys, if silos are lost."""
+"""Steps 1 to 4 of a round: name it, ask the cohort, add up, merge; again, with fresh keys, if silos are lost.
 
+A rule with several linear passes takes one sum for each, all over the silos of the first.
+"""
+
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedcollm_crypto.aggregation import ServerEnd, Sum, aggregate
+from fedcollm_crypto.aggregation import ServerEnd, aggregate
 from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
@@ -19,22 +21,23 @@ from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
 from fedcollm_secure.federation.messages import Closed, Cosigned, Refusal
+from fedcollm_secure.federation.release import Released, merge, narrowed, pass_manifest, require_all
 from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
-from fedcollm_secure.learning.vectors import digest
+from fedcollm_secure.learning.factors import Pass, Rule
+from fedcollm_secure.learning.vectors import Float32, digest
 
 SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
 STALE = "stale_head"  # a silo's reason: the proof it was shown does not begin where its memory of the log ends
 ATTEMPTS = 3  # a round that lost too many silos is tried again with fresh keys and the same updates
 
-Float32 = NDArray[np.float32]
 Watch = Callable[[int, str], None]
 """Told (round, what is happening) for a person to see; never given a private value."""
 
 
 class SumLost(Exception):
-    """The round's sum was opened and lost in a crash; silos rightly open no second one."""
+    """A sum was opened and lost; silos rightly open no second one. Its text is a code that the log can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Tools:
     """What adding up needs, the same for every round. `archive`: keep every byte that the silos sent."""
 
     manifest: RoundManifest  # of no round yet: round 0, attempt 0, no adapter
+    rule: Rule
     engine: Engine
     encoding: FixedPoint
     make_end: Callable[[RoundManifest], ServerEnd]
@@ -54,6 +58,14 @@ class Tools:
     archive: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What the log says of the attempt that released a pass: its number, and a digest of each silo's replies."""
+
+    attempt: int
+    replies: Mapping[str, str]
+
+
 class Summing:
     """The sum of one round."""
 
@@ -63,37 +75,50 @@ class Summing:
         self._number = number
         self._start = start
         self._reference = reference
-        self._refused: dict[str, str] = {}  # party → code of its reason
+        self._refused: dict[str, str] = {}  # in the present attempt: party → code of its reason
         self._reasons: dict[str, str] = {}  # and the reason in words
+        self._told: list[_Told] = []  # of each pass
 
-    def run(self, attempts: int) -> Aggregate:
-        """Run up to `ATTEMPTS` attempts beyond the `attempts` that the log already holds.
+    def run(self, attempts: int, *, moves_on: bool) -> Aggregate:
+        """Take each linear pass of the rule, beyond the `attempts` that the log already holds.
 
+        `moves_on`: the server's own steps can take the model on where a sum was opened and lost.
         Raises:
             RefusedByPolicy, RunIncomplete: too few silos. SumLost: see there.
             ProtocolError: a sum that no honest consortium makes (`BadSum`), or a silo that dealt bad shares.
         """
-        lost: TooFewSilos | None = None
-        for attempt in range(attempts + 1, attempts + ATTEMPTS + 1):
-            try:
-                return self._attempt(attempt)
-            except TooFewSilos as error:
-                lost = error
-                if set(self._refused.values()) - {STALE}:  # a refusal is final: asking again changes nothing
+        rule, terms = self._tools.rule, self._tools.manifest
+        asked, counter = Pass(round=self._number), itertools.count(attempts + 1)
+        released: list[Released] = []
+        try:
+            while True:
+                released.append(self._insist(terms, asked, counter))
+                if len(released) == rule.passes:
                     break
-        if SUM_OPENED in self._refused.values():
-            raise SumLost
-        raise self._stopped(lost)
+                terms = narrowed(terms, released[0].contributors)
+                asked = Pass(round=self._number, number=len(released), basis=rule.basis(released[-1].mean))
+        except TooFewSilos as lost:
+            if moves_on and (released or SUM_OPENED in self._refused.values()):
+                raise SumLost("lost_between_passes" if released else "lost_in_a_crash") from lost
+            raise self._stopped(lost) from lost
+        return self._merged(released, asked)
 
-    def _attempt(self, attempt: int) -> Aggregate:
+    def _insist(self, terms: RoundManifest, asked: Pass, counter: Iterator[int]) -> Released:
+        """Try a pass, again with fresh keys where an attempt lost too many silos. Raises: TooFewSilos."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._attempt(terms, asked, next(counter))
+            except TooFewSilos:
+                if set(self._refused.values()) - {STALE}:  # any other refusal is final: asking again changes nothing
+                    raise
+        return self._attempt(terms, asked, next(counter))
+
+    def _attempt(self, terms: RoundManifest, asked: Pass, attempt: int) -> Released:
         tools = self._tools
         self._refused, self._reasons = {}, {}
-        head, views = tools.attestation.show(tools.manifest.cohort)
+        head, views = tools.attestation.show(terms.cohort)
         manifest = replace(
-            tools.manifest,
-            round=self._number,
-            attempt=attempt,
-            adapter_hash=digest(self._start),
+            pass_manifest(terms, self._start, asked, rule=tools.rule, encoding=tools.encoding, attempt=attempt),
             log_checkpoint=head.text,
             prev_result_hash=digest(self._reference) if self._reference.size else "",
         )
@@ -102,19 +127,22 @@ class Summing:
         opening = Opening(
             manifest=manifest,
             adapter=self._start,
+            basis=asked.basis,
             reference=self._reference,
             views=views,
             greet=tools.attestation.greet,
         )
         exchange = begin_then_step(tools.engine, opening, tools.traffic, self._note, transcript)
-        tools.watch(self._number, "silos train and protect their updates")
+        tools.watch(self._number, "silos train and protect their updates" if not asked.number else "second linear pass")
         with tools.stopwatch.measure("aggregate"):
             try:
                 summed = aggregate(end, exchange, manifest.cohort)
             finally:
                 tools.attestation.keep()
                 self._log_dropped(end)
-        return self._decoded(summed, attempt, transcript)
+            released = require_all(Released.read(summed, tools.encoding), manifest)
+        self._told.append(_Told(attempt=attempt, replies=transcript.digests()))
+        return released
 
     def _begin(self, manifest: RoundManifest) -> Transcript:
         """Log what every silo of the cohort will be asked to do."""
@@ -134,21 +162,15 @@ class Summing:
         transcript.begin(manifest, self._start)
         return transcript
 
-    def _decoded(self, summed: Sum, attempt: int, transcript: Transcript) -> Aggregate:
-        decoded = self._tools.encoding.decode(summed)
-        averaged = (self._start + decoded.mean).astype(np.float32)
-        found = Aggregate(
-            round=self._number,
-            adapter=averaged,
-            facts={
-                "attempt": attempt,
-                "contributors": sorted(summed.contributors),
-                "total_weight": decoded.total_weight,
-                "sum_digest": sha256(summed.total.tobytes()).hexdigest(),
-                "averaged_digest": digest(averaged),
-                "replies": transcript.digests(),
-            },
-        )
+    def _merged(self, released: list[Released], asked: Pass) -> Aggregate:
+        merged = merge(self._tools.rule, self._start, released, asked)
+        name = digest(merged.adapter)
+        mean = released[-1].mean
+        is_mean = len(released) == 1 and mean.shape == self._start.shape
+        is_mean = is_mean and digest((self._start + mean).astype(np.float32)) == name
+        passes = [{"attempt": one.attempt, "replies": dict(one.replies)} for one in self._told]
+        facts = {**merged.facts, "averaged_digest": name, "is_mean": is_mean, "passes": passes}
+        found = replace(merged, facts=facts)
         self._tools.run.save_aggregate(found)
         return found
 
@@ -171,7 +193,7 @@ class Summing:
         self._reasons[party] = reason
         self._tools.log.append(PartyRefused(round=self._number, party=party, reason_code=code))
 
-    def _stopped(self, lost: TooFewSilos | None) -> FedCoLLMError:
+    def _stopped(self, lost: TooFewSilos) -> FedCoLLMError:
         """Log a clean stop and return the error that ends the run."""
         done = self._number - 1
         exhausted = "budget_exhausted" in self._refused.values()

@@ -1,7 +1,7 @@
 """A model's adapter as one flat float32 vector, in one canonical order that all parties hash and compare.
 
-Order: trainable tensors sorted by name, each in row-major order. `ffa` (FFA-LoRA, arXiv 2403.12313) fixes every A, so
-that only the B matrices are trained and travel.
+Order: shared tensors sorted by name, each in row-major order. `ffa` (FFA-LoRA, arXiv 2403.12313) fixes every A, so
+that only the B matrices are shared; every other rule of `learning.factors` shares both.
 """
 
 import hashlib
@@ -15,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcollm_secure.config.training import Factors
 from fedcollm_secure.learning.vectors import Float32
 
 Float64 = NDArray[np.float64]
+Matrices = Literal["A", "B", "AB"]
+"""One factor of each LoRA product B·A, or both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +42,13 @@ class Schema:
 
 
 class Adapter:
-    """The trainable part of a model, readable and writable as float32[d]."""
+    """The shared part of a model's adapter, readable and writable as float32[d]."""
 
-    def __init__(self, model: nn.Module, factors: Literal["fedavg", "ffa"]) -> None:
-        """Choose what trains: under `ffa` every lora_A is frozen."""
+    def __init__(self, model: nn.Module, factors: Factors) -> None:
+        """Choose what is shared, and trains until `choose` says otherwise: under `ffa` every lora_A is frozen."""
         lora = {name: p for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
         for name, parameter in lora.items():
-            parameter.requires_grad_(factors == "fedavg" or ".lora_B." in name)
+            parameter.requires_grad_(factors != "ffa" or ".lora_B." in name)
         self.model = model
         self._parameters = {name: lora[name] for name in sorted(lora) if lora[name].requires_grad}
         self._frozen = {name: lora[name] for name in sorted(lora) if not lora[name].requires_grad}
@@ -54,7 +57,13 @@ class Adapter:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """Return the trainable tensors in canonical order."""
-        return list(self._parameters.values())
+        return [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+
+    def choose(self, matrices: Matrices) -> None:
+        """Train these factors alone, of those that are shared."""
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(matrices == "AB" or f".lora_{matrices}." in name)
+            parameter.grad = None
 
     @property
     def frozen_digest(self) -> str:
@@ -88,13 +97,13 @@ class Adapter:
         }
 
     def read(self) -> Float32:
-        """Return a copy of the trainable part, float32[d]."""
+        """Return a copy of the shared part, float32[d]."""
         parts = [_flat(parameter) for parameter in self._parameters.values()]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
     @torch.no_grad()
     def write(self, vector: Float32) -> None:
-        """Set the trainable part.
+        """Set the shared part.
 
         Raises:
             ValueError: `vector` is not float32[d], or not finite.

@@ -98,7 +98,12 @@ class Encoder:
 
 def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:
     """Return sequences in order of length, so that neighbours pad each other little."""
-    return sorted(sequences, key=lambda each: len(each.prompt) + len(each.answer))
+    return [sequences[index] for index in length_order(sequences)]
+
+
+def length_order(sequences: Sequence[Tokens]) -> list[int]:
+    """Return the indices of `by_length`."""
+    return sorted(range(len(sequences)), key=lambda index: len(sequences[index].prompt) + len(sequences[index].answer))
 
 
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -1,9 +1,12 @@
 """A silo's part of a round: E epochs or steps on its own records, from the adapter that the server sent (Algorithm 1).
 
 θ_t → write → train, plainly or by DP-SGD under a plan → read − θ_t = Δ, float32[d]
+
+Where silos share one noise (`SharedPlan`), what is returned has none yet and must go into a sum: the clipped Δ of a
+silo, or the clipped gradients of one step, Σ clip(∇) / batch_size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from torch.optim import Optimizer
 
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
-from fedcollm_secure.learning.adapter import Adapter
+from fedcollm_secure.learning.adapter import Adapter, Matrices
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
@@ -29,10 +34,25 @@ from fedcollm_secure.learning.optimise import (
 from fedcollm_secure.learning.vectors import Float32
 
 
+def clip_vector(vector: Float32, norm: float) -> Float32:
+    """Return the vector, shortened to this 2-norm where it is longer; zeros where it is not finite."""
+    wide = vector.astype(np.float64)
+    length = float(np.linalg.norm(wide))
+    if not np.isfinite(length):
+        return np.zeros_like(vector)
+    return (wide * min(1.0, norm / length)).astype(np.float32) if length else vector
+
+
+def _both(_: int) -> Matrices:
+    return "AB"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Learner:
     """One silo's SLM, records and settings. `plan` makes its training differentially private.
 
+    `subjects` lists each person's records, where a plan protects persons.
+    `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
     Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
     """
 
@@ -43,19 +63,25 @@ class Learner:
     rounds: int
     seed: int
     name: str
-    plan: RecordPlan | None
+    plan: Plan | None
+    subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
+    trains: Callable[[int], Matrices] = _both
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
 
     def update(self, start: Float32, round_number: int) -> Float32:
         """Train from `start` and return Δ = θ_k − θ_t, float32[d].
 
-        Guarantee: with a plan, Δ is what `fedcollm_privacy.dpsgd.train` promises for one round of it; without one,
-        nothing.
+        Guarantee: with a `RecordPlan`, Δ is what `fedcollm_privacy.dpsgd.train` promises for one round of it. With a
+        `SharedPlan`, one unit changes what is returned by at most `plan.tightened_clip_norm / plan.batch_size`, and an
+        update that is not finite counts as zero. Without a plan, nothing.
 
         Raises:
             TrainingError: without a plan, a loss that is not finite; in either case, an adapter that did not move.
         """
         self.adapter.write(start)
+        self.adapter.choose(self.trains(round_number))
+        if isinstance(self.plan, SharedPlan):
+            return self._clipped_update(start, round_number, self.plan)
         optimizer = self._optimizer()
         if self.plan is None:
             self._train_plainly(optimizer, round_number)
@@ -84,6 +110,31 @@ class Learner:
         if settings.optimizer_state == "kept" and self.optimizer_file is not None:
             load_optimizer(optimizer, self.optimizer_file)
         return optimizer
+
+    def _clipped_update(self, start: Float32, round_number: int, plan: SharedPlan) -> Float32:
+        if plan.unit != "silo":
+            return self._gradient(plan)
+        optimizer = self._optimizer()
+        try:
+            self._train_plainly(optimizer, round_number)
+        except TrainingError:  # to say so would be a release
+            return np.zeros_like(start)
+        return clip_vector(self.adapter.read() - start, plan.tightened_clip_norm)
+
+    def _gradient(self, plan: SharedPlan) -> Float32:
+        """Return Σ clip(∇) / batch_size over one Poisson draw, float32[d]; factors that do not train have none."""
+        total = dpsgd.gradient_sum(
+            model=self.adapter.model,
+            parameters=self.adapter.parameters,
+            clip_norm=plan.tightened_clip_norm,
+            sampling_rate=plan.sampling_rate,
+            population=len(self.records if self.subjects is None else self.subjects),
+            losses=self._losses,
+            subjects=self.subjects,
+            microbatch=self.settings.microbatch,
+        )
+        gradient: Float32 = (total / plan.batch_size).to(torch.float32).numpy()
+        return gradient
 
     def _train_plainly(self, optimizer: Optimizer, round_number: int) -> None:
         done = (round_number - 1) * self.steps_per_round
@@ -125,8 +176,9 @@ class Learner:
             parameters=self.adapter.parameters,
             optimizer=optimizer,
             plan=plan,
-            population=len(self.records),
+            population=len(self.records if self.subjects is None else self.subjects),
             losses=self._losses,
+            subjects=self.subjects,
             microbatch=self.settings.microbatch,
             progress=lambda _: schedule.step(),
         )

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 
-from fedcollm_secure.assemble.prepare import Prepared, needed_to_finish, prepare
+from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
+from fedcollm_crypto.homomorphic.residues import wire_bytes
+from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_secure.assemble.cohort import needed_to_finish
+from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Masked
+from fedcollm_secure.config.protection import RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
@@ -18,8 +22,7 @@ def check(config: Config) -> Json:
         ConfigError: it cannot run.
     """
     prepared = prepare(config)
-    count, words = len(prepared.silos), prepared.parameters + 2
-    per_word = prepared.encoding.ring_bits // 8 if isinstance(config.aggregation, Masked) else 8
+    count, upload = len(prepared.silos), _upload_bytes(prepared)
     return {
         "ok": True,
         "name": config.name,
@@ -29,15 +32,57 @@ def check(config: Config) -> Json:
         "needed": needed_to_finish(config, count),
         "test_records": len(prepared.holdings.test),
         "auxiliary_records": len(prepared.holdings.auxiliary),
+        "factors": config.what_travels,
         "parameters": prepared.parameters,
-        "bytes_per_parameter": per_word,
+        "bytes_per_parameter": _bytes_each(prepared),
         "headroom_bits": prepared.encoding.headroom_bits,
-        "bytes_per_round": count * (words * per_word + 4 * prepared.parameters),
-        "archive_bytes_per_round": count * words * per_word if config.audit.archive else 0,
+        "encryption": _encryption(prepared),
+        "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
+        "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
+        "unit": _unit(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
         "warnings": trust.warnings(config, count),
+    }
+
+
+def _upload_bytes(prepared: Prepared) -> float:
+    """Return the bytes that a silo sends a round, on average over the run."""
+    packing, lengths = prepared.packing, prepared.vector_lengths
+    if packing is not None:
+        ciphertexts = sum(packing.ciphertexts(length) for length in lengths)
+        return ciphertexts * wire_bytes(2 * packing.scheme.lattice.degree) / prepared.config.rounds
+    return sum(lengths) * _bytes_each(prepared) / prepared.config.rounds
+
+
+def _bytes_each(prepared: Prepared) -> float:
+    """Return the bytes of one word, or of one value in a full ciphertext."""
+    packing = prepared.packing
+    if packing is not None:
+        return wire_bytes(2 * packing.scheme.lattice.degree) / (packing.scheme.slots * packing.per_slot)
+    return 8 if isinstance(prepared.config.aggregation, UnsafePlain) else prepared.encoding.ring_bits // 8
+
+
+def _download_bytes(prepared: Prepared) -> int:
+    """Return the bytes of the adapter that goes out, and of the public key where there is one."""
+    packing = prepared.packing
+    key = 0 if packing is None else wire_bytes(KEY_COEFFICIENTS * packing.scheme.lattice.degree)
+    return 4 * prepared.parameters + key
+
+
+def _encryption(prepared: Prepared) -> Json:
+    """Return what is known of the ciphertexts before the run; empty without them."""
+    packing = prepared.packing
+    if packing is None:
+        return {}
+    return {
+        "scheme": packing.scheme.name,
+        "degree": packing.scheme.lattice.degree,
+        "primes": list(packing.scheme.lattice.primes),
+        "security": packing.scheme.lattice.security,
+        "values_per_slot": packing.per_slot,
+        "ciphertexts": packing.ciphertexts(prepared.encoding.length(prepared.parameters)),
     }
 
 
@@ -49,14 +94,28 @@ def _model(prepared: Prepared, name: str) -> str:
     return f"{source.source}, {own:,} parameters, {adapter.schema.length:,} trained"
 
 
+def _unit(config: Config) -> Json:
+    """Return what is protected, and (ε, δ) of one unit over all silos."""
+    privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return {"unit": "silo", "epsilon": privacy.epsilon, "delta": privacy.delta}
+    if not isinstance(privacy, RecordDP):
+        return {}
+    epsilon, delta = trust.person_guarantee(privacy)
+    silos = {} if privacy.silos_per_subject is None else {"silos_per_subject": privacy.silos_per_subject}
+    return {"unit": tag_of(privacy.unit), "epsilon": epsilon, "delta": delta, **silos}
+
+
 def _plan(prepared: Prepared) -> Json:
     plan = prepared.plan
     if plan is None:
         return {}
-    row = {
+    row: dict[str, object] = {
         "epsilon_per_round": [round(plan.epsilon_after(n), 4) for n in range(1, plan.rounds + 1)],
         "epsilon_total": round(plan.epsilon_after(plan.rounds), 4),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
     }
+    if isinstance(plan, SharedPlan):
+        row["signal_to_noise"] = round(plan.signal_to_noise, 4)
     return dict.fromkeys(prepared.silos, row)

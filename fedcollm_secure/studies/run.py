@@ -9,7 +9,7 @@ from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
 from fedcollm_secure.audit.digests import summary_digest
 from fedcollm_secure.audit.events import RunFinished
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation import trust
@@ -93,7 +93,7 @@ def _gain(lines: Sequence[Json], model: str) -> Json:
 
 
 def _budget(config: Config, silos: Mapping[str, Json]) -> Json:
-    if not isinstance(config.privacy, RecordDP):
+    if isinstance(config.privacy, NonPrivate):
         return {}
     privacy = config.privacy
     return {

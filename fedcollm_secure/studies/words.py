@@ -31,13 +31,31 @@ def check_words(check: Json) -> str:
     lines += [
         f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; {traffic}"
     ]
+    if encryption := cast(Json, check["encryption"]):
+        shape = f"{encryption['values_per_slot']} a slot, {encryption['ciphertexts']} ciphertexts a silo"
+        kind = f"{encryption['scheme']}, degree {encryption['degree']}, {encryption['security']}"
+        lines += [f"encryption: {kind}; {shape}"]
     for silo, row in plan.items():
         spent = ", ".join(f"{epsilon:.2f}" for epsilon in cast(Sequence[float], row["epsilon_per_round"]))
         lines += [f"{silo}: ε after each round {spent} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
+    lines += _signal(plan)
+    lines += _unit(cast(Json, check["unit"]))
     lines += ["who can see what, beyond the two final models:"]
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]
     lines += [f"warning: {text}" for text in cast(Sequence[str], check["warnings"])]
     return "\n".join(lines)
+
+
+def _signal(plan: Mapping[str, Json]) -> list[str]:
+    ratios = [cast(float, row["signal_to_noise"]) for row in plan.values() if "signal_to_noise" in row]
+    return [f"shared noise: the sum's signal is at most {ratios[0]:.3g} times its noise a round"] if ratios else []
+
+
+def _unit(unit: Json) -> list[str]:
+    if "silos_per_subject" not in unit:
+        return []
+    many = unit["silos_per_subject"]
+    return [f"a person with records in up to {many} silos: ε = {unit['epsilon']:g}, δ = {unit['delta']:g} in all"]
 
 
 def budget_words(budget: Json) -> str:

@@ -83,6 +83,36 @@ def train(
         )
 
 
+def gradient_sum(
+    *,
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    clip_norm: float,
+    sampling_rate: float,
+    population: int,
+    losses: Losses,
+    subjects: Sequence[Sequence[int]] | None = None,
+    microbatch: int | None = None,
+    random: Randomness = os.urandom,
+) -> Tensor:
+    """Return float64[d] = Σ clip(∇) over one Poisson draw of units, without noise and without a step; see `train`.
+
+    Guarantee: none by itself. One unit more changes it by at most `clip_norm`, in 2-norm: the noise is the caller's
+    (`shared_plan`), and nothing but a sum of noised vectors may leave.
+
+    Raises: as `train`, but for weights that did not move.
+    """
+    layers = _linear_layers(model, parameters)
+    _check_trainable(model, parameters)
+    units = _grouped(population, subjects)
+    drawn = [units[unit] for unit in poisson_sample(population, sampling_rate, random)]
+    with tapped(layers) as taps:
+        if len(drawn) > 1:
+            _probe([records[0] for records in drawn[:2]], losses, taps)
+        parts = _batch_sum(drawn, losses, taps, clip_norm, microbatch, parameters)
+    return torch.cat([part.reshape(-1).cpu() for part in parts])
+
+
 def _batch_sum(
     batch: Sequence[Sequence[int]],
     losses: Losses,
@@ -150,6 +180,10 @@ def _units(plan: RecordPlan, population: int, subjects: Sequence[Sequence[int]] 
     """Return the records of each unit."""
     if (subjects is not None) != (plan.unit == "subject"):
         raise ValueError(f"the plan's unit is {plan.unit!r}: subjects must be given for 'subject', and only then")
+    return _grouped(population, subjects)
+
+
+def _grouped(population: int, subjects: Sequence[Sequence[int]] | None) -> Sequence[Sequence[int]]:
     if subjects is None:
         return [(record,) for record in range(population)]
     check_subjects(subjects)
@@ -185,15 +219,20 @@ def _linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict
 
 def _check_model(model: nn.Module, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Refuse a model or optimiser that would train something besides `parameters`, or couple records."""
+    _check_trainable(model, parameters)
+    wanted = {id(each) for each in parameters}
+    held = {id(each) for group in optimizer.param_groups for each in group["params"] if each.requires_grad}
+    if held != wanted:
+        raise ValueError(f"the optimiser holds {len(held)} trainable tensors, expected exactly the {len(wanted)} given")
+
+
+def _check_trainable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
     wanted = {id(each) for each in parameters}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad != (id(parameter) in wanted):
             raise ValueError(
                 f"{name}: requires_grad is {parameter.requires_grad}; exactly the given parameters must be trainable"
             )
-    held = {id(each) for group in optimizer.param_groups for each in group["params"] if each.requires_grad}
-    if held != wanted:
-        raise ValueError(f"the optimiser holds {len(held)} trainable tensors, expected exactly the {len(wanted)} given")
     for name, module in model.named_modules():
         if isinstance(module, _COUPLING_LAYERS):
             raise ValueError(f"{name} is a {type(module).__name__}, which mixes the records of a batch: replace it")

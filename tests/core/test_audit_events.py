@@ -44,7 +44,7 @@ EXAMPLES: tuple[Event, ...] = (
     ),
     PartyDropped(round=1, party="<script>alert(1)</script>".replace("/", ""), reason_code="timeout"),
     PartyRefused(round=1, party="Hôpital Nord", reason_code="budget_exhausted"),
-    RoundSummed(round=1, attempt=2, averaged_digest=DIGEST, replies={"a": DIGEST, "b": DIGEST}),
+    RoundSummed(round=1, attempt=2, averaged_digest=DIGEST, is_mean=True, replies={"a": DIGEST, "b": DIGEST}),
     RoundClosed(
         round=1,
         contributors=("a", "b"),

@@ -63,8 +63,11 @@ def test_relative_paths_start_at_the_configuration(tmp_path: Path, tree: Make) -
         ("privacy.record_dp.delta=1", r"delta: expected a number in \(0, 1\)"),
         ("privacy.record_dp.sampling_rate=0", "sampling_rate: expected a number in"),
         ("privacy={record_dp: {epsilon: 8.0}}", "privacy.record_dp.delta: missing; expected a number"),
-        ("privacy={}", "expected a map with exactly one of record_dp, non_private"),
-        ("aggregation={masked: {}, unsafe_plain: {}}", "expected a map with exactly one of masked, unsafe_plain"),
+        ("privacy={}", "expected a map with exactly one of record_dp, silo_dp, non_private"),
+        (
+            "aggregation={masked: {}, unsafe_plain: {}}",
+            "expected a map with exactly one of masked, bfv, ckks, unsafe_plain",
+        ),
         ("aggregation={paillier: {}}", "aggregation.paillier: unknown alternative"),
         ("aggregation={masked: {bits: 1}}", "bits: expected 2 to 32"),
         ("security.min_cohort=2", "fewer, colluding members can compute one silo's update"),
@@ -85,6 +88,27 @@ def test_relative_paths_start_at_the_configuration(tmp_path: Path, tree: Make) -
 def test_mistakes_are_named(tmp_path: Path, private: Make, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(_file(tmp_path, private()), [override])
+
+
+@pytest.mark.parametrize(
+    ("factors", "part", "fits"),
+    [
+        ("fedavg", "silo", True),
+        ("rolora", "silo", False),
+        ("rolora", "distill", True),
+        ("fedsvd", "distill", False),
+        ("exact", "distill", False),
+    ],
+)
+def test_an_optimiser_keeps_its_state_only_where_coordinates_keep_their_meaning(
+    tmp_path: Path, tree: Make, factors: str, part: str, fits: bool
+) -> None:
+    file, overrides = _file(tmp_path, tree()), [f"factors={factors}", f"{part}.optimizer_state=kept"]
+    if fits:
+        load(file, overrides)
+        return
+    with pytest.raises(ConfigError, match=f"{part}.optimizer_state: kept does not fit factors: {factors}"):
+        load(file, overrides)
 
 
 def test_a_double_key_is_refused(tmp_path: Path) -> None:

@@ -157,3 +157,46 @@ def test_parameters_without_meaning_are_refused(change: dict[str, float], messag
 
 def test_the_encoded_length_adds_the_weight_and_the_counter():
     assert ROOMY.length(5) == 7 == len(ROOMY.encode(np.zeros(5, np.float32), 1))
+
+
+NOISY = FixedPoint(clip=0.5, bits=16, ring_bits=32, max_weight=1, max_silos=3, noise_allowance=1000)
+
+
+@pytest.mark.parametrize("ring_bits", [32, 64])
+def test_noise_goes_through_the_sum_in_steps_of_the_grid(ring_bits: int):
+    encoding = FixedPoint(clip=0.5, bits=16, ring_bits=ring_bits, max_weight=1, max_silos=3, noise_allowance=1000)  # type: ignore[arg-type]
+    update, noise = np.array([0.25, -0.5], np.float32), np.array([[7, -3], [-900, 500]])
+    decoded = encoding.decode(total(encoding, *(encoding.encode(update, 1, each) for each in noise)))
+
+    assert decoded.mean == pytest.approx(update + noise.sum(axis=0) * encoding.grid / 2, abs=encoding.grid / 2)
+    assert (decoded.total_weight, decoded.contributors) == (2, 2)
+
+
+def test_noise_within_its_allowance_may_pass_the_clip_and_none_beyond():
+    full = NOISY.encode(np.array([0.5], np.float32), 1, np.array([1000]))
+    beyond = NOISY.encode(np.array([0.5], np.float32), 1, np.array([1001]))
+
+    assert NOISY.decode(total(NOISY, full)).mean[0] == pytest.approx(0.5 + 1000 * NOISY.grid)
+    with pytest.raises(ProtocolError, match="beyond what clipping allows"):
+        NOISY.decode(total(NOISY, beyond))
+
+
+def test_noise_counts_against_the_ring():
+    room = 2**31 - 1 - 3 * (2**15 - 1)
+    parameters = {"clip": 0.5, "bits": 16, "max_weight": 1, "max_silos": 3}
+
+    assert FixedPoint(**parameters, ring_bits=32, noise_allowance=room).headroom_bits == 0  # type: ignore[arg-type]
+    assert FixedPoint.smallest_ring(**parameters, noise_allowance=room + 1).ring_bits == 64  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"could overflow: .* of noise = 2147483648 >= 2\^31"):
+        FixedPoint(**parameters, ring_bits=32, noise_allowance=room + 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("encoding", "noise"), [(ROOMY, [1, 1]), (NOISY, [1])])
+def test_noise_without_an_allowance_or_of_another_length_is_refused(encoding: FixedPoint, noise: list[int]):
+    with pytest.raises(ValueError, match="noise needs an allowance"):
+        encoding.encode(np.zeros(2, np.float32), 1, np.array(noise))
+
+
+def test_a_negative_allowance_is_refused():
+    with pytest.raises(ValueError, match="noise_allowance must be at least 0"):
+        FixedPoint(clip=0.5, bits=16, ring_bits=64, max_weight=1, max_silos=3, noise_allowance=-1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fedcollm_crypto import canonical
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
+from fedcollm_crypto.masking.manifest import Encryption, Quantisation, RoundManifest, threshold
 
 
 @pytest.mark.parametrize(("n", "t"), [(2, 2), (3, 3), (4, 3), (5, 4), (7, 5), (10, 7), (20, 14), (50, 34), (100, 67)])
@@ -53,6 +53,14 @@ def test_the_profile_is_written_only_where_it_is_not_the_classical_one(tools):
     assert hybrid.to_body()["profile"] == "post_quantum"
 
 
+def test_an_encryption_is_written_only_where_there_is_one(tools):
+    plain = tools.Consortium(5).manifest
+    encrypted = replace(plain, encryption=Encryption(decryptor="trent", parameters_hash="ee" * 32, key_hash="ff" * 32))
+
+    assert "encryption" not in plain.to_body()
+    assert RoundManifest.from_body(canonical.decode(canonical.encode(encrypted.to_body()))) == encrypted
+
+
 def test_every_field_is_in_the_hash(tools):
     manifest = tools.Consortium(5).manifest
     changes: list[dict[str, object]] = [
@@ -77,7 +85,8 @@ def test_every_field_is_in_the_hash(tools):
     ]
     changes += [{"cohort": manifest.cohort[:4], "threshold": 4}, {"k_min": 4}, {"threshold": 5}, {"colluding": 0}]
     changes += [{"adversary": "semi_honest"}, {"quantisation": replace(manifest.quantisation, clip=2.0)}]
-    changes += [{"profile": "post_quantum"}]
+    encryption = Encryption(decryptor="trent", parameters_hash="ee" * 32, key_hash="ee" * 32)
+    changes += [{"profile": "post_quantum"}, {"encryption": encryption}]
 
     hashes = {replace(manifest, **change).hash for change in changes}  # type: ignore[arg-type]
 

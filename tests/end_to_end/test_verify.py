@@ -75,7 +75,7 @@ def test_a_sum_that_the_server_made_up_is_found_by_adding_up_again(
 ):
     import hashlib
 
-    monkeypatch.setattr("fedcollm_secure.federation.summing.sha256", lambda _: hashlib.sha256(b"made up"))
+    monkeypatch.setattr("fedcollm_secure.federation.release.sha256", lambda: hashlib.sha256(b"made up"))
     run(parse(config), tmp_path / "run", resuming=False, show=Quiet())
     assert verify_directory(tmp_path / "run", None, None)[0] == 0  # nobody changed the log: the lie is in it
 
@@ -94,7 +94,7 @@ def test_a_round_that_was_not_archived_or_not_run_is_incomplete(archived: Path):
 
 
 def test_an_archive_of_updates_in_the_clear_is_refused(tree: Make):
-    with pytest.raises(ConfigError, match="would hold each silo's update in the clear"):
+    with pytest.raises(ConfigError, match="expected masked: no other round can be added up again"):
         parse(tree(audit={"archive": True}))
 
 

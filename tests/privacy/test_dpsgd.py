@@ -392,3 +392,53 @@ def test_parameters_that_are_none_twice_or_foreign_are_refused(choose) -> None: 
 def test_micro_batch_below_one_is_refused(build) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="microbatch"):
         descend(build(), microbatch=0)
+
+
+def test_a_gradient_sum_is_what_a_step_would_have_noised(build) -> None:  # type: ignore[no-untyped-def]
+    subject = build()
+    everybody = list(range(len(subject.records)))
+    with dpsgd.tapped(dpsgd._linear_layers(subject.model, subject.parameters())) as taps:
+        parts = dpsgd._batch_sum(
+            [(record,) for record in everybody], subject.losses, taps, 0.05, None, subject.parameters()
+        )
+    summed = dpsgd.gradient_sum(
+        model=subject.model,
+        parameters=subject.parameters(),
+        clip_norm=0.05,
+        sampling_rate=1.0,
+        population=len(everybody),
+        losses=subject.losses,
+        microbatch=5,
+    )
+
+    assert summed.numpy() == pytest.approx(torch.cat([part.reshape(-1) for part in parts]).numpy(), rel=1e-5, abs=1e-9)
+    assert summed.dtype == torch.float64
+
+
+def test_a_gradient_sum_of_nobody_is_zero(build) -> None:  # type: ignore[no-untyped-def]
+    subject = build()
+    summed = dpsgd.gradient_sum(
+        model=subject.model,
+        parameters=subject.parameters(),
+        clip_norm=1.0,
+        sampling_rate=0.5,
+        population=24,
+        losses=subject.losses,
+        random=lambda size: b"\xff" * size,
+    )
+
+    assert not summed.any()
+
+
+def test_a_gradient_sum_refuses_losses_that_couple_records(build) -> None:  # type: ignore[no-untyped-def]
+    subject = build()
+
+    with pytest.raises(RuntimeError, match="depends on another record"):
+        dpsgd.gradient_sum(
+            model=subject.model,
+            parameters=subject.parameters(),
+            clip_norm=1.0,
+            sampling_rate=1.0,
+            population=24,
+            losses=lambda indices: subject.losses(indices).mean().expand(len(indices)),
+        )

@@ -17,7 +17,7 @@ from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, ShareBox, S
 from fedcollm_crypto.masking.unmask import Opening
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
-from fedcollm_crypto.wire import Words
+from fedcollm_crypto.wire import Octets
 
 
 @dataclass(kw_only=True)
@@ -73,18 +73,21 @@ class Gathered:
             box.require_profile(post_quantum=self.manifest.post_quantum)
         self.signed_boxes[message.sender], self.boxes[message.sender] = signed, boxes
 
-    def take_upload(self, message: Signed, vector: Words) -> None:
-        """(M3) Let in a masked vector whose words are those that were signed, masked over this U2."""
+    def check_upload(self, message: Signed, vector: Octets) -> None:
+        """(M3) Check that a masked vector's bytes are those that were signed, masked over this U2."""
         upload = Upload.from_body(message.body)
         self._require_transcript(upload.transcript)
         if upload.cohort_hash != self.cohort_hash:
             raise ProtocolError("the vector was masked over another set of silos than U2")
         hasher = hashes.vector_hasher()
-        hasher.update(vector.data.cast("B"))
+        hasher.update(vector.data)
         if hasher.finalize() != upload.vector_hash:
             raise ProtocolError("the masked words are not those that were signed")
+
+    def take_upload(self, message: Signed) -> None:
+        """(M3) Let in an upload that was checked and added."""
         self.signed_uploads[message.sender] = message
-        self.vector_hashes[message.sender] = upload.vector_hash
+        self.vector_hashes[message.sender] = Upload.from_body(message.body).vector_hash
 
     def take_consent(self, message: Signed) -> None:
         """(M4) Let in the consent to exactly this U3."""

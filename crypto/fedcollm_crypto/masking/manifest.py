@@ -100,12 +100,48 @@ class Quantisation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encryption:
+    """Under whose fresh key vectors are encrypted, by which parameters; hashes of 64 hex letters."""
+
+    decryptor: PartyId
+    parameters_hash: str
+    key_hash: str
+
+    def __post_init__(self) -> None:
+        """Refuse an encryption that nobody could name."""
+        _check_hash("parameters_hash", self.parameters_hash)
+        _check_hash("key_hash", self.key_hash)
+        if not (self.decryptor and self.parameters_hash and self.key_hash):
+            raise ValueError("an encryption names a decryptor, parameters and a key")
+
+    def to_body(self) -> dict[str, Json]:
+        """Return it as a JSON object."""
+        return {"decryptor": self.decryptor, "key_hash": self.key_hash, "parameters_hash": self.parameters_hash}
+
+    @classmethod
+    def from_body(cls, body: Json) -> "Encryption":
+        """Read it. Raises: ProtocolError."""
+        reader = Fields("encryption", body)
+        try:
+            encryption = cls(
+                decryptor=reader.text("decryptor"),
+                parameters_hash=reader.text("parameters_hash"),
+                key_hash=reader.text("key_hash"),
+            )
+        except ValueError as error:
+            raise ProtocolError(f"encryption: {error}") from None
+        reader.close()
+        return encryption
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundManifest:
     """One attempt of one round, as the server proposes it and every silo checks it.
 
     Hashes are 64 hex letters; those that do not apply are empty. `dp_plan_hash` is empty in a job without differential
     privacy. `linear_pass` counts the releases of one model version, from 0. `threshold` is t, `k_min` the smallest
-    cohort whose sum may be released, `colluding` n_c. `profile` is written only where it isn't the classical one.
+    cohort whose sum may be released, `colluding` n_c. `profile` is written only where it isn't the classical one,
+    `encryption` only where vectors travel encrypted.
     """
 
     consortium_id: str
@@ -131,6 +167,7 @@ class RoundManifest:
     prev_result_hash: str = ""
     log_checkpoint: str = ""
     profile: Profile = "classical"
+    encryption: Encryption | None = None
 
     def __post_init__(self) -> None:
         """Refuse a manifest that could not be canonical or that no silo would accept."""
@@ -173,7 +210,8 @@ class RoundManifest:
         """Return the manifest as a JSON object."""
         body: dict[str, Json] = {name: getattr(self, name) for name in (*_TEXTS, *_INTEGERS)}
         body |= {"v": VERSION, "cohort": list(self.cohort), "quantisation": self.quantisation.to_body()}
-        return body | ({"profile": self.profile} if self.post_quantum else {})
+        body |= {"profile": self.profile} if self.post_quantum else {}
+        return body | ({} if self.encryption is None else {"encryption": self.encryption.to_body()})
 
     @classmethod
     def from_body(cls, body: Json) -> "RoundManifest":
@@ -186,6 +224,7 @@ class RoundManifest:
         quantisation = Quantisation.from_body(reader.members("quantisation"))
         adversary = _adversary(texts.pop("adversary"))
         profile = _profile(reader)
+        encryption = Encryption.from_body(reader.members("encryption")) if reader.has("encryption") else None
         reader.close()
         try:
             # The names of the fields come from this class alone; __post_init__ checks what the reader could not.
@@ -194,6 +233,7 @@ class RoundManifest:
                 quantisation=quantisation,
                 adversary=adversary,
                 profile=profile,
+                encryption=encryption,
                 **texts,  # type: ignore[arg-type]  # see above
                 **numbers,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # see above
             )
@@ -213,7 +253,9 @@ _HASHES = (
 )
 _INTEGERS = ("epoch", "round", "attempt", "linear_pass", "colluding", "k_min", "threshold")
 _TEXTS = tuple(
-    field.name for field in fields(RoundManifest) if field.name not in (*_INTEGERS, "cohort", "quantisation", "profile")
+    field.name
+    for field in fields(RoundManifest)
+    if field.name not in (*_INTEGERS, "cohort", "quantisation", "profile", "encryption")
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.masking.manifest import Adversary, Quantisation, RoundManifest
 
 
@@ -37,7 +38,10 @@ class SiloPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the silo computed itself about the job it joined: the manifest must say the same."""
+    """What the silo computed itself about the job it joined: the manifest must say the same.
+
+    `decryptor` and `parameters_hash` are those of the encryption, empty where vectors travel without one.
+    """
 
     session_id: str
     base_model_hash: str
@@ -46,6 +50,8 @@ class Expected:
     train_cfg_hash: str
     dp_plan_hash: str
     quantisation: Quantisation
+    decryptor: PartyId = ""
+    parameters_hash: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

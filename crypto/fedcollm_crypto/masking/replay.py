@@ -19,7 +19,7 @@ from fedcollm_crypto.masking.server import REPLIES, split_frame
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
-from fedcollm_crypto.wire import fill, join, words
+from fedcollm_crypto.wire import Words, fill, join, words
 
 Replies = Mapping[PartyId, Callable[[], Chunks]]
 """What came in at one stage: party → a function that opens its reply, so that one vector is in memory at a time."""
@@ -47,7 +47,8 @@ def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -
                 continue
 
     def add(message: Signed) -> None:
-        seen.take_upload(message, scratch)
+        seen.check_upload(message, scratch.view(np.uint8))
+        seen.take_upload(message)
         np.add(total, scratch, out=total)
 
     take(REPLIES[0], seen.take_hello, stages[0])
@@ -64,7 +65,7 @@ def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -
     return Sum(total=total.astype(np.uint64, copy=False), contributors=frozenset(seen.vector_hashes))
 
 
-def _read(party: PartyId, reply: Chunks, kind: str, roster: Roster, scratch: np.ndarray) -> Signed:
+def _read(party: PartyId, reply: Chunks, kind: str, roster: Roster, scratch: Words) -> Signed:
     frame, rest = split_frame(reply)
     with_vector = kind == REPLIES[2]
     if frame != (VECTOR_FRAME if with_vector else MESSAGE_FRAME):

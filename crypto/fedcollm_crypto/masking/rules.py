@@ -36,6 +36,14 @@ def require_my_plan(manifest: RoundManifest, expected: Expected) -> None:
     _require_equal("quantisation", manifest.quantisation, expected.quantisation)
 
 
+def require_encryption(manifest: RoundManifest, expected: Expected) -> None:
+    """Stop a round that leaves the encryption out, weakens it, or hands the key to another decryptor."""
+    named = manifest.encryption
+    got = ("", "") if named is None else (named.decryptor, named.parameters_hash)
+    if got != (expected.decryptor, expected.parameters_hash):
+        raise Refused("other_encryption", "the round names another decryptor or other parameters than this silo")
+
+
 def _require_equal(name: str, got: object, expected: object) -> None:
     if got != expected:
         raise Refused("other_plan", f"{name} of the round is {got}, this silo computed {expected}")

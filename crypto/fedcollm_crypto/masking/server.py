@@ -9,23 +9,21 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.gathered import Gathered
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.masks import remove_masks
 from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Shares, Upload
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
-from fedcollm_crypto.wire import fill, join, words
+from fedcollm_crypto.wire import fill, join
 
 REPLIES = (Hello.KIND, Shares.KIND, Upload.KIND, Consent.KIND, Reveal.KIND)
 """What each stage is answered with, in the order of `STAGES`."""
@@ -38,8 +36,10 @@ class MaskedServer:
     follow the protocol; a silo that doesn't can spoil the attempt, and is named, or bias the sum within the ring.
     """
 
-    def __init__(self, *, manifest: RoundManifest, roster: Roster, signer: Identity) -> None:
-        """Serve the attempt that the manifest describes, signing as `signer`."""
+    def __init__(
+        self, *, manifest: RoundManifest, roster: Roster, signer: Identity, carrier: ServerCarrier | None = None
+    ) -> None:
+        """Serve the attempt that the manifest describes, signing as `signer`; `carrier` is `RingServer` by default."""
         if manifest.server != signer.party or roster.member(signer.party).public_keys != signer.public_keys:
             raise ValueError(f"{signer.party} must be the manifest's server, with the roster's keys")
         if manifest.roster_hash != roster.hash or manifest.policy_hash != roster.policy_hash:
@@ -53,9 +53,7 @@ class MaskedServer:
         self._refusals: dict[PartyId, Signed] = {}
         self._requests: Mapping[PartyId, bytes] = {}
         self._seen = Gathered(manifest=manifest, roster=roster)
-        ring_bits = manifest.quantisation.ring_bits
-        self._total = words(manifest.quantisation.length, ring_bits)
-        self._scratch = words(manifest.quantisation.length, ring_bits)
+        self._carrier = carrier or RingServer(manifest)
 
     @property
     def dropped(self) -> Mapping[PartyId, str]:
@@ -76,6 +74,21 @@ class MaskedServer:
     def hellos(self) -> Mapping[PartyId, Hello]:
         """Return the hellos of U1, with what each silo pledged."""
         return MappingProxyType(self._seen.hellos)
+
+    @property
+    def stage(self) -> str:
+        """Return which request is out; empty before the first and after the last."""
+        return STAGES[self._stage] if self._stage >= 0 else ""
+
+    @property
+    def uploads(self) -> Mapping[PartyId, Signed]:
+        """Return the signed uploads of U3."""
+        return MappingProxyType(self._seen.signed_uploads)
+
+    @property
+    def quorum(self) -> tuple[Signed, ...]:
+        """Return t consents to U3, in order of their senders."""
+        return tuple(self._seen.consents[party] for party in sorted(self._seen.consents)[: self._manifest.threshold])
 
     def start(self, cohort: Sequence[PartyId]) -> Ask:
         """(M0) Send the signed manifest to its cohort."""
@@ -123,9 +136,7 @@ class MaskedServer:
     def _open(self) -> Sum:
         """(R) Take the masks off the sum."""
         self._stage = -1
-        ring_bits = self._manifest.quantisation.ring_bits
-        remove_masks(self._total, ring_bits, leftover_masks(self._seen.opening()))
-        total = self._total.astype(np.uint64, copy=False)
+        total = self._carrier.open(leftover_masks(self._seen.opening()))
         return Sum(total=total, contributors=frozenset(self._seen.vector_hashes))
 
     def _take(self, party: PartyId, reply: Chunks) -> None:
@@ -134,7 +145,7 @@ class MaskedServer:
         with_vector = frame == VECTOR_FRAME
         if with_vector and STAGES[self._stage] != requests.ASK_VECTOR:
             return  # a repeated upload, come late
-        message = Signed.decode(fill(self._scratch, rest) if with_vector else join(rest))
+        message = Signed.decode(fill(self._carrier.scratch, rest) if with_vector else join(rest))
         if message.sender != party:
             raise ProtocolError("the reply names another sender than the party that it came from")
         message.verify(self._roster.key(party))
@@ -155,8 +166,9 @@ class MaskedServer:
             case requests.ASK_SHARES:
                 self._seen.take_shares(message)
             case requests.ASK_VECTOR:
-                self._seen.take_upload(message, self._scratch)
-                np.add(self._total, self._scratch, out=self._total)
+                self._seen.check_upload(message, self._carrier.scratch)
+                self._carrier.add()  # may refuse it, before it is let in
+                self._seen.take_upload(message)
             case requests.ASK_CONSENT:
                 self._seen.take_consent(message)
             case _:
@@ -176,8 +188,7 @@ class MaskedServer:
 
     def _relay_quorum(self) -> Ask:
         """Carry t consents, which suffice, to all who consented."""
-        quorum = tuple(self._seen.consents[party] for party in sorted(self._seen.consents)[: self._manifest.threshold])
-        body = Relay(manifest_hash=self._manifest.hash, messages=quorum).to_body()
+        body = Relay(manifest_hash=self._manifest.hash, messages=self.quorum).to_body()
         return self._ask(requests.ASK_REVEAL, body, self._seen.consents)
 
     def _relay_boxes(self) -> Ask:

@@ -17,8 +17,8 @@ from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
+from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.masks import masked_chunks
 from fedcollm_crypto.masking.policy import Expected, SiloPolicy, Witness, no_pledge
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay, sign_message
 from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Greeted, Masking, Setup
@@ -50,6 +50,7 @@ class _Progress:
     """One attempt: where it stands, what was answered, and with what. Dropped with its secrets when the next begins."""
 
     manifest: RoundManifest
+    carrier: SiloCarrier
     states: list[_State] = field(repr=False)
     answered: dict[str, Answered] = field(default_factory=dict[str, Answered])
     replies: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
@@ -86,8 +87,12 @@ class MaskedSilo:
         vector: Callable[[], Vector],
         witness: Witness = no_pledge,
         randomness: Randomness = secrets.token_bytes,
+        carrier: Callable[[RoundManifest], SiloCarrier] = RingSilo,
     ) -> None:
-        """Serve one round, in as many attempts as it takes; `vector` is called once, when first needed."""
+        """Serve one round, in as many attempts as it takes; `vector` is called once, when first needed.
+
+        `carrier` makes what takes the masked vector to the wire, once for each attempt.
+        """
         if roster.member(identity.party).public_keys != identity.public_keys:
             raise ValueError(f"the key of {identity.party} is not the one in the roster")
         self._setup = Setup(
@@ -100,6 +105,7 @@ class MaskedSilo:
             randomness=randomness,
         )
         self._compute = vector
+        self._new_carrier = carrier
         self._vector: tuple[tuple[str, int, int], Vector] | None = None
         self._progress: _Progress | None = None
         self._evidence: list[Evidence] = []
@@ -155,7 +161,7 @@ class MaskedSilo:
         if manifest.server != message.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
         greeted = silo_stages.greet(manifest, self._setup)
-        begun = _Progress(manifest=manifest, states=[])
+        begun = _Progress(manifest=manifest, carrier=self._new_carrier(manifest), states=[])
         self._follow(begun, greeted, (message.kind, request_hash), manifest.cohort)
         # From here on the former attempt is over, and its secrets are gone.
         self._progress, self._evidence = begun, []
@@ -204,8 +210,7 @@ class MaskedSilo:
         """Yield the masked words, then the signed upload, without which they count for nothing."""
         yield VECTOR_FRAME
         hasher = vector_hasher()
-        for chunk in masked_chunks(vector, progress.manifest.quantisation.ring_bits, state.masks):
-            data = chunk.tobytes()
+        for data in progress.carrier.chunks(vector, state.masks):
             hasher.update(data)
             yield data
         signed = progress.upload

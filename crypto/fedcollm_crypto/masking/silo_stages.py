@@ -85,6 +85,7 @@ def greet(manifest: RoundManifest, setup: Setup) -> Greeted:
     rules.require_my_roster(manifest, setup.roster)
     rules.require_profile(manifest, setup.roster, setup.policy)
     rules.require_my_plan(manifest, setup.expected)
+    rules.require_encryption(manifest, setup.expected)
     # (2) Enough silos, a high enough threshold: by this silo's own policy, not the server's.
     rules.require_cohort(manifest, setup.identity.party, setup.roster, setup.policy)
     rules.require_threshold(manifest, setup.policy)

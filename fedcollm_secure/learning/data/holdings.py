@@ -1,5 +1,6 @@
 """From `config.data` to everyone's records: the silos' private ones, the server's auxiliary ones, and the test set."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from fedcollm_secure.config.data import (
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
-from fedcollm_secure.learning.data.tasks import Record, Row, labels_of, text, to_records
+from fedcollm_secure.learning.data.tasks import Record, Row, labels_of, text, to_records, with_subjects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,15 @@ class Holdings:
         """Return the number of records per silo. Private under DP: never logged."""
         return {silo: len(records) for silo, records in self.silos.items()}
 
+    @property
+    def most_silos_of_a_subject(self) -> int:
+        """Return in how many silos the most widespread person is: known to a simulation alone."""
+        people = [{record.subject for record in records} - {None} for records in self.silos.values()]
+        return max(Counter(person for silo in people for person in silo).values(), default=0)
 
-def gather(data: Data, *, seed: int) -> Holdings:
-    """Read, split and render all records.
+
+def gather(data: Data, *, seed: int, subject: str | None = None) -> Holdings:
+    """Read, split and render all records; `subject` is the column that names a silo's persons.
 
     Raises:
         ConfigError: a source, column, part or silo is missing or empty.
@@ -51,8 +58,13 @@ def gather(data: Data, *, seed: int) -> Holdings:
     silos = _files(data.silos) if isinstance(data.silos, Files) else _split(data, pool, seed)
     partition.require_nobody_empty({silo: len(rows) for silo, rows in silos.items()})
     labels = labels_of(data.task, [*test, *auxiliary], "test and auxiliary data")
+    rendered = {name: to_records(data.task, rows, labels, f"silo {name}") for name, rows in silos.items()}
+    if subject is not None:
+        rendered = {
+            name: with_subjects(records, silos[name], subject, f"silo {name}") for name, records in rendered.items()
+        }
     return Holdings(
-        silos={name: to_records(data.task, rows, labels, f"silo {name}") for name, rows in silos.items()},
+        silos=rendered,
         auxiliary=to_records(data.task, auxiliary, labels, "auxiliary"),
         test=to_records(data.task, test, labels, "test"),
     )

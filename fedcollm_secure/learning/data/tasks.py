@@ -6,7 +6,7 @@ scoring therefore see the same text.
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from fedcollm_secure.config.data import Classification, FreeText, MultipleChoice, Task
@@ -17,11 +17,15 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One question. `answers[gold]` is right; free text has one answer. Never printed: it may be a patient's."""
+    """One question. `answers[gold]` is right; free text has one answer. Never printed: it may be a patient's.
+
+    `subject` names the person it is about, where the configuration says which column does.
+    """
 
     prompt: str = field(repr=False)
     answers: tuple[str, ...] = field(repr=False)
     gold: int = field(repr=False)
+    subject: str | None = field(default=None, repr=False)
 
     @property
     def answer(self) -> str:
@@ -36,6 +40,21 @@ def to_records(task: Task, rows: Sequence[Row], labels: Sequence[str], where: st
         ConfigError: a column is missing, a label unknown or an index out of range, with the row's number.
     """
     return [_record(task, row, labels, f"{where} row {number}") for number, row in enumerate(rows, start=1)]
+
+
+def with_subjects(records: Sequence[Record], rows: Sequence[Row], column: str, where: str) -> list[Record]:
+    """Return the records with the text in `column` as their person.
+
+    Raises:
+        ConfigError: a row has no such column, or nothing in it: a record of nobody could not be counted.
+    """
+    named: list[Record] = []
+    for number, (record, row) in enumerate(zip(records, rows, strict=True), start=1):
+        subject = text(row, column, f"{where} row {number}")
+        if not subject.strip() or row[column] is None:
+            raise ConfigError(f"{where} row {number}", f"column {column!r} names no subject; give each record one")
+        named.append(replace(record, subject=subject))
+    return named
 
 
 def labels_of(task: Task, rows: Sequence[Row], where: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from enum import Enum
 
 from fedcollm_privacy.errors import BudgetExhausted, LedgerError
 from fedcollm_privacy.ledger.entry import GENESIS, Done, Entry, Opened, Released, Reserved, Voided
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan
 
 # Sums of decimal strings, e.g. three times 1e-5 / 3, may miss the budget by a rounding error.
 _ROUNDING = 1e-9
@@ -58,7 +58,7 @@ class _Round:
 
 @dataclass(kw_only=True)
 class _Session:
-    plan: RecordPlan
+    plan: Plan
     left_at_begin: float  # ε that the budget had left for this session when it began
     rounds: dict[int, _Round] = field(default_factory=dict[int, _Round])
 
@@ -76,7 +76,7 @@ class _Session:
 class _Account:
     """What a session's charge depends on."""
 
-    plan: RecordPlan
+    plan: Plan
     left_at_begin: float
     reserved: int
     released: bool
@@ -126,7 +126,7 @@ class Book:
         """Return δ spent by all sessions that are charged anything."""
         return _charge(self._accounts())[1]
 
-    def reservation(self, *, session: str, number: int, plan: RecordPlan) -> Reserved | None:
+    def reservation(self, *, session: str, number: int, plan: Plan) -> Reserved | None:
         """Return the entry that reserves the round; None when it is already reserved (a retry costs nothing).
 
         Raises:
@@ -233,14 +233,14 @@ class Book:
     def _accounts(self) -> dict[str, _Account]:
         return {name: session.account() for name, session in self._sessions.items()}
 
-    def _accounts_with(self, name: str, plan: RecordPlan) -> dict[str, _Account]:
+    def _accounts_with(self, name: str, plan: Plan) -> dict[str, _Account]:
         """Return the accounts as they would be with one more round of session `name` reserved."""
         accounts = self._accounts()
         fresh = _Account(plan=plan, left_at_begin=math.inf, reserved=0, released=False)
         account = accounts.get(name, fresh)
         return accounts | {name: replace(account, reserved=account.reserved + 1)}
 
-    def _left_for(self, name: str, plan: RecordPlan) -> float:
+    def _left_for(self, name: str, plan: Plan) -> float:
         with_it = self._accounts_with(name, plan)
         return self.epsilon - (_charge(with_it)[0] - with_it[name].running_epsilon())
 
@@ -275,7 +275,7 @@ def _current(accounts: Mapping[str, _Account]) -> str | None:
     return next((name for name in reversed(list(accounts)) if accounts[name].reserved), None)
 
 
-def _check_plan(name: str, known: _Session, plan: RecordPlan) -> None:
+def _check_plan(name: str, known: _Session, plan: Plan) -> None:
     if known.plan.digest() != plan.digest():
         raise LedgerError(
             f"session {name!r} committed to plan {known.plan.digest()} before its first round, got {plan.digest()}: "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fedcollm_privacy.decimals import parse_decimal, to_decimal
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan, read_plan
 
 GENESIS = "0" * 64
 _LABEL = b"fedcollm/v1/ledger\0"
@@ -38,7 +38,7 @@ class Reserved:
 
     session: str
     round: int
-    plan: RecordPlan
+    plan: Plan
     epsilon_after: float
 
 
@@ -136,7 +136,7 @@ def _entry(body: Mapping[str, object]) -> Entry:
             return Reserved(
                 session=_text(fields["session"]),
                 round=_whole(fields["round"]),
-                plan=RecordPlan.from_json(_mapping(fields["plan"])),
+                plan=read_plan(_mapping(fields["plan"])),
                 epsilon_after=parse_decimal(fields["epsilon_after"]),
             )
         case "release", ["digest", "round", "session"]:

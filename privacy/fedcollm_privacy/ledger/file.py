@@ -16,7 +16,7 @@ from fedcollm_privacy import validate
 from fedcollm_privacy.errors import LedgerError, PrivacyError
 from fedcollm_privacy.ledger.book import Book, LedgerRow
 from fedcollm_privacy.ledger.entry import GENESIS, Entry, Opened, decode, encode
-from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.plans import Plan
 
 
 class Disk:
@@ -101,7 +101,7 @@ class Ledger:
         """Return all rounds, in the order of their reservation."""
         return self._book.rows()
 
-    def reserve(self, *, session: str, round: int, plan: RecordPlan) -> None:  # noqa: A002  # the word of the protocol
+    def reserve(self, *, session: str, round: int, plan: Plan) -> None:  # noqa: A002  # the word of the protocol
         """Make the round's charge durable; training may begin when this returns. A repeated call costs nothing.
 
         Raises:

@@ -1,0 +1,1 @@
+"""Sums under RLWE encryption: BFV with the masks inside, and CKKS with a trusted decryptor. See `crypto/README.md`."""

@@ -1,0 +1,77 @@
+"""The masking protocol with every vector inside ciphertexts: the silo's end. `masked_server` has the steps."""
+
+import secrets
+from collections.abc import Callable
+
+from fedcollm_crypto.aggregation import Chunks, Vector
+from fedcollm_crypto.homomorphic.carriers import CiphertextSilo
+from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_crypto.homomorphic.parameters import Bfv
+from fedcollm_crypto.homomorphic.silo_key import SiloKey
+from fedcollm_crypto.homomorphic.worker import Worker
+from fedcollm_crypto.keys import Identity, Randomness
+from fedcollm_crypto.masking.carriers import SiloCarrier
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.policy import Expected, Pledge, SiloPolicy, Witness, no_pledge
+from fedcollm_crypto.masking.silo import Evidence, MaskedSilo
+from fedcollm_crypto.masking.stages import StageJournal
+from fedcollm_crypto.roster import Roster
+
+
+class EncryptedSilo:
+    """Give a vector to a sum under two locks: the masks of `MaskedSilo`, and the decryptor's key around them.
+
+    Guarantee: against a server in league with the decryptor, as `MaskedSilo`. Against the server without the decryptor
+    an update stays hidden also where every mask is known, if BFV at these parameters is secure.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        roster: Roster,
+        policy: SiloPolicy,
+        expected: Expected,
+        stages: StageJournal,
+        vector: Callable[[], Vector],
+        packing: Packing,
+        scheme: Bfv,
+        worker: Worker,
+        witness: Witness = no_pledge,
+        randomness: Randomness = secrets.token_bytes,
+    ) -> None:
+        """Serve one round; `expected` names the decryptor and the hash of `scheme`."""
+        if expected.parameters_hash != scheme.hash or packing.scheme != scheme:
+            raise ValueError("what the silo expects and its packing must have these parameters")
+        self._packing = packing
+        self._modulus = scheme.modulus
+        self._witness = witness
+        self._key = SiloKey(roster, scheme, worker)
+        self._inner = MaskedSilo(
+            identity=identity,
+            roster=roster,
+            policy=policy,
+            expected=expected,
+            stages=stages,
+            vector=vector,
+            witness=self._check_key,
+            randomness=randomness,
+            carrier=self._new_carrier,
+        )
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Return what was refused in this attempt."""
+        return self._inner.evidence
+
+    def handle(self, request: bytes) -> Chunks:
+        """Answer one request; a manifest comes behind the decryptor's key. Raises: ProtocolError as `MaskedSilo`."""
+        return self._inner.handle(self._key.take(request))
+
+    def _check_key(self, manifest: RoundManifest) -> Pledge:
+        """Check the key first; then the ledger and the log have their say."""
+        self._key.check(manifest)
+        return self._witness(manifest)
+
+    def _new_carrier(self, manifest: RoundManifest) -> SiloCarrier:
+        return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus)
