@@ -102,17 +102,23 @@ def _add_report(commands: Commands) -> None:
     report = _command(commands, "report", "write report.html of a run", "fedcollm-secure report runs/demo", _report)
     report.add_argument("run", type=Path, help="run directory")
     report.add_argument("--out", type=Path, help="file (default: RUN/report.html)")
+    report.add_argument("--evidence", type=Path, metavar="DIR", help="write the whole pack for an auditor to DIR")
 
 
 def _add_verify(commands: Commands) -> None:
     verify = _command(
         commands,
         "verify",
-        "check a run, a log or a ledger offline",
-        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | verify budget LEDGER",
+        "check a run, a log, a round or a ledger offline",
+        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
+        "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
+        "verify inclusion 7.tlog-proof runs/demo",
         _verify,
     )
-    verify.add_argument("what", nargs="+", metavar="RUN | log FILE | budget FILE", help="what to check")
+    forms = "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
+    verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
+    verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
     verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
     verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
 
@@ -144,15 +150,17 @@ def _add_audit(commands: Commands) -> None:
 
 
 def _add_bench(commands: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd"
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd | bench log"
     bench = _command(
-        commands, "bench", "measure the masked sum, or steps of DP-SGD, beside their peers", example, _bench
+        commands, "bench", "measure the masked sum, steps of DP-SGD, or the log, beside their peers", example, _bench
     )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    bench.add_argument("what", nargs="?", choices=["masking", "dpsgd"], default="masking", help="default: masking")
+    kinds = ["masking", "dpsgd", "log"]
+    bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
     bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
+    bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
 
 
@@ -248,6 +256,12 @@ def _study(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies.report import write_report
 
+    if given.evidence is not None:
+        from fedcollm_secure.studies.evidence.pack import write_pack
+
+        pack = write_pack(given.run, given.evidence)
+        _print({"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md")
+        return 0
     path = write_report(given.run, given.out)
     _print({"report": str(path)}, given.json, f"Report: {path}")
     return 0
@@ -261,11 +275,19 @@ def _verify(given: argparse.Namespace) -> int:
         case ["log", file]:
             code, found = verify.verify_log(Path(file), held, key)
         case ["budget", file]:
-            code, found = verify.verify_budget(Path(file))
+            code, found = verify.verify_budget(Path(file), given.log)
+        case ["round", number, *runs] if number.isdecimal() and len(runs) <= 1:
+            if not given.recompute:
+                raise ConfigError("verify round", "expected --recompute: it adds the archived round up once more")
+            code, found = verify.verify_round(int(number), Path(runs[0] if runs else "."), key)
+        case ["equivocation", one, other]:
+            code, found = verify.verify_equivocation(Path(one), Path(other))
+        case ["inclusion", proof, *runs] if len(runs) <= 1:
+            code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
         case [folder]:
             code, found = verify.verify_directory(Path(folder), held, key)
         case _:
-            raise ConfigError("verify", "expected RUN, log FILE or budget FILE")
+            raise ConfigError("verify", "expected RUN, or log, budget, round, equivocation or inclusion with its files")
     _print(found, given.json, verify.as_text(found))
     return code
 
@@ -285,6 +307,12 @@ def _bench(given: argparse.Namespace) -> int:
     if given.what == "dpsgd":
         steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
         _print(steps, given.json, measured.dpsgd_words(steps))
+        return 0
+    if given.what == "log":
+        from fedcollm_secure.studies.bench import log
+
+        rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
+        _print({"rows": rows}, given.json, log.log_words(rows))
         return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,

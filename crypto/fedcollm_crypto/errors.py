@@ -23,6 +23,18 @@ class ProtocolError(CryptoError):
         )
 
 
+class BadSum(ProtocolError):
+    """A sum that no honest consortium makes: somebody did not encode by the rules, and nobody can tell who.
+
+    `reason_code` is one lower-case word with underscores, fit for a log and for a test.
+    """
+
+    def __init__(self, reason_code: str, message: str) -> None:
+        """Keep the code for machines apart from the message for people."""
+        super().__init__(message)
+        self.reason_code = reason_code
+
+
 class TooFewSilos(CryptoError):
     """Too few silos are left to finish; `dropped` says who left and why."""
 

@@ -22,11 +22,11 @@ class Fields:
         self._what = what
         self._left: dict[str, Json] = dict(value)
 
-    def text(self, name: str) -> str:
-        """Take a text of at most `MAX_TEXT` characters."""
+    def text(self, name: str, longest: int = MAX_TEXT) -> str:
+        """Take a text of at most `longest` characters."""
         value = self._take(name)
-        if not isinstance(value, str) or len(value) > MAX_TEXT:
-            raise self._wrong(name, f"text of at most {MAX_TEXT} characters")
+        if not isinstance(value, str) or len(value) > longest:
+            raise self._wrong(name, f"text of at most {longest} characters")
         return value
 
     def integer(self, name: str, low: int, high: int) -> int:

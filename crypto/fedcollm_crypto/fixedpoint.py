@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Sum, Vector
-from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.errors import BadSum
 
 EXTRA_COORDINATES = 2
 """The weight and the counter."""
@@ -145,9 +145,8 @@ class FixedPoint:
     def decode(self, result: Sum) -> Decoded:
         """Return the weighted mean of what was encoded.
 
-        Raises: ProtocolError when the counter is not the number of contributors, Σw is out of range, or an entry
-        exceeds Σw·Q + N; each shows that somebody did not encode by these rules. ValueError for more silos than
-        max_silos.
+        Raises: BadSum when the counter is not the number of contributors, Σw is out of range, or an entry exceeds
+        Σw·Q + N; each shows that somebody did not encode by these rules. ValueError for more silos than max_silos.
         """
         if len(result.total) <= EXTRA_COORDINATES:
             raise ValueError(f"a sum has at least {EXTRA_COORDINATES + 1} coordinates, got {len(result.total)}")
@@ -157,13 +156,15 @@ class FixedPoint:
         if silos > self.max_silos:
             raise ValueError(f"this encoding adds up at most {self.max_silos} silos, got {silos}: raise max_silos")
         if counter != silos:
-            raise ProtocolError(f"the counter says {counter}, the contributors are {silos}: not each counts once")
+            raise BadSum("miscounted", f"the counter says {counter}, the contributors are {silos}: some count twice")
         if not silos <= total_weight <= silos * self.max_weight:
-            raise ProtocolError(f"the total weight {total_weight} is outside [{silos}, {silos * self.max_weight}]")
+            allowed = f"[{silos}, {silos * self.max_weight}]"
+            raise BadSum("weight_out_of_range", f"the total weight {total_weight} is outside {allowed}")
         entries, full = signed[:-EXTRA_COORDINATES], total_weight * self.levels
         bound = full + self.noise_allowance
         if entries.max() > bound or entries.min() < -bound:
-            raise ProtocolError(f"an entry of the sum is beyond what clipping allows (total weight {total_weight})")
+            beyond = f"an entry of the sum is beyond what clipping allows (total weight {total_weight})"
+            raise BadSum("entry_out_of_range", beyond)
         mean = entries.astype(np.float64)
         mean *= self.clip
         mean /= full

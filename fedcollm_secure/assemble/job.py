@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.assemble.cohort import least_cohort
+from fedcollm_secure.assemble.cohort import SERVER, least_cohort
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
@@ -26,24 +27,32 @@ from fedcollm_secure.assemble.parties import (
 )
 from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
 from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, AuditLog, read_log, read_public_key
+from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
+from fedcollm_secure.audit.witness import Witness
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import ConfigError, RunError
-from fedcollm_secure.federation.coordinator import Coordinator, Terms, Watch
+from fedcollm_secure.federation.attestation import Attestation
+from fedcollm_secure.federation.coordinator import Coordinator, Terms
 from fedcollm_secure.federation.decryptor import DecryptingParty
+from fedcollm_secure.federation.exchange import Traffic
+from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.rundir import Json, RunDirectory
 from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.factors import Deltas, Rule
 from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
+from fedcollm_secure.learning.vectors import digest
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
 
@@ -80,8 +89,9 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
     run = RunDirectory.create(out, resolved(prepared.config))
     parties = make_parties(prepared, run)
     session = f"{prepared.config.name}-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
-    log = AuditLog.create(run.audit, parties.server.key)
+    log = AuditLog.create(run.audit, parties.server, origin(session))
     log.append(_started(prepared, parties, run, session))
+    log.checkpoint()
     return _wire(prepared, parties, run, log, session, watch)
 
 
@@ -99,8 +109,8 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     if config.read_text(encoding="utf-8") != resolved(prepared.config):
         raise RunError(f"{config} differs from the given configuration; resume with the one that began the run")
     parties = load_parties(prepared, run)
-    log = AuditLog.open(run.audit, parties.server.key)
-    events = [entry.event for entry in read_log(run.audit / LOG_NAME, read_public_key(run.audit / KEY_NAME)).entries]
+    events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
+    log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
     if isinstance(events[-1], RunFinished):
         raise RunError(f"{out} is finished; there is nothing to resume")
     closed = max((event.round for event in events if isinstance(event, RoundClosed)), default=0)
@@ -123,22 +133,29 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
     handlers = {name: silo.handle for name, silo in silos.items()}
     if parties.decryptor is not None:
         handlers[parties.decryptor.party] = _decryptor(prepared, parties, run, resources, worker).handle
+    engine, traffic = LocalEngine(handlers), Traffic()
     coordinator = Coordinator(
         terms=Terms(
-            manifest=manifest,
-            rule=_server_rule(prepared, run),
             rounds=config.rounds,
             evaluate_every=config.evaluate.every,
             delta=None if isinstance(config.privacy, NonPrivate) else config.privacy.delta,
+            gates=config.gates,
         ),
-        engine=LocalEngine(handlers),
+        tools=Tools(
+            manifest=manifest,
+            rule=_server_rule(prepared, run),
+            engine=engine,
+            encoding=prepared.encoding,
+            make_end=server_end(prepared, parties),
+            log=log,
+            run=run,
+            attestation=Attestation(log=log, engine=engine, witnesses=Witnesses.of(parties.roster), traffic=traffic),
+            traffic=traffic,
+            stopwatch=stopwatch,
+            watch=watch,
+            archive=config.audit.archive,
+        ),
         pair=_pair(prepared, run),
-        encoding=prepared.encoding,
-        make_end=server_end(prepared, parties),
-        log=log,
-        run=run,
-        stopwatch=stopwatch,
-        watch=watch,
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
 
@@ -154,12 +171,17 @@ def _silo(
     worker: Worker,
 ) -> Silo:
     budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
+    journal = Journal(run.silo(name) / JOURNAL_NAME)
     resources.callback(stages.close)
+    resources.callback(journal.close)
+    keeper = NoteKey(name=SERVER, ed25519=parties.server.public_key, mldsa44=parties.server.mldsa44_key)
+    witness = Witness(parties.silos[name], keeper=keeper, origin=origin(manifest.session_id), journal=journal)
     wiring = SiloWiring(
         manifest=manifest,
         stages=stages,
         worker=worker,
         ledger_head=lambda: budget.ledger.head if budget is not None else "",
+        cosignature=lambda: witness.last_line,
     )
     return Silo(
         name=name,
@@ -172,9 +194,19 @@ def _silo(
         ),
         budget=budget,
         make_end=silo_end(prepared, parties, name, wiring),
+        trust_region=_trust_region(prepared),
+        witness=witness,
+        journal=journal,
         folder=run.silo(name),
         stopwatch=stopwatch,
     )
+
+
+def _trust_region(prepared: Prepared) -> TrustRegion | None:
+    limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
+    if limit is None:
+        return None
+    return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
 
 
 def _decryptor(
@@ -258,7 +290,7 @@ def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: s
 
 
 def _session(events: list[Event]) -> str:
-    first = events[0]
+    first = events[0] if events else None
     if not isinstance(first, RunStarted):
         raise RunError("the log does not begin with run_started; run verify")
     return first.run_id

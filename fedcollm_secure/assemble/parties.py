@@ -49,12 +49,13 @@ class Parties:
 
 @dataclass(frozen=True, kw_only=True)
 class SiloWiring:
-    """What a silo's end needs besides keys: its own manifest, its stage journal, and where its ledger stands."""
+    """What a silo's end needs besides keys: its own manifest, its stage journal, where ledger and log stand."""
 
     manifest: RoundManifest
     stages: StageJournal = field(repr=False)
     worker: Worker = field(repr=False)
     ledger_head: Callable[[], str] = field(repr=False)
+    cosignature: Callable[[], str] = field(repr=False)
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -138,7 +139,7 @@ def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring
     policy, identity, roster, stages = _policy(prepared), parties.silos[name], parties.roster, wiring.stages
 
     def witness(_: RoundManifest) -> Pledge:
-        return Pledge(ledger_reservation_hash=wiring.ledger_head())
+        return Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature())
 
     def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
         expected = _demands(prepared, wiring.manifest, manifest)
@@ -258,6 +259,7 @@ def _colluding(prepared: Prepared) -> int:
 def _roster(prepared: Prepared, server: Identity, silos: dict[str, Identity], decryptor: Identity | None) -> Roster:
     policy: dict[str, Json] = {
         "adversary": prepared.config.security.adversary,
+        "colluding": _colluding(prepared),
         "min_cohort": least_cohort(prepared.config),
         "simulated": True,
     }

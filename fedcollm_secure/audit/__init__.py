@@ -1,4 +1,5 @@
-"""What is written down: the signed, hash-chained log of a run, and the checks that need nobody's word.
+"""What is written down: a log that the silos cosign and nobody can rewrite, and checks that need nobody's word.
 
-Data passes through as Event → canonical JSON → signed line → `RUN/audit/log.jsonl`, and back through `verify_run`.
+Data passes through as Event → canonical JSON → leaf of a Merkle tree → checkpoint → cosignatures, and back through
+`verify_run`. README.md says why.
 """

@@ -1,77 +1,76 @@
-"""One line of the log: its body, its signature, and the chain that binds it to every line before it.
+"""One line of the log: what happened, where it stands, and which line it follows.
 
-    line      = canonical JSON of {"body": {event, index, previous, time, version}, "signature"}
-    signature = Ed25519 over  "fedcollm/v1/audit-entry" ‖ 0x00 ‖ SHA-256(canonical body)
-    link      = SHA-256("fedcollm/v1/audit-line" ‖ 0x00 ‖ line);  the next line's `previous`, and the log's root
+    line = canonical JSON of {event, index, previous, time, version}
+    leaf = SHA-256(0x00 ‖ line)          the line's leaf in the log's Merkle tree; the next line's `previous`
 
-The first line's `previous` is 64 zeros. Another `version` may hold more in its body; a line is never rewritten.
+The first line's `previous` is 64 zeros. No line is signed by itself: a checkpoint signs all of them at once. The chain
+of `previous` shows where a line was changed; the checkpoint shows that one was. Version 1 was signed line by line.
 """
 
-import hashlib
+import re
 from dataclasses import dataclass
-from datetime import datetime
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.keys import signing_input, verify_signature
+from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit.events import Event, event_from_json, event_to_json
 
-VERSION = 1
-KIND = "audit-entry"
-GENESIS = "0" * 64
+VERSION = 2
+GENESIS = bytes(32)
 MAX_LINE_BYTES = 1 << 20  # a cohort of thousands fits; a hostile file does not fill the memory
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-BODY_FIELDS = {"event", "index", "previous", "time", "version"}
+FIELDS = {"event", "index", "previous", "time", "version"}
+
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)
+
+
+class BrokenChain(ValueError):
+    """A line that does not follow the one before it: one of the two is not what was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A verified line: where it stands, when it was written (the writer's clock, UTC), and what it says."""
+    """A line that was read: where it stands, when it was written (the writer's clock, UTC), and what it says."""
 
     index: int
     time: str
     event: Event
-    link: str
+    leaf: bytes
 
 
-def write_line(event: Event, *, index: int, previous: str, time: str, signer: Ed25519PrivateKey) -> bytes:
-    """Return the signed line, without its newline."""
-    body: dict[str, Json] = {
-        "event": event_to_json(event),
-        "index": index,
-        "previous": previous,
-        "time": time,
-        "version": VERSION,
-    }
-    signature = signer.sign(signing_input(KIND, encode(body)))
-    return encode({"body": body, "signature": signature.hex()})
+def write_line(event: Event, *, index: int, previous: bytes, time: str) -> bytes:
+    """Return the line, without its newline."""
+    return encode(
+        {
+            "event": event_to_json(event),
+            "index": index,
+            "previous": previous.hex(),
+            "time": time,
+            "version": VERSION,
+        }
+    )
 
 
-def read_line(line: bytes, *, index: int, previous: str, public_key: Ed25519PublicKey) -> Entry:
-    """Verify one line against its place in the chain.
+def read_line(line: bytes, *, index: int, previous: bytes) -> Entry:
+    """Read one line and hold it against its place in the chain.
 
-    Guarantee: what is returned was signed by the holder of `public_key` for this index and after exactly the lines
-    that `previous` stands for.
-    Raises: ValueError with the reason.
+    Raises: ValueError with the reason; BrokenChain where the line before may be the one at fault.
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"the line is longer than {MAX_LINE_BYTES} bytes")
-    outer = _decode(line)
-    if not isinstance(outer, dict) or set(outer) != {"body", "signature"}:
-        raise ValueError("a line must hold exactly body and signature")
-    body = outer["body"]
-    if not isinstance(body, dict) or set(body) != BODY_FIELDS:
-        raise ValueError(f"a body must hold exactly {', '.join(sorted(BODY_FIELDS))}")
-    _check_signature(body, outer["signature"], public_key)
-    _check_place(body, index=index, previous=previous)
-    return Entry(index=index, time=_time(body["time"]), event=event_from_json(body["event"]), link=link(line))
-
-
-def link(line: bytes) -> str:
-    """Return the hash that the next line repeats; it stands for this line and all before it."""
-    return hashlib.sha256(b"fedcollm/v1/audit-line\0" + line).hexdigest()
+    body = _decode(line)
+    if not isinstance(body, dict) or set(body) != FIELDS:
+        raise ValueError(f"a line must hold exactly {', '.join(sorted(FIELDS))}")
+    # A bool equals an int in Python, so the types are compared as well.
+    if type(body["version"]) is not int or body["version"] != VERSION:
+        raise ValueError(f"entry version {body['version']!r} is unknown; this program reads version {VERSION}")
+    if type(body["index"]) is not int or body["index"] != index:
+        raise ValueError(f"it says it is entry {body['index']!r}: a line was deleted, inserted or moved before it")
+    if body["previous"] != previous.hex() and index == 0:
+        raise ValueError("the first entry must follow none: the beginning of the log was cut off")
+    if body["previous"] != previous.hex():
+        raise BrokenChain("the next entry does not follow it: it was changed or replaced after it was written")
+    return Entry(index=index, time=_time(body["time"]), event=event_from_json(body["event"]), leaf=leaf_hash(line))
 
 
 def _decode(line: bytes) -> Json:
@@ -81,26 +80,7 @@ def _decode(line: bytes) -> Json:
         raise ValueError(str(error)) from error
 
 
-def _check_signature(body: dict[str, Json], signature: Json, public_key: Ed25519PublicKey) -> None:
-    try:
-        if not isinstance(signature, str) or len(signature) != 128 or signature != signature.lower():
-            raise ValueError("a signature must be 128 lower-case hexadecimal digits")
-        verify_signature(public_key, KIND, encode(body), bytes.fromhex(signature), "the log keeper")
-    except ProtocolError as error:
-        raise ValueError("the signature is not the log keeper's: the line was changed or re-signed") from error
-
-
-def _check_place(body: dict[str, Json], *, index: int, previous: str) -> None:
-    # A bool equals an int in Python, so the types are compared as well.
-    if type(body["version"]) is not int or body["version"] != VERSION:
-        raise ValueError(f"entry version {body['version']!r} is unknown; this program reads version {VERSION}")
-    if type(body["index"]) is not int or body["index"] != index:
-        raise ValueError(f"it says it is entry {body['index']!r}: a line was deleted, inserted or moved before it")
-    if body["previous"] != previous:
-        raise ValueError("it does not follow the line before it: a line was deleted, replaced or moved")
-
-
 def _time(value: Json) -> str:
-    if not isinstance(value, str) or datetime.strptime(value, TIME_FORMAT).strftime(TIME_FORMAT) != value:
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         raise ValueError(f"the time must read like 2026-01-31T12:00:00Z, got {value!r}")
     return value

@@ -67,6 +67,21 @@ class PartyRefused(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundSummed(Checked):
+    """Vouch for what the server saw in a linear pass: a digest of all that each silo sent.
+
+    `averaged_digest` is that of what the round's passes were merged to, before distillation; `is_mean` says that it is
+    θ_t + mean, as with most factor rules.
+    """
+
+    round: Count
+    attempt: Count
+    averaged_digest: Digest
+    is_mean: bool
+    replies: Mapping[Label, Digest]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundClosed(Checked):
     """Record what a round released: the sum's digest and who is in it, never a single update.
 
@@ -122,6 +137,7 @@ Event: TypeAlias = (
     | RoundStarted
     | PartyDropped
     | PartyRefused
+    | RoundSummed
     | RoundClosed
     | GateRejected
     | RunStopped
@@ -133,6 +149,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     RoundStarted,
     PartyDropped,
     PartyRefused,
+    RoundSummed,
     RoundClosed,
     GateRejected,
     RunStopped,

@@ -1,22 +1,31 @@
-"""The consortium log of a run: append, and verify without anybody's word.
+"""The consortium log of a run: append, sign the head, prove, and read back without anybody's word.
 
-`RUN/audit/log.jsonl` holds a signed line per event (`entry.py`), `RUN/audit/log.pub` the keeper's Ed25519 public key
-in hexadecimal. A line is on the disk before `append` returns, so what the log says has happened can be relied on
-after a crash; the one line that a crash can tear was never acknowledged, and `open` cuts it off.
+`RUN/audit/log.jsonl` holds a line per event (`entry.py`), `checkpoints/` the signed heads, `log.pub` the keeper's
+public keys in hexadecimal: Ed25519, and on a second line ML-DSA-44 where it has one. A line is on the disk before
+`append` returns, so what the log says has happened can be relied on after a crash; the one line that a crash can tear
+was never acknowledged, and `open` cuts it off.
+
+What a checkpoint covers can't be changed unseen. Lines behind the last one are chained, but not signed yet.
 """
 
 import fcntl
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, Entry, read_line, write_line
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
+from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity
+from fedcollm_crypto.merkle import Tree, leaf_hash
+from fedcollm_crypto.note import Note, SignatureLine
+from fedcollm_secure.audit import durable
+from fedcollm_secure.audit.checkpoints import CheckpointFolder
+from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
 from fedcollm_secure.audit.events import Event
 from fedcollm_secure.errors import LogError, RunError
 
@@ -26,7 +35,7 @@ KEY_NAME = "log.pub"
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """How many entries a log has, and the hash that stands for all of them."""
+    """How many entries a log has, and the Merkle root over them in hexadecimal."""
 
     size: int
     root: str
@@ -34,10 +43,15 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class LogContents:
-    """A verified log: its entries, and how many bytes of a torn last line follow them (0 after a clean end)."""
+    """A log whose chain holds: its entries, and how many bytes of a torn last line follow them (usually 0)."""
 
     entries: tuple[Entry, ...]
     torn_bytes: int
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Return the Merkle tree over the entries."""
+        return Tree(entry.leaf for entry in self.entries)
 
     @property
     def head(self) -> Head:
@@ -46,31 +60,36 @@ class LogContents:
 
     def head_at(self, size: int) -> Head:
         """Return the head that the log had when it held `size` entries."""
-        return Head(size=size, root=self.entries[size - 1].link if size else GENESIS)
+        return Head(size=size, root=self.tree.root(size).hex())
 
 
 class AuditLog:
-    """An append-only log with one writer.
+    """An append-only log with one writer."""
 
-    Guarantee: whoever holds the public key finds the first line that was changed, deleted, inserted, moved or
-    re-signed. A tail cut off at a line's end is found only by someone who holds a later head.
-    """
-
-    def __init__(self, path: Path, signer: Ed25519PrivateKey, head: Head, size_bytes: int) -> None:
-        """Use `create` or `open`; they make sure that the file is what the other arguments say."""
-        self._path = path
-        self._signer = signer
-        self._head = head
-        self._size_bytes = size_bytes
+    def __init__(self, folder: Path, keeper: Identity, origin: str, contents: LogContents) -> None:
+        """Use `create` or `open`; they make sure that the files are what the other arguments say."""
+        self._path = folder / LOG_NAME
+        self._keeper = keeper
+        self._origin = origin
+        self._checkpoints = CheckpointFolder(folder)
+        self._tree = contents.tree
+        self._previous = contents.entries[-1].leaf if contents.entries else GENESIS
+        self._size_bytes = self._path.stat().st_size
+        self._signed = self._checkpoints.last()
 
     @property
     def head(self) -> Head:
         """Size and root after the last append."""
-        return self._head
+        return Head(size=self._tree.size, root=self._tree.root().hex())
+
+    @property
+    def origin(self) -> str:
+        """Return the name of this log, which every checkpoint of it begins with."""
+        return self._origin
 
     @classmethod
-    def create(cls, folder: Path, signer: Ed25519PrivateKey) -> Self:
-        """Begin an empty log in `folder` and put the public key beside it.
+    def create(cls, folder: Path, keeper: Identity, origin: str) -> Self:
+        """Begin an empty log in `folder` and put the public keys beside it.
 
         Raises: RunError where a log already lies.
         """
@@ -78,53 +97,68 @@ class AuditLog:
         if path.exists() or (folder / KEY_NAME).exists():
             raise RunError(f"{path} already exists; a log is never begun twice. Choose another folder, or resume")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_durably(folder / KEY_NAME, f"{signer.public_key().public_bytes_raw().hex()}\n".encode())
-        _write_durably(path, b"")
-        return cls(path, signer, Head(size=0, root=GENESIS), 0)
+        keys = "".join(f"{key.hex()}\n" for key in keeper.public_keys if key)
+        durable.write_new(folder / KEY_NAME, keys.encode())
+        durable.write_new(path, b"")
+        return cls(folder, keeper, origin, LogContents(entries=(), torn_bytes=0))
 
     @classmethod
-    def open(cls, folder: Path, signer: Ed25519PrivateKey) -> Self:
-        """Verify the whole log, cut off a torn last line, and go on.
+    def open(cls, folder: Path, keeper: Identity, origin: str) -> Self:
+        """Read the whole log, cut off a torn last line, and go on.
 
-        Raises: RunError where no log lies or `signer` is not its keeper; LogError for a bad line.
+        Raises: RunError where no log lies or `keeper` does not keep it; LogError for a bad line.
         """
         path = folder / LOG_NAME
-        keeper = read_public_key(folder / KEY_NAME)
-        if keeper.public_bytes_raw() != signer.public_key().public_bytes_raw():
+        key = read_public_key(folder / KEY_NAME)
+        if (key.ed25519, key.mldsa44) != keeper.public_keys:
             raise RunError(f"{path} is kept under another key; resume with the key that began the run")
-        contents = read_log(path, keeper)
-        size_bytes = path.stat().st_size - contents.torn_bytes
+        contents = read_log(path)
         if contents.torn_bytes:
             with _exclusive(path) as descriptor:
-                os.ftruncate(descriptor, size_bytes)
+                os.ftruncate(descriptor, path.stat().st_size - contents.torn_bytes)
                 os.fsync(descriptor)
-        return cls(path, signer, contents.head, size_bytes)
+        return cls(folder, keeper, origin, contents)
 
     def append(self, event: Event) -> None:
         """Write one event; it is on the disk when this returns.
 
         Raises: RunError when the disk is full or somebody else wrote to the log; the log is then as it was before.
         """
-        time = datetime.now(UTC).strftime(TIME_FORMAT)
-        index, previous = self._head.size, self._head.root
-        line = write_line(event, index=index, previous=previous, time=time, signer=self._signer)
-        entry = read_line(line, index=index, previous=previous, public_key=self._signer.public_key())
+        now = datetime.now(UTC).strftime(TIME_FORMAT)
+        line = write_line(event, index=self._tree.size, previous=self._previous, time=now)
+        read_line(line, index=self._tree.size, previous=self._previous)  # never write what nobody could read
         with _exclusive(self._path) as descriptor:
             self._refuse_foreign_bytes(descriptor)
             self._write_or_restore(descriptor, line + b"\n")
-        self._head = Head(size=index + 1, root=entry.link)
+        self._previous = leaf_hash(line)
+        self._tree.append(self._previous)
         self._size_bytes += len(line) + 1
 
-    @classmethod
-    def verify(cls, path: Path, public_key: Ed25519PublicKey) -> Head:
-        """Check every line, and that the last one is whole.
+    def checkpoint(self) -> Note:
+        """Sign the present head, durably; a head that is signed already is not signed again."""
+        head = Checkpoint(origin=self._origin, size=self._tree.size, root=self._tree.root())
+        if self._signed is None or self._signed.text != head.text:
+            self._signed = sign_checkpoint(head, self._keeper, time_s=int(time.time()))
+            self._checkpoints.save(self._signed)
+        return self._signed
 
-        Raises: LogError with the first bad index and the reason; RunError where there is no such file.
+    def consistency_proof(self, old: int) -> list[bytes]:
+        """Prove that the last checkpoint grew out of the first `old` entries.
+
+        Raises: ValueError for an `old` that it did not reach; RuntimeError before the first checkpoint.
         """
-        contents = read_log(path, public_key)
-        if contents.torn_bytes:
-            raise LogError("the last line has no end: it was cut, or torn by a crash", len(contents.entries))
-        return contents.head
+        return self._tree.consistency_proof(old, Checkpoint.of(self.checkpoint_shown().text).size)
+
+    def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
+        """Put cosignatures, which the caller has verified, under the last checkpoint."""
+        self._signed = self.checkpoint_shown().with_lines(lines)
+        self._checkpoints.save(self._signed)
+
+    def checkpoint_shown(self) -> Note:
+        """Return the last checkpoint, with the cosignatures it has. Raises: RuntimeError before the first."""
+        if self._signed is None:
+            raise RuntimeError("no checkpoint was signed yet: call checkpoint first")
+        return self._signed
 
     def _refuse_foreign_bytes(self, descriptor: int) -> None:
         found = os.fstat(descriptor).st_size
@@ -145,9 +179,10 @@ class AuditLog:
             raise RunError(f"{self._path} could not be written ({error}); free the disk, then resume") from error
 
 
-def read_log(path: Path, public_key: Ed25519PublicKey) -> LogContents:
-    """Verify every whole line of the log; bytes after the last newline are counted, not judged.
+def read_log(path: Path) -> LogContents:
+    """Read every whole line of the log and follow its chain; bytes after the last newline are counted, not judged.
 
+    Guarantee: none by itself: whoever rewrites all lines makes a chain that holds. `checkpoints.check` tells.
     Raises: LogError with the first bad index and the reason; RunError where there is no such file.
     """
     try:
@@ -158,25 +193,40 @@ def read_log(path: Path, public_key: Ed25519PublicKey) -> LogContents:
     previous = GENESIS
     for index, line in enumerate(lines):
         try:
-            entry = read_line(line, index=index, previous=previous, public_key=public_key)
+            entry = read_line(line, index=index, previous=previous)
+        except BrokenChain as error:
+            raise LogError(str(error), max(index - 1, 0)) from error
         except ValueError as error:
             raise LogError(str(error), index) from error
         entries.append(entry)
-        previous = entry.link
+        previous = entry.leaf
     return LogContents(entries=tuple(entries), torn_bytes=len(tail))
 
 
-def read_public_key(path: Path) -> Ed25519PublicKey:
-    """Read `log.pub`: 64 hexadecimal digits and a newline.
+def origin(session: str) -> str:
+    """Return the name of a run's log, which each of its checkpoints begins with."""
+    return f"fedcollm-secure/{session}"
+
+
+def read_public_key(path: Path) -> NoteKey:
+    """Read `log.pub`: 64 hexadecimal digits, and on a second line an ML-DSA-44 key where there is one.
 
     Raises: RunError where there is no such file; LogError when it holds no key.
     """
     try:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text(encoding="ascii")))
+        return parse_public_key(path.read_text(encoding="ascii"))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise LogError(f"{path} is not an Ed25519 public key; expected 64 hexadecimal digits") from error
+        raise LogError(f"{path} is not the keeper's public key; {error}") from error
+
+
+def parse_public_key(text: str) -> NoteKey:
+    """Read the text of `log.pub`. Raises: ValueError."""
+    ed25519, mldsa44, *rest = [bytes.fromhex(line) for line in text.split()] + [b"", b""]
+    if len(ed25519) != PUBLIC_KEY_BYTES or len(mldsa44) not in (0, MLDSA44_KEY_BYTES) or any(rest):
+        raise ValueError("64 hexadecimal digits of an Ed25519 public key were expected")
+    return NoteKey(name="keeper", ed25519=ed25519, mldsa44=mldsa44)
 
 
 @contextmanager
@@ -187,15 +237,3 @@ def _exclusive(path: Path) -> Generator[int, None, None]:
         yield descriptor
     finally:
         os.close(descriptor)  # and with it the lock
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name itself must survive a crash, not only the bytes
-    finally:
-        os.close(folder)

@@ -1,9 +1,13 @@
 """Check a whole run directory against its log: nothing here needs a private key or a network.
 
-    log.jsonl ── chain, signatures, order of events
+    log.jsonl ── chain, order of events
+      ├─ checkpoints/           signed by the keeper, cosigned by a quorum of silos, each consistent with the entries
+      ├─ roster.json            = the digest in RunStarted
+      ├─ manifests/             = the digests in RoundStarted
       ├─ config.yaml            = the digest in RunStarted
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
-      ├─ silos/NAME/ledger.jsonl  whole, and holding the head that the last RoundClosed commits to
+      ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
+      ├─ silos/NAME/ledger.jsonl   whole, and holding the head that the last RoundClosed commits to
       └─ summary.json           = the digest in RunFinished, and naming the log's head
 
 What does not fit is a `LogError`. What is missing because the run was cut short is named in `Verified.incomplete`.
@@ -13,46 +17,99 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_secure.audit.checkpoints import Attested, CheckpointFolder, Witnesses, check
 from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit.ledgers import check_ledgers
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
+from fedcollm_secure.audit.silos import check_journals
+from fedcollm_secure.audit.terms import check_manifests, read_roster_of
 from fedcollm_secure.errors import LogError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What a run directory was found to be: `incomplete` says what is missing, or is None for a finished run."""
+    """What a run directory was found to be: `incomplete` says what is missing, or is None for a finished run.
+
+    The first `signed` entries stand under the keeper's signature, the first `cosigned` under a quorum of silos.
+    """
 
     entries: int
     root: str
+    signed: int
+    cosigned: int
     incomplete: str | None
 
 
-def verify_run(folder: Path, *, public_key: Ed25519PublicKey | None = None, held: Head | None = None) -> Verified:
+def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | None = None) -> Verified:
     """Verify a run directory offline.
 
     `public_key` is the keeper's key from a source other than the directory; without it `audit/log.pub` is believed.
     `held` is a head seen earlier: the log must still contain it.
-    Guarantee: with both given, whoever rewrote the log since `held`, or any file it vouches for, is found.
+    Guarantee: with `public_key` given, nobody but the keeper can have changed what the checkpoints cover; with a quorum
+    of cosignatures, not even the keeper, unless more than n_c silos lie.
     Raises: LogError for anything that was changed; RunError where there is no log at all; LedgerError for a bad ledger.
     """
-    audit = folder / "audit"
-    contents = read_log(audit / LOG_NAME, public_key or read_public_key(audit / KEY_NAME))
-    _check_order(contents.entries)
-    _check_held_head(contents, held)
+    found = verify_log(folder / "audit" / LOG_NAME, public_key=public_key, held=held)
+    contents = found.contents
     missing = [
         *_cut_short(contents),
+        *found.missing,
+        *check_manifests(folder / "audit", contents),
         *_check_config(folder, contents),
         *_check_adapters(folder, contents),
+        *check_journals(folder, contents),
         *check_ledgers(folder, last_closed(contents)),
         *_check_summary(folder, contents),
     ]
     head = contents.head
-    return Verified(entries=head.size, root=head.root, incomplete="; ".join(missing) or None)
+    return Verified(
+        entries=head.size,
+        root=head.root,
+        signed=found.attested.signed_size,
+        cosigned=found.attested.cosigned_size,
+        incomplete="; ".join(missing) or None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedLog:
+    """A log that verified: its entries, what its checkpoints come to, and what is missing to believe all of it."""
+
+    contents: LogContents
+    attested: Attested
+    missing: tuple[str, ...]
+
+
+def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | None = None) -> VerifiedLog:
+    """Verify one log file with what lies beside it: `log.pub` (unless a key is given), checkpoints, the roster.
+
+    Raises: LogError for anything that was changed; RunError where there is no log at all.
+    """
+    audit = path.parent
+    contents = read_log(path)
+    keeper = public_key or read_public_key(audit / KEY_NAME)
+    _check_order(contents.entries)
+    roster = read_roster_of(audit, contents.entries, keeper)
+    witnesses = Witnesses.of(roster) if roster else None
+    attested = check(contents.tree, CheckpointFolder(audit).notes(), keeper, witnesses)
+    _check_held_head(contents, held)
+    missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
+    return VerifiedLog(
+        contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
+    )
+
+
+def _not_attested(contents: LogContents, attested: Attested, witnesses: Witnesses | None) -> list[str]:
+    size = len(contents.entries)
+    if attested.signed_size < size:
+        return [f"entries {attested.signed_size} to {size - 1} stand under no signed checkpoint yet"]
+    if witnesses and attested.cosigned_size < size:
+        found = f"{len(attested.cosigners)} of {len(witnesses.keys)} silos, {witnesses.quorum} are needed"
+        return [f"the last head is cosigned by {found}; from entry {attested.cosigned_size} on it is the keeper's word"]
+    return []
 
 
 def last_closed(contents: LogContents) -> RoundClosed | None:

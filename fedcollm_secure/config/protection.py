@@ -86,6 +86,35 @@ class Security:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What a round's result must pass; a rejected round keeps the last good adapter (`federation/gates.py`).
+
+    `max_norm`: of the mean update, L2. `max_loss_increase`: of the SLM on the auxiliary set, in nats. `trust_region`:
+    how far B·A of a module may be from the aggregate's, relative to it, when the server sends it back; silos check it.
+    """
+
+    max_norm: float | None = None
+    max_loss_increase: float | None = None
+    trust_region: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that nothing could pass."""
+        for name in ("max_norm", "max_loss_increase", "trust_region"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < float("inf"), f"{name}: expected a positive number, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is kept for an auditor beside the log.
+
+    `archive`: every byte that the silos sent in a masked round, so that anybody can add up again.
+    """
+
+    archive: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class PerRecord:
     """Protect one training record."""
 

@@ -30,9 +30,11 @@ from fedcollm_secure.config.data import (
 from fedcollm_secure.config.models import Lora, Models
 from fedcollm_secure.config.protection import (
     Aggregation,
+    Audit,
     Bfv,
     Ckks,
     Engine,
+    Gates,
     LocalEngine,
     Masked,
     NonPrivate,
@@ -64,6 +66,8 @@ class Config:
     lora: Lora = Lora()
     factors: Factors | None = None  # None: ffa under DP, fedavg (the paper's) without
     security: Security = Security()
+    gates: Gates = Gates()
+    audit: Audit = Audit()
     engine: Engine = LocalEngine()
     evaluate: Evaluation = Evaluation()
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -77,6 +81,11 @@ class Config:
         )
         require(self.rounds > 0, f"rounds: expected 1 or more, got {self.rounds}")
         require(0 <= self.seed < 2**53, f"seed: expected 0 to 2^53 - 1, got {self.seed}")
+        require(
+            not self.audit.archive or isinstance(self.aggregation, Masked),
+            "audit.archive: expected masked: no other round can be added up again, and under unsafe_plain the archive "
+            "would hold each silo's update in the clear",
+        )
         if isinstance(self.privacy, RecordDP):
             self._check_record_dp()
         if isinstance(self.privacy, SiloDP):

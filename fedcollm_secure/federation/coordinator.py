@@ -5,80 +5,53 @@
 3. sum: nothing but the sum is ever seen here      6. score on public test data, close the round, log it
 """
 
-import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
-from fedcollm_crypto.aggregation import Chunks, ServerEnd, aggregate
-from fedcollm_crypto.errors import ProtocolError, TooFewSilos
-from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.masking.manifest import RoundManifest
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcollm_crypto.aggregation import Chunks
+from fedcollm_crypto.errors import BadSum, ProtocolError
 from fedcollm_secure.audit.digests import folder_digest
-from fedcollm_secure.audit.events import GateRejected, PartyDropped, PartyRefused, RoundClosed, RoundStarted, RunStopped
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
-from fedcollm_secure.federation.exchange import Traffic, begin_then_step
-from fedcollm_secure.federation.messages import Begin, Close, Closed, Refusal, encode, read_reply
-from fedcollm_secure.federation.release import Released, merge, narrowed, pass_manifest, require_all
-from fedcollm_secure.federation.rundir import Aggregate, Json, RunDirectory
-from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.adapter import Float32, digest
-from fedcollm_secure.learning.factors import Pass, Rule
+from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.config.protection import Gates
+from fedcollm_secure.errors import RunIncomplete
+from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled
+from fedcollm_secure.federation.messages import Close, Closed, Cosigned, Greeting, Refusal, encode, read_reply
+from fedcollm_secure.federation.rundir import Aggregate, Json
+from fedcollm_secure.federation.summing import SumLost, Summing, Tools
 from fedcollm_secure.learning.pair import Pair
+from fedcollm_secure.learning.vectors import digest
 
-SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
-ATTEMPTS = 3  # a round that lost too many silos is tried again with fresh keys and the same updates
-
-Watch = Callable[[int, str], None]
-"""Told (round, what is happening) for a person to see; never given a private value."""
+EMPTY_DIGEST = sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
     """What all rounds of a run have in common."""
 
-    manifest: RoundManifest  # of no round yet: round 0, attempt 0, no adapter
-    rule: Rule
     rounds: int
     evaluate_every: int
     delta: float | None  # δ of the silos' guarantee, None without one
+    gates: Gates
 
 
 class Coordinator:
     """The server of one run."""
 
-    def __init__(
-        self,
-        *,
-        terms: Terms,
-        engine: Engine,
-        pair: Pair,
-        encoding: FixedPoint,
-        make_end: Callable[[RoundManifest], ServerEnd],
-        log: AuditLog,
-        run: RunDirectory,
-        stopwatch: Stopwatch,
-        watch: Watch,
-    ) -> None:
-        """Take everything that a round needs; `make_end` makes the aggregation's server end for one attempt."""
+    def __init__(self, *, terms: Terms, tools: Tools, pair: Pair) -> None:
+        """Take everything that a round needs."""
         self._terms = terms
-        self._engine = engine
+        self._tools = tools
         self._pair = pair
-        self._encoding = encoding
-        self._make_end = make_end
-        self._log = log
-        self._run = run
-        self._stopwatch = stopwatch
-        self._watch = watch
-        self._traffic = Traffic()
+        self._log, self._run = tools.log, tools.run
+        self._stopwatch, self._watch = tools.stopwatch, tools.watch
+        self._cohort = tools.manifest.cohort
         self._notes: dict[str, Closed] = {}
-        self._refused: dict[str, str] = {}  # in the present round: party → code of its reason
-        self._reasons: dict[str, str] = {}  # and the reason in words
 
     def restore(self, state: Json) -> None:
         """Go back to the last complete round, as `RunDirectory.settle` found it."""
@@ -108,13 +81,13 @@ class Coordinator:
         return self._keep(0, scores, None)
 
     def _round(self, number: int, attempts: int) -> Json:
-        self._refused, self._reasons = {}, {}
-        summed = self._run.aggregate(number) or self._sum(number, attempts)
+        summed = self._gated(number, self._run.aggregate(number) or self._sum(number, attempts))
         self._pair.slm.write(summed.adapter)  # step 4
         self._watch(number, "LLM and SLM teach each other")
         with self._stopwatch.measure("distill"):
             self._pair.co_tuning.run(number)  # step 5
-            self._pair.slm.write(self._terms.rule.settle(self._pair.slm.read()))
+        self._hold_to(number, summed.adapter)
+        self._pair.slm.write(self._tools.rule.settle(self._pair.slm.read()))
         scores = self._scores(number)
         self._close(number)
         line = self._keep(number, scores, summed)  # step 6
@@ -122,72 +95,52 @@ class Coordinator:
         return line
 
     def _sum(self, number: int, attempts: int) -> Aggregate:
-        """Run steps 1 to 4: each linear pass of the rule, all over the silos of the first."""
-        start, rule, terms = self._pair.slm.read(), self._terms.rule, self._terms.manifest
-        asked, counter = Pass(round=number), itertools.count(attempts + 1)
-        released: list[Released] = []
         try:
-            while True:
-                released.append(self._insist(terms, start, asked, counter))
-                if len(released) == rule.passes:
-                    break
-                terms = narrowed(terms, released[0].contributors)
-                asked = Pass(round=number, number=len(released), basis=rule.basis(released[-1].mean))
-        except TooFewSilos as lost:
-            opened = bool(released) or SUM_OPENED in self._refused.values()
-            if opened and self._pair.co_tuning.settings.steps:
-                return self._void(number, "lost_between_passes" if released else "lost_in_a_crash")
-            raise self._stopped(number, lost) from lost
-        merged = merge(rule, start, released, asked)
-        self._run.save_aggregate(merged)
-        return merged
+            summing = Summing(self._tools, number, self._pair.slm.read(), self._run.reference())
+            return summing.run(attempts, moves_on=bool(self._pair.co_tuning.settings.steps))
+        except SumLost as lost:
+            return self._void(number, GateClosed("sum", str(lost)))
+        except BadSum as error:
+            return self._void(number, GateClosed("range", error.reason_code))
 
-    def _insist(self, terms: RoundManifest, start: Float32, asked: Pass, counter: Iterator[int]) -> Released:
-        """Try a pass, again with fresh keys where an attempt lost too many silos. Raises: TooFewSilos."""
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return self._attempt(terms, start, asked, next(counter))
-            except TooFewSilos:
-                if self._refused:  # a refusal is final: asking again changes nothing
-                    raise
-        return self._attempt(terms, start, asked, next(counter))
+    def _gated(self, number: int, summed: Aggregate) -> Aggregate:
+        """Return the sum if it passes the gates, else the adapter that the round began from, with the sum's facts."""
+        start = self._pair.slm.read()
+        try:
+            check_aggregate(self._terms.gates, start, summed.adapter, self._auxiliary_loss)
+        except GateClosed as closed:
+            return replace(self._void(number, closed), facts=summed.facts)
+        finally:
+            self._pair.slm.write(start)
+        return summed
 
-    def _void(self, number: int, reason: str) -> Aggregate:
-        """Go on without this round's sum: it was opened and lost, and silos rightly open no second one.
+    def _auxiliary_loss(self, adapter: NDArray[np.float32]) -> float:
+        self._pair.slm.write(adapter)
+        return self._pair.co_tuning.slm_loss()
 
-        The server's own steps move the model on; the next round's sum is of another version.
+    def _hold_to(self, number: int, averaged: NDArray[np.float32]) -> None:
+        """Send back the aggregate itself where distillation took the adapter beyond the trust region."""
+        try:
+            check_distilled(self._terms.gates, self._pair.slm.drift, averaged, self._pair.slm.read())
+        except GateClosed as closed:
+            self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
+            self._pair.slm.write(averaged)
+
+    def _void(self, number: int, closed: GateClosed) -> Aggregate:
+        """Go on from the last good adapter, without this round's sum; the log says why.
+
+        Silos open one sum for one model version. The server's own steps move the model on, and the next round's sum is
+        of another version; where it takes none, the run ends.
         """
-        self._log.append(GateRejected(round=number, gate="sum", reason=reason))
-        facts: Json = {"contributors": [], "total_weight": 0, "sum_digest": sha256(b"").hexdigest()}
-        return Aggregate(round=number, adapter=self._pair.slm.read(), facts=facts)
+        self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
+        if not self._pair.co_tuning.settings.steps:
+            self._log.append(RunStopped(reason="sum_rejected", rounds_done=number - 1))
+            raise RunIncomplete(f"round {number} gave no sum to go on with ({closed}); earlier rounds are kept")
+        return Aggregate(round=number, adapter=self._pair.slm.read(), facts={})
 
-    def _attempt(self, terms: RoundManifest, start: Float32, asked: Pass, attempt: int) -> Released:
-        manifest = pass_manifest(terms, start, asked, rule=self._terms.rule, encoding=self._encoding, attempt=attempt)
-        number = manifest.round
-        self._log.append(
-            RoundStarted(
-                round=number,
-                attempt=attempt,
-                cohort=manifest.cohort,
-                adapter_digest=manifest.adapter_hash,
-                plan_digest=manifest.train_cfg_hash,
-                manifest_digest=manifest.hash.hex(),
-            )
-        )
-        end = self._make_end(manifest)
-        exchange = begin_then_step(
-            self._engine,
-            Begin(manifest=manifest, adapter=start, basis=asked.basis, payload=b""),
-            self._traffic,
-            lambda party, note: self._note(number, party, note),
-        )
-        self._watch(number, "silos train and protect their updates" if not asked.number else "second linear pass")
-        with self._stopwatch.measure("aggregate"):
-            try:
-                summed = aggregate(end, exchange, manifest.cohort)  # steps 2 and 3
-            finally:
-                self._log_dropped(number, end)
-            return require_all(Released.read(summed, self._encoding), manifest)
+    def attest(self) -> int:
+        """Have the log's last head cosigned, so that nobody can cut its tail off; return by how many silos."""
+        return self._tools.attestation.close(self._cohort)
 
     def _scores(self, number: int) -> Mapping[str, object]:
         if number % self._terms.evaluate_every and number != self._terms.rounds:
@@ -198,57 +151,33 @@ class Coordinator:
 
     def _close(self, number: int) -> None:
         """Tell the silos that the round has its result; they mark their ledgers and say where those stand."""
-        note = Close(session=self._terms.manifest.session_id, round=number, adapter=digest(self._pair.slm.read()))
+        note = Close(session=self._tools.manifest.session_id, round=number, adapter=digest(self._pair.slm.read()))
         message = encode(note)
-        for party, chunks in self._engine.exchange(dict.fromkeys(self._terms.manifest.cohort, message)):
+        for party, chunks in self._tools.engine.exchange(dict.fromkeys(self._cohort, message)):
             reply = _opened(chunks)
             if isinstance(reply, Closed):
                 self._notes[party] = reply
-            self._traffic.down += len(message)
-
-    def _note(self, number: int, party: str, note: Refusal | Closed | ProtocolError) -> None:
-        """Log a silo's refusal, or that its reply was none."""
-        if isinstance(note, Refusal):
-            self._refuse(number, party, note.reason_code, note.reason)
-        else:
-            self._log.append(PartyDropped(round=number, party=party, reason_code="malformed_reply"))
-
-    def _log_dropped(self, number: int, end: ServerEnd) -> None:
-        for party, reason in end.dropped.items():
-            if party in end.refused:
-                self._refuse(number, party, end.refused[party], reason)
-            elif party not in self._refused:
-                self._log.append(PartyDropped(round=number, party=party, reason_code="left_the_round"))
-
-    def _refuse(self, number: int, party: str, code: str, reason: str) -> None:
-        self._refused[party] = code = _code(code)
-        self._reasons[party] = reason
-        self._log.append(PartyRefused(round=number, party=party, reason_code=code))
-
-    def _stopped(self, number: int, lost: TooFewSilos | None) -> FedCoLLMError:
-        """Log a clean stop and return the error that ends the run."""
-        exhausted = "budget_exhausted" in self._refused.values()
-        reason = "budget_exhausted" if exhausted else "too_few_silos"
-        self._log.append(RunStopped(reason=reason, rounds_done=number - 1))
-        reasons = [f"  {party}: {reason}" for party, reason in self._reasons.items()]
-        text = "\n".join([f"round {number} did not start: {lost}", *reasons, f"{number - 1} rounds are kept."])
-        return RefusedByPolicy(text) if exhausted else RunIncomplete(text)
+            self._tools.traffic.down += len(message)
 
     def _keep(self, number: int, scores: Mapping[str, object], summed: Aggregate | None) -> Json:
         """Write adapters, log and metrics so that a crash between any two can be mended (`RunDirectory.settle`)."""
         fresh = self._run.begin_adapters()
         self._pair.save(fresh)
+        if self._terms.gates.trust_region is not None and summed is not None:
+            self._run.save_reference(summed.adapter)
         line: Json = {
             "round": number,
             **scores,
             "seconds": self._stopwatch.lap(),
-            "bytes": self._traffic.lap(),
+            "bytes": self._tools.traffic.lap(),
             "silos": self._spent(),
         }
         if summed is not None and summed.facts.get("cut_error") is not None:
             line = {**line, "cut_error": summed.facts["cut_error"]}
         self._run.seal_adapters({"round": number, "line": line})
         if summed is not None:
+            for event in _summed(number, summed.facts):
+                self._log.append(event)
             self._log.append(self._closed(number, summed, fresh))
         self._run.swap_adapters()
         self._run.append_metrics(line)
@@ -258,9 +187,9 @@ class Coordinator:
         facts = summed.facts
         return RoundClosed(
             round=number,
-            contributors=tuple(cast(Sequence[str], facts["contributors"])),
-            total_weight=cast(int, facts["total_weight"]),
-            sum_digest=cast(str, facts["sum_digest"]),
+            contributors=tuple(cast(Sequence[str], facts.get("contributors", ()))),
+            total_weight=cast(int, facts.get("total_weight", 0)),
+            sum_digest=cast(str, facts.get("sum_digest", EMPTY_DIGEST)),
             adapter_before=folder_digest(self._run.adapters / "slm"),
             adapter_after=folder_digest(fresh / "slm"),
             llm_adapter_digest=folder_digest(fresh / "llm"),
@@ -276,17 +205,24 @@ class Coordinator:
                 "epsilon": float(self._notes[party].epsilon) if party in self._notes else 0.0,
                 "delta": self._terms.delta,
             }
-            for party in self._terms.manifest.cohort
+            for party in self._cohort
         }
 
 
-def _opened(chunks: Chunks) -> Iterator[bytes] | Refusal | Closed | None:
+def _summed(number: int, facts: Json) -> Iterator[RoundSummed]:
+    """Yield what the log says of each linear pass that was released; nothing where no sum came out."""
+    for each in cast(Sequence[Json], facts.get("passes", ())):
+        yield RoundSummed(
+            round=number,
+            attempt=cast(int, each["attempt"]),
+            averaged_digest=cast(str, facts["averaged_digest"]),
+            is_mean=cast(bool, facts["is_mean"]),
+            replies=cast(Mapping[str, str], each["replies"]),
+        )
+
+
+def _opened(chunks: Chunks) -> Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | None:
     try:
         return read_reply(chunks)
     except ProtocolError:
         return None
-
-
-def _code(text: str) -> str:
-    """Return a code that the log can hold, whatever a silo sent."""
-    return text if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", text) else "unreadable_reason"

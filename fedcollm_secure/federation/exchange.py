@@ -1,15 +1,34 @@
-"""From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes."""
+"""From the aggregation's exchange to the engine's: wrap requests, unwrap replies, count bytes, keep their digests."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.federation.messages import Begin, Closed, Refusal, Step, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Closed, Cosigned, Greeting, Refusal, Step, encode, read_reply
+from fedcollm_secure.federation.transcript import Transcript
+from fedcollm_secure.learning.vectors import Float32
 
-Note = Callable[[str, Refusal | Closed | ProtocolError], None]
+Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 """Told (party, note) when a reply is not the aggregation's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What opens an attempt: its manifest, three vectors as in `Begin`, and the view of the log for each silo.
+
+    `greet` takes (party, signature lines) and raises ProtocolError for a cosignature that is none.
+    """
+
+    manifest: RoundManifest
+    adapter: Float32
+    basis: Float32
+    reference: Float32
+    views: Mapping[str, View]
+    greet: Callable[[str, str], None]
 
 
 @dataclass(kw_only=True)
@@ -46,27 +65,50 @@ class _Messages(Mapping[str, bytes]):
         return len(self._payloads)
 
 
-def begin_then_step(engine: Engine, opening: Begin, traffic: Traffic, note: Note) -> Exchange:
-    """Return an exchange whose first request to each silo travels inside `opening`, all others inside Step."""
-    to_begin = set(opening.manifest.cohort)
+def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: Note, transcript: Transcript) -> Exchange:
+    """Return an exchange whose first request to each silo travels inside Begin, all others inside Step."""
+    to_begin, greeting_due, stage = set(opening.manifest.cohort), set[str](), 0
+
+    def wrap(party: str, payload: bytes) -> bytes:
+        if party not in to_begin:
+            return encode(Step(payload=payload))
+        to_begin.remove(party)
+        greeting_due.add(party)
+        return encode(
+            Begin(
+                manifest=opening.manifest,
+                view=opening.views[party],
+                reference=opening.reference,
+                adapter=opening.adapter,
+                basis=opening.basis,
+                payload=payload,
+            )
+        )
+
+    def unwrap(party: str, chunks: Chunks) -> Chunks | None:
+        reply, is_due = read_reply(_counted(chunks, traffic)), party in greeting_due
+        greeting_due.discard(party)
+        if is_due != isinstance(reply, Greeting) and not isinstance(reply, Refusal):
+            raise ProtocolError("reply: expected a greeting to Begin, and to nothing else")
+        if isinstance(reply, Greeting):
+            opening.greet(party, reply.lines)
+            return reply.chunks
+        if isinstance(reply, Refusal | Closed | Cosigned):
+            note(party, reply)
+            return None
+        return reply
 
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        def wrap(party: str, payload: bytes) -> bytes:
-            if party not in to_begin:
-                return encode(Step(payload=payload))
-            to_begin.remove(party)
-            return encode(replace(opening, payload=payload))
-
+        nonlocal stage
+        stage += 1
         for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
             try:
-                reply = read_reply(_counted(chunks, traffic))
+                payload = unwrap(party, chunks)
             except ProtocolError as error:
                 note(party, error)
                 continue
-            if isinstance(reply, Refusal | Closed):
-                note(party, reply)
-            else:
-                yield party, reply
+            if payload is not None:
+                yield party, transcript.keep(stage, party, payload)
 
     return exchange
 

@@ -1,7 +1,9 @@
 """What travels between coordinator and silo around the aggregation's own bytes.
 
-    request   Begin(manifest, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
-    reply     Payload: byte 1, then the aggregation's chunks | Refusal: byte 2, then JSON | Closed: byte 3, then JSON
+    request   Begin(manifest, view of the log, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
+              Show(view)
+    reply     Payload: byte 1, then the aggregation's chunks        Refusal, Closed, Cosigned: byte 2, 3, 4, then JSON
+              Greeting, to Begin: byte 5, the cosignature with its length, then the aggregation's chunks
 
 Begin carries the first step of the aggregation, so that it costs no exchange of its own. Every length is checked, and
 bytes that are left over are an error.
@@ -11,28 +13,34 @@ import itertools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_secure.audit.witness import View
 
-MAGIC = b"FedCoLLM\x01"
-_BEGIN, _STEP, _CLOSE = 1, 2, 3
-_PAYLOAD, _REFUSAL, _CLOSED = b"\x01", b"\x02", b"\x03"
+MAGIC = b"FedCoLLM\x02"
+_BEGIN, _STEP, _CLOSE, _SHOW = 1, 2, 3, 4
+_PAYLOAD, _REFUSAL, _CLOSED, _COSIGNED, _GREETING = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
 LARGEST_NOTE = 64 * 1024  # a refusal or a closing note is a few hundred bytes; more is not read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    """Open an attempt at a round: the manifest, θ_t as float32[d], and the aggregation's first request.
+    """Open an attempt at a round: the manifest, the log's head, θ_t as float32[d], the aggregation's first request.
 
+    `reference`: the aggregate of the round before, float32[d], for silos that hold θ_t against it; else empty.
     `basis` float32[m] is what a second linear pass projects on; it is empty in the first one.
     """
 
     manifest: RoundManifest
+    view: View
+    reference: NDArray[np.float32] = field(repr=False)
     adapter: NDArray[np.float32] = field(repr=False)
     payload: bytes = field(repr=False)
     basis: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32), repr=False)
@@ -54,7 +62,14 @@ class Close:
     adapter: str
 
 
-Request = Begin | Step | Close
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Show a head of the log for its cosignature; without a view, ask only which head the silo cosigned last."""
+
+    view: View | None
+
+
+Request = Begin | Step | Close | Show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +88,30 @@ class Closed:
     epsilon: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cosigned:
+    """A silo's answer to Show: its signature lines (empty without a view), and the size of its last head."""
+
+    lines: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeting:
+    """A silo's answer to Begin: its signature lines under the head it was shown, and the aggregation's reply."""
+
+    lines: str
+    chunks: Iterator[bytes]
+
+
 def encode(request: Request) -> bytes:
     """Return the bytes of a request."""
     match request:
         case Begin():
-            manifest, vectors = canonical.encode(request.manifest.to_body()), (request.adapter, request.basis)
-            sized = (_sized(vector.astype("<f4").tobytes()) for vector in vectors)
-            return b"".join((_head(_BEGIN), _sized(manifest), *sized, request.payload))
+            manifest, view = canonical.encode(request.manifest.to_body()), canonical.encode(request.view.to_json())
+            vectors = (vector.astype("<f4").tobytes() for vector in (request.reference, request.adapter, request.basis))
+            parts = (_sized(part) for part in (manifest, view, *vectors))
+            return b"".join((_head(_BEGIN), *parts, request.payload))
         case Step():
             return _head(_STEP) + request.payload
         case Close():
@@ -89,6 +121,8 @@ def encode(request: Request) -> bytes:
                 "adapter": request.adapter,
             }
             return _head(_CLOSE) + canonical.encode(note)
+        case Show():
+            return _head(_SHOW) + canonical.encode({"view": request.view.to_json() if request.view else None})
 
 
 def decode(message: bytes) -> Request:
@@ -107,6 +141,8 @@ def decode(message: bytes) -> Request:
             return Step(payload=rest)
         case 3:
             return _close(rest)
+        case 4:
+            return _show(rest)
         case _:
             raise ProtocolError(f"message: unknown kind {kind}")
 
@@ -116,14 +152,20 @@ def payload_reply(chunks: Iterable[bytes]) -> Iterator[bytes]:
     return itertools.chain((_PAYLOAD,), chunks)
 
 
-def note_reply(note: Refusal | Closed) -> Iterator[bytes]:
-    """Return a refusal or a closing note as a reply."""
-    kind = _REFUSAL if isinstance(note, Refusal) else _CLOSED
+def greeting_reply(lines: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put a cosignature before the aggregation's chunks."""
+    data = lines.encode()
+    return itertools.chain((_GREETING, struct.pack("<I", len(data)) + data), chunks)
+
+
+def note_reply(note: Refusal | Closed | Cosigned) -> Iterator[bytes]:
+    """Return a refusal, a closing note or a cosignature as a reply."""
+    kind = {Refusal: _REFUSAL, Closed: _CLOSED, Cosigned: _COSIGNED}[type(note)]
     yield kind + canonical.encode(dict(vars(note)))
 
 
-def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed:
-    """Return the aggregation's chunks (still unread), a refusal or a closing note.
+def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed | Cosigned | Greeting:
+    """Return the aggregation's chunks (still unread), with a greeting where there is one, or a note.
 
     Raises:
         ProtocolError: an empty reply, an unknown kind, or a note that does not parse.
@@ -133,9 +175,13 @@ def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed:
     kind, rest = first[:1], itertools.chain((first[1:],), stream)
     if kind == _PAYLOAD:
         return rest
-    if kind not in (_REFUSAL, _CLOSED):
-        raise ProtocolError("reply: expected a payload, a refusal or a closing note")
+    if kind == _GREETING:
+        return _greeting(rest)
+    if kind not in (_REFUSAL, _CLOSED, _COSIGNED):
+        raise ProtocolError("reply: expected a payload, a greeting, a refusal, a closing note or a cosignature")
     note = _note(rest)
+    if kind == _COSIGNED:
+        return _cosigned(note)
     if kind == _REFUSAL:
         return Refusal(**_fields(note, ("reason_code", "reason")))
     return Closed(**_fields(note, ("ledger", "epsilon")))
@@ -143,10 +189,14 @@ def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed:
 
 def _begin(data: bytes) -> Begin:
     manifest, rest = _cut(data)
+    view, rest = _cut(rest)
+    reference, rest = _cut(rest)
     adapter, rest = _cut(rest)
     basis, payload = _cut(rest)
     return Begin(
         manifest=RoundManifest.from_body(canonical.decode(manifest)),
+        view=View.from_json(canonical.decode(view)),
+        reference=_floats(reference),
         adapter=_floats(adapter),
         basis=_floats(basis),
         payload=payload,
@@ -166,6 +216,42 @@ def _close(data: bytes) -> Close:
         raise ProtocolError("close: expected session, round and adapter")
     texts = _fields({name: note[name] for name in ("session", "adapter")}, ("session", "adapter"))
     return Close(session=texts["session"], round=number, adapter=texts["adapter"])
+
+
+def _show(data: bytes) -> Show:
+    view = _parsed(data).get("view", "")
+    return Show(view=None if view is None else View.from_json(cast(canonical.Json, view)))
+
+
+def _cosigned(note: Mapping[str, object]) -> Cosigned:
+    fields = Fields("cosigned", cast(canonical.Json, note))
+    cosigned = Cosigned(lines=fields.text("lines", LARGEST_NOTE), size=fields.integer("size", 0, 1 << 53))
+    fields.close()
+    return cosigned
+
+
+def _greeting(chunks: Iterator[bytes]) -> Greeting:
+    """Read the cosignature and leave what follows it unread."""
+    held = bytearray()
+
+    def take(count: int) -> bytes:
+        while len(held) < count:
+            chunk = next(chunks, None)
+            if chunk is None:
+                raise ProtocolError("greeting: cut off inside the cosignature")
+            held.extend(chunk)
+        taken = bytes(held[:count])
+        del held[:count]
+        return taken
+
+    (size,) = struct.unpack("<I", take(4))
+    if size > LARGEST_NOTE:
+        raise ProtocolError(f"greeting: expected a cosignature of at most {LARGEST_NOTE} bytes")
+    try:
+        lines = take(size).decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("greeting: expected a cosignature in UTF-8") from None
+    return Greeting(lines=lines, chunks=itertools.chain((bytes(held),), chunks))
 
 
 def _note(chunks: Iterator[bytes]) -> Mapping[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcollm_crypto.aggregation import Vector
-from fedcollm_secure.learning.adapter import Float32
+from fedcollm_secure.learning.vectors import Float32
 
 
 @dataclass(frozen=True, kw_only=True)

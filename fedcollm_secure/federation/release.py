@@ -12,8 +12,8 @@ from fedcollm_crypto.errors import TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_secure.federation.rundir import Aggregate
-from fedcollm_secure.learning.adapter import Float32, digest
 from fedcollm_secure.learning.factors import Pass, Rule
+from fedcollm_secure.learning.vectors import Float32, digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcollm_crypto import canonical
+from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.errors import RunError
 
 Json = Mapping[str, object]
@@ -62,6 +64,17 @@ class RunDirectory:
         """Return the consortium log's folder."""
         return self.path / "audit"
 
+    @property
+    def archive(self) -> Path:
+        """Return where transcripts are kept, if they are."""
+        return self.path / "archive"
+
+    def save_manifest(self, name: str, manifest: RoundManifest) -> None:
+        """Keep an attempt's manifest beside the log, which vouches for it."""
+        folder = self.audit / "manifests"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_bytes(canonical.encode(manifest.to_body()))
+
     def silo(self, name: str) -> Path:
         """Return what a simulated silo keeps to itself."""
         return self.path / "silos" / name
@@ -91,6 +104,15 @@ class RunDirectory:
         """Add a round's line; a torn or repeated one is replaced."""
         lines = [old for old in self.metrics() if old["round"] != line["round"]]
         self.write_text("metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in (*lines, line)))
+
+    def save_reference(self, adapter: NDArray[np.float32]) -> None:
+        """Keep, beside the next state of `adapters/`, what its small adapter was distilled from."""
+        np.save(self._next / "reference.npy", adapter)
+
+    def reference(self) -> NDArray[np.float32]:
+        """Return what the present small adapter was distilled from, float32[d]; empty where nothing was kept."""
+        path = self.adapters / "reference.npy"
+        return np.load(path, allow_pickle=False) if path.is_file() else np.zeros(0, dtype=np.float32)
 
     def begin_adapters(self) -> Path:
         """Return an empty folder for the next state of `adapters/`."""

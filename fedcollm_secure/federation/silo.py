@@ -1,8 +1,10 @@
 """A silo: everything that a client does. It holds records and a ledger; bytes come in, bytes go out.
 
-    Begin → check the manifest → reserve the round in the ledger → first step of the aggregation
+    Begin → check the manifest → cosign the log's head, if the log only grew → reserve the round in the ledger
+            → first step of the aggregation
     Step  → … the first time the aggregation asks for the vector: train → Δ → integers → record the release
     Close → mark the round done, say where the ledger stands
+    Show  → cosign the head once more: the last one, so that nobody can cut the log's tail off
 
 A silo checks for itself and refuses with a reason; it never takes the server's word for a model, a plan or a cohort.
 """
@@ -17,30 +19,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks, SiloEnd, Vector
-from fedcollm_crypto.errors import CryptoError, ProtocolError
+from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.note import Note
 from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plans import Plan
 from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded
+from fedcollm_secure.audit.witness import View, Witness
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
+from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.messages import (
     Begin,
     Close,
     Closed,
+    Cosigned,
     Refusal,
+    Show,
     Step,
     decode,
+    greeting_reply,
     note_reply,
     payload_reply,
 )
 from fedcollm_secure.federation.pending import Kept, Pending
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.adapter import Float32, digest
 from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.vectors import Float32, digest
 
 MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 """Make the aggregation's silo end for one attempt; the second argument computes the vector when first asked."""
@@ -85,6 +94,9 @@ class Silo:
         expected: Expected,
         budget: Budget | None,
         make_end: MakeEnd,
+        trust_region: TrustRegion | None,
+        witness: Witness,
+        journal: Journal,
         folder: Path,
         stopwatch: Stopwatch,
     ) -> None:
@@ -97,6 +109,9 @@ class Silo:
         self._expected = expected
         self._budget = budget
         self._make_end = make_end
+        self._trust_region = trust_region
+        self._witness = witness
+        self._journal = journal
         self._pending = Pending(folder / "pending.npz")
         self._stopwatch = stopwatch
         self._end: SiloEnd | None = None
@@ -116,6 +131,8 @@ class Silo:
             return note_reply(Refusal(reason_code="ledger_refused", reason=error.diagnostics()))
         except ProtocolError as error:
             return note_reply(Refusal(reason_code="protocol_violation", reason=str(error)))
+        except Refused as error:
+            return note_reply(Refusal(reason_code=error.reason_code, reason=str(error)))
         except CryptoError as error:
             return note_reply(Refusal(reason_code="policy_refused", reason=str(error)))
         except FedCoLLMError as error:
@@ -124,20 +141,36 @@ class Silo:
     def _answer(self, message: bytes) -> Iterator[bytes]:
         match request := decode(message):
             case Begin():
-                self._begin(request)
-                return self._aggregate(request.payload)
+                lines = self._begin(request)
+                return greeting_reply(lines, self._aggregate(request.payload))
             case Step():
-                return self._aggregate(request.payload)
+                return payload_reply(self._aggregate(request.payload))
             case Close():
                 return self._close(request)
+            case Show():
+                return self._show(request.view)
 
-    def _begin(self, request: Begin) -> None:
+    def _begin(self, request: Begin) -> str:
+        """Open an attempt and return the cosignature of the head that it came with."""
+        manifest = request.manifest
         self._check(request)
+        lines = self._cosign(request.view)
+        self._journal.append(
+            AttemptJoined(round=manifest.round, attempt=manifest.attempt, manifest_digest=manifest.hash.hex())
+        )
         if self._budget is not None:
             self._budget.ledger.reserve(
                 session=self._expected.session_id, round=request.manifest.round, plan=self._budget.plan
             )
         self._end = self._make_end(request.manifest, lambda: self._vector(request))
+        return lines
+
+    def _cosign(self, view: View) -> str:
+        return "".join(line.encode() for line in self._witness.cosign(view))
+
+    def _show(self, view: View | None) -> Iterator[bytes]:
+        lines = self._cosign(view) if view else ""
+        return note_reply(Cosigned(lines=lines, size=self._witness.head.size))
 
     def _check(self, request: Begin) -> None:
         """Refuse a manifest that differs from what this silo holds, or a round that is over."""
@@ -156,6 +189,10 @@ class Silo:
                 )
         if manifest.adapter_hash != digest(request.adapter):
             raise ProtocolError("manifest: the adapter that came is not the one it names")
+        if self._trust_region is not None:
+            self._trust_region.check(manifest, request.adapter, request.reference)
+        if manifest.log_checkpoint != Note.decode(request.view.note).text:
+            raise ProtocolError("manifest: it names another head of the log than the one that came")
         if manifest.round <= self._last_closed:
             raise ProtocolError(f"manifest: round {manifest.round} is over; expected a later one")
         if self.name not in manifest.cohort or len(manifest.cohort) < expected.min_cohort:
@@ -170,7 +207,7 @@ class Silo:
         with self._stopwatch.measure("protect"):
             chunks = iter(self._end.handle(payload))
             first = next(chunks, b"")  # whatever can be refused is refused before the first byte leaves
-        return payload_reply(itertools.chain((first,), self._stopwatch.measured("protect", chunks)))
+        return itertools.chain((first,), self._stopwatch.measured("protect", chunks))
 
     def _vector(self, request: Begin) -> Vector:
         """Return what the pass asks for, as integers: trained once per round, and recorded before it can leave."""
@@ -212,11 +249,15 @@ class Silo:
         self._last_closed = max(self._last_closed, request.round)
         self._end = None
         self._pending.forget()
-        if self._budget is None:
-            return note_reply(Closed(ledger="", epsilon=""))
-        ledger = self._budget.ledger
-        ledger.done(session=request.session, round=request.round)
-        return note_reply(Closed(ledger=ledger.head, epsilon=f"{ledger.epsilon_spent():.6f}"))
+        note = Closed(ledger="", epsilon="")
+        if self._budget is not None:
+            ledger = self._budget.ledger
+            ledger.done(session=request.session, round=request.round)
+            note = Closed(ledger=ledger.head, epsilon=f"{ledger.epsilon_spent():.6f}")
+        self._journal.append(
+            RoundEnded(round=request.round, adapter_digest=request.adapter, ledger=note.ledger or GENESIS)
+        )
+        return note_reply(note)
 
 
 def _version(manifest: RoundManifest) -> str:

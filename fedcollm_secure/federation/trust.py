@@ -88,12 +88,17 @@ def guarantees(config: Config) -> list[Guarantee]:
         Guarantee(
             property="Poisoned updates are kept out",
             holds=False,
-            why="each coordinate of an update is bounded, but a silo can bias the model within that bound",
+            why="each coordinate is bounded and gates may reject a sum, but a silo can bias the model within these",
         ),
         Guarantee(
             property="The log shows every change made to it",
             holds=True,
-            why="hash-chained and signed; a tail cut off at a line's end needs a head held elsewhere to be seen",
+            why="a chained Merkle log under signed checkpoints; a cut tail shows against any head that a silo holds",
+        ),
+        Guarantee(
+            property="There is one log: no two that differ can both gather a quorum",
+            holds=True,
+            why=f"a silo cosigns only what grew out of its last head; {bound}",
         ),
     ]
 
@@ -158,8 +163,17 @@ def warnings(config: Config, cohort: int) -> list[str]:
         found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
     if cohort == 2:
         found.append("two parties: each can compute the other's update from the sum")
+    if config.audit.archive:
+        found.append(_archive(config))
     found.append("engine local: all silos run in this process; this is a simulation, not a deployment")
     return found
+
+
+def _archive(config: Config) -> str:
+    kept = "archive: all that the silos send is kept; say for how long. Its holder joins the server's collusion bound"
+    if config.security.post_quantum:
+        return kept
+    return f"{kept}, and with a quantum computer reads each silo's update: say security: {{post_quantum: true}}"
 
 
 def _lock(config: Config) -> str:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcollm_secure.config.training import Factors
+from fedcollm_secure.learning.vectors import Float32
 
-Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Matrices = Literal["A", "B", "AB"]
 """One factor of each LoRA product B·A, or both."""
 
@@ -72,6 +73,29 @@ class Adapter:
             digest.update(name.encode() + b"\0" + _flat(parameter).astype("<f4").tobytes())
         return digest.hexdigest()
 
+    def drift(self, one: Float32, other: Float32) -> float:
+        """Return the largest ‖B'A' − BA‖ / ‖BA‖ over all modules, from float32[d] `one` to `other` (Frobenius).
+
+        Products, not factors: another pair of factors of the same product is no change. 0 where both products are
+        zero, infinite where only BA is, NaN where an entry is not finite.
+        """
+        before, after = self._factors(one), self._factors(other)
+        return float(np.max([_relative_change(before[module], after[module]) for module in before]))
+
+    def _factors(self, vector: Float32) -> dict[str, tuple[Float64, Float64]]:
+        """Return (A [r, in], B [out, r]) of each module, taking fixed factors as they are."""
+        tensors = {name: _flat(tensor).reshape(tensor.shape) for name, tensor in self._frozen.items()}
+        start = 0
+        for name, shape in self.schema.shapes.items():
+            size = int(np.prod(shape))
+            tensors[name] = vector[start : start + size].reshape(shape)
+            start += size
+        firsts = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if ".lora_A." in name}
+        return {
+            name: (first, tensors[name.replace(".lora_A.", ".lora_B.")].astype(np.float64))
+            for name, first in firsts.items()
+        }
+
     def read(self) -> Float32:
         """Return a copy of the shared part, float32[d]."""
         parts = [_flat(parameter) for parameter in self._parameters.values()]
@@ -95,9 +119,18 @@ class Adapter:
             start += parameter.numel()
 
 
-def digest(vector: Float32) -> str:
-    """Return SHA-256 over the little-endian bytes of float32[d]; with `Schema.digest` it names one adapter."""
-    return hashlib.sha256(vector.astype("<f4").tobytes()).hexdigest()
+def _relative_change(before: tuple[Float64, Float64], after: tuple[Float64, Float64]) -> float:
+    (first, second), (new_first, new_second) = before, after
+    size = _product_norm(second, first)
+    change = _product_norm(np.hstack([new_second, -second]), np.vstack([new_first, first]))  # B'A' − BA, of rank 2r
+    if change == 0:
+        return 0.0
+    return change / size if size else float("inf")
+
+
+def _product_norm(second: Float64, first: Float64) -> float:
+    """Return ‖BA‖_F = √tr(BᵀB·AAᵀ) without forming BA: r×r matrices instead of out×in."""
+    return float(np.sqrt(np.maximum(0.0, np.sum((second.T @ second) * (first @ first.T).T))))
 
 
 def _flat(parameter: nn.Parameter) -> Float32:

@@ -95,6 +95,13 @@ class CoTuning:
             side.adapter.model.eval()
             self._keep(side)
 
+    @torch.no_grad()
+    def slm_loss(self) -> float:
+        """Return the SLM's mean cross-entropy over all auxiliary records, in nats."""
+        everything = range(len(self.records))
+        losses = [cross_entropy(answer_logits(self.slm.model, part), part.targets) for part in self._parts(everything)]
+        return float(torch.cat(losses).mean())
+
     def tune_llm(self) -> None:
         """Take R steps of cross-entropy on the LLM alone: the `centralized` baseline, not a part of Algorithm 1.
 

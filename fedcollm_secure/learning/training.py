@@ -22,7 +22,7 @@ from fedcollm_privacy.plans import Plan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
-from fedcollm_secure.learning.adapter import Adapter, Float32, Matrices
+from fedcollm_secure.learning.adapter import Adapter, Matrices
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
@@ -32,6 +32,7 @@ from fedcollm_secure.learning.optimise import (
     make_schedule,
     save_optimizer,
 )
+from fedcollm_secure.learning.vectors import Float32
 
 
 def clip_vector(vector: Float32, norm: float) -> Float32:

@@ -38,6 +38,7 @@ def check(config: Config) -> Json:
         "headroom_bits": prepared.encoding.headroom_bits,
         "encryption": _encryption(prepared),
         "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
+        "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
         "unit": _unit(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],

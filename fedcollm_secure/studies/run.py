@@ -1,6 +1,7 @@
 """The `run` command: drive a job to its end, or to a clean stop, and write down what came of it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -33,17 +34,16 @@ def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -
     """Run what is prepared (see `run`)."""
     job = (resume if resuming else start)(prepared, out, show.phase)
     stopped: FedCoLLMError | None = None
-    try:
-        with show:
-            for line in job.run.metrics():
-                show.line(line)
-            for line in job.rounds():
-                show.line(line)
-    except (RefusedByPolicy, RunIncomplete) as error:
-        stopped = error
-    finally:
-        job.close()
-    summary = _write_summary(prepared, job, stopped)
+    with closing(job):
+        try:
+            with show:
+                for line in job.run.metrics():
+                    show.line(line)
+                for line in job.rounds():
+                    show.line(line)
+        except (RefusedByPolicy, RunIncomplete) as error:
+            stopped = error
+        summary = _write_summary(prepared, job, stopped)
     write_report(out)
     if stopped is not None:
         raise stopped
@@ -55,6 +55,7 @@ def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) 
     summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
     if not isinstance(stopped, RunIncomplete):
         job.log.append(RunFinished(summary_digest=summary_digest(summary)))
+    job.coordinator.attest()
     summary = {**summary, "log": {"size": job.log.head.size, "root": job.log.head.root}}
     job.run.write_json("summary.json", summary)
     return summary

@@ -1,61 +1,156 @@
-"""The `verify` and `budget` commands: offline checks that need no private key."""
+"""The `verify` and `budget` commands: offline checks that need no private key.
 
-from collections.abc import Mapping
+Each check returns (exit code, document): 0 verified · 1 not what it should be · 3 evidence is missing. A path that is
+not there is a usage error, 2, and is raised.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from fedcollm_crypto.checkpoint import NoteKey, cosigners, open_checkpoint
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.logproof import LogProof
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
-from fedcollm_secure.audit.log import KEY_NAME, Head, read_log, read_public_key
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit import verify
+from fedcollm_secure.audit.budget import check_budget
+from fedcollm_secure.audit.checkpoints import Witnesses
+from fedcollm_secure.audit.equivocation import compare, sight
+from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
+from fedcollm_secure.audit.recompute import recompute
+from fedcollm_secure.audit.terms import read_roster_of
 from fedcollm_secure.errors import ConfigError, LogError, RunError
+from fedcollm_secure.studies.evidence.check import INDEX_NAME, verify_pack
 
 Json = Mapping[str, object]
+Found = tuple[int, Json]
 VERIFIED, BAD, INCOMPLETE = 0, 1, 3
 
 
-def verify_directory(folder: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
-    """Return (exit code, document) for a run directory; `key` is the log keeper's, from another source."""
+def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
+    """Check a run directory, or an evidence pack; `key` is the log keeper's, from another source."""
+    if (folder / INDEX_NAME).is_file():
+        return _checked(lambda: _pack(folder, held, key))
     if not (folder / "audit").is_dir():
         raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
-    try:
-        found = verify_run(folder, held=held, public_key=key)
-    except LogError as error:
-        return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
-    except LedgerError as error:
-        return BAD, _document(False, reason=str(error))
-    except RunError as error:
-        return INCOMPLETE, _document(False, reason=str(error))
-    document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or "")
-    return (INCOMPLETE if found.incomplete else VERIFIED), document
+
+    def check() -> Found:
+        found = verify.verify_run(folder, held=held, public_key=key)
+        document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or "")
+        signed = {"signed": found.signed, "cosigned": found.cosigned}
+        return (INCOMPLETE if found.incomplete else VERIFIED), {**document, **signed}
+
+    return _checked(check)
 
 
-def verify_log(file: Path, held: Head | None, key: Ed25519PublicKey | None) -> tuple[int, Json]:
-    """Return (exit code, document) for one log file; without `key` the `log.pub` beside it is believed."""
-    if not file.is_file():
-        raise ConfigError("verify log", f"no file at {file}")
-    try:
-        contents = read_log(file, key or read_public_key(file.parent / KEY_NAME))
-        if held is not None and (held.size > len(contents.entries) or contents.head_at(held.size) != held):
-            raise LogError("the log does not contain the head that you hold: it was cut or rewritten")
-    except LogError as error:
-        return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
-    reason = "" if held else "a tail cut off at a line's end shows only against a head held elsewhere (--head)"
-    if contents.torn_bytes:
-        return INCOMPLETE, _document(False, contents.head.size, contents.head.root, reason="the last line is torn")
-    return VERIFIED, _document(True, contents.head.size, contents.head.root, reason=reason)
+def _pack(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
+    found = verify_pack(folder, public_key=key, held=held)
+    believed = "" if key else "under the key in the folder itself: compare it with one from elsewhere (--key)"
+    document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or believed)
+    return (INCOMPLETE if found.incomplete else VERIFIED), {
+        **document,
+        "signed": found.entries,
+        "cosigned": found.cosigned,
+        "proofs": found.proofs,
+    }
 
 
-def verify_budget(file: Path) -> tuple[int, Json]:
-    """Return (exit code, document) for one ledger: its chain, and ε recomputed from its plans."""
-    if not file.is_file():
-        raise ConfigError("verify budget", f"no file at {file}")
-    try:
+def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
+    """Check one log file with its checkpoints; without `key` the `log.pub` beside it is believed."""
+    _require_file("verify log", file)
+
+    def check() -> Found:
+        found = verify.verify_log(file, public_key=key, held=held)
+        head = found.contents.head
+        signed = {"signed": found.attested.signed_size, "cosigned": found.attested.cosigned_size}
+        missing = (*["the last line is torn"] * bool(found.contents.torn_bytes), *found.missing)
+        if missing:
+            return INCOMPLETE, {**_document(False, head.size, head.root, reason="; ".join(missing)), **signed}
+        cut = "a tail cut off together with its checkpoints shows only against a head held elsewhere (--head)"
+        return VERIFIED, {**_document(True, head.size, head.root, reason="" if held else cut), **signed}
+
+    return _checked(check)
+
+
+def verify_round(number: int, folder: Path, key: NoteKey | None) -> Found:
+    """Add up an archived round once more and hold the result against the log."""
+    log = folder / "audit" / LOG_NAME
+    _require_file("verify round", log)
+
+    def check() -> Found:
+        found = verify.verify_log(log, public_key=key)
+        entries, head = found.contents.entries, found.contents.head
+        roster = read_roster_of(log.parent, entries, key or read_public_key(log.parent / KEY_NAME))
+        if roster is None:
+            raise RunError("roster.json is missing, and with it the keys behind the archived replies")
+        again = recompute(folder, entries, roster, number)
+        reason = f"round {number} added up again: over {len(again.contributors)} silos, as logged"
+        return VERIFIED, {**_document(True, head.size, head.root, reason=reason), **vars(again)}
+
+    return _checked(check)
+
+
+def verify_budget(file: Path, log: Path | None) -> Found:
+    """Check one ledger: its chain, ε recomputed from its plans, and what the log commits to, where a log is at hand.
+
+    Without `log` the one of the run directory that the ledger lies in, RUN/silos/NAME/ledger.jsonl, is looked for.
+    """
+    _require_file("verify budget", file)
+    beside = file.resolve().parents[2] / "audit" / LOG_NAME if len(file.resolve().parents) > 2 else file
+    source = log or (beside if beside.is_file() else None)
+
+    def check() -> Found:
         book = read_book(file)
-    except LedgerError as error:
-        return BAD, _document(False, reason=str(error))
-    return VERIFIED, _document(True, len(book.rows()), book.head, reason="")
+        if source is None:
+            reason = "ε was recomputed; no log is at hand (--log) that commits to it"
+        else:
+            rounds = check_budget(file, file.resolve().parent.name, verify.verify_log(source).contents.entries)
+            reason = f"ε was recomputed, and is what the log commits to in {rounds} rounds"
+        document = _document(True, len(book.rows()), book.head, reason=reason)
+        return VERIFIED, {**document, "epsilon_spent": book.epsilon_spent()}
+
+    return _checked(check)
+
+
+def verify_equivocation(one: Path, other: Path) -> Found:
+    """Hold two views of a log against each other: logs, checkpoints or journals."""
+    for path in (one, other):
+        _require_file("verify equivocation", path / "audit" / LOG_NAME if path.is_dir() else path)
+
+    def check() -> Found:
+        views = (sight(one), sight(other))
+        reason = compare(*views)
+        largest = max((view.contents.head for view in views if view.contents), key=lambda head: head.size, default=None)
+        size, root = (largest.size, largest.root) if largest else (0, "")
+        return VERIFIED, _document(True, size, root, reason=reason)
+
+    return _checked(check)
+
+
+def verify_inclusion(file: Path, run: Path | None, key: NoteKey | None) -> Found:
+    """Check a `.tlog-proof`: the entry in it is in the log that the keeper signed; with a run, a quorum cosigned it."""
+    _require_file("verify inclusion", file)
+    if run is None and key is None:
+        raise ConfigError("verify inclusion", "expected --key, or the run whose keys are to be believed")
+
+    def check() -> Found:
+        proof = LogProof.decode(file.read_text(encoding="utf-8"))
+        head = proof.verify()
+        audit = run / "audit" if run else None
+        keeper = key or (read_public_key(audit / KEY_NAME) if audit else NoteKey(name="", ed25519=b""))
+        open_checkpoint(proof.checkpoint, keeper, head.origin)
+        document = _document(True, head.size, head.root.hex(), reason=f"entry {proof.index} is in it")
+        roster = read_roster_of(audit, read_log(audit / LOG_NAME).entries, keeper) if audit else None
+        witnesses = Witnesses.of(roster) if roster else None
+        if witnesses is None:
+            return VERIFIED, {**document, "entry": proof.entry.decode()}
+        cosigned = len(cosigners(proof.checkpoint, witnesses.keys))
+        if cosigned < witnesses.quorum:
+            reason = f"cosigned by {cosigned} silos, {witnesses.quorum} are needed"
+            return INCOMPLETE, _document(False, head.size, head.root.hex(), reason=reason)
+        return VERIFIED, {**document, "entry": proof.entry.decode(), "cosigners": cosigned}
+
+    return _checked(check)
 
 
 def budget(file: Path) -> Json:
@@ -91,7 +186,7 @@ def parse_head(text: str | None) -> Head | None:
     return Head(size=int(size), root=root)
 
 
-def parse_key(text: str | None) -> Ed25519PublicKey | None:
+def parse_key(text: str | None) -> NoteKey | None:
     """Read the keeper's public key: 64 hexadecimal digits, or a file that holds them.
 
     Raises:
@@ -101,9 +196,26 @@ def parse_key(text: str | None) -> Ed25519PublicKey | None:
         return None
     try:
         digits = Path(text).read_text(encoding="ascii") if Path(text).is_file() else text
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(digits))
+        return parse_public_key(digits)
     except ValueError as error:
         raise ConfigError("--key", f"expected 64 hexadecimal digits or a file with them, got {text!r}") from error
+
+
+def _checked(check: Callable[[], Found]) -> Found:
+    """Return what a check found, or why it failed."""
+    try:
+        return check()
+    except LogError as error:
+        return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
+    except (LedgerError, ProtocolError) as error:
+        return BAD, _document(False, reason=str(error))
+    except RunError as error:
+        return INCOMPLETE, _document(False, reason=str(error))
+
+
+def _require_file(command: str, file: Path) -> None:
+    if not file.is_file():
+        raise ConfigError(command, f"no file at {file}")
 
 
 def _row(row: LedgerRow) -> Json:
@@ -124,6 +236,8 @@ def as_text(document: Json) -> str:
     """Return a document for people."""
     word = "verified" if document["verified"] else "NOT verified"
     lines = [f"{word}: {document['entries']} entries, head {document['entries']}:{document['root']}"]
+    if "cosigned" in document:
+        lines.append(f"signed up to entry {document['signed']}, cosigned by a quorum up to {document['cosigned']}")
     if document["first_bad"] is not None:
         lines.append(f"first bad entry: {document['first_bad']}")
     if document["reason"]:

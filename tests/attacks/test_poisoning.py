@@ -20,7 +20,7 @@ def test_through_the_encoder_one_silo_weighs_at_most_its_share_of_the_clip() -> 
     outcome = poisoning.against_us()
 
     assert not outcome.succeeded
-    assert outcome.reason == "clipped, out_of_range"
+    assert outcome.reason == "clipped, out_of_range, norm_gate, auxiliary_loss_gate"
     assert 0 < outcome.figures["shift_of_mean"] <= outcome.figures["bound_on_shift"] == 0.4
 
 

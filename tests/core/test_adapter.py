@@ -10,8 +10,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from fedcollm_secure.config.models import Lora, ModelSource
-from fedcollm_secure.learning.adapter import Adapter, digest
+from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.models import load_base, with_lora
+from fedcollm_secure.learning.vectors import digest
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fedcollm_secure.audit.events import (
     PartyRefused,
     RoundClosed,
     RoundStarted,
+    RoundSummed,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -43,6 +44,7 @@ EXAMPLES: tuple[Event, ...] = (
     ),
     PartyDropped(round=1, party="<script>alert(1)</script>".replace("/", ""), reason_code="timeout"),
     PartyRefused(round=1, party="Hôpital Nord", reason_code="budget_exhausted"),
+    RoundSummed(round=1, attempt=2, averaged_digest=DIGEST, is_mean=True, replies={"a": DIGEST, "b": DIGEST}),
     RoundClosed(
         round=1,
         contributors=("a", "b"),
@@ -144,14 +146,14 @@ def test_a_value_outside_the_allow_list_is_refused_when_the_event_is_made(name: 
 
 @pytest.mark.parametrize("epsilon", ["1e3", "-1", "01", "1.", ".5", "nan", "1.1234567890123"])
 def test_epsilon_is_a_plain_decimal(epsilon: str) -> None:
-    closed = event_to_json(EXAMPLES[4])
+    closed = event_to_json(EXAMPLES[5])
 
     with pytest.raises(ValueError, match=r"RoundClosed.epsilon\['a'\] must be a decimal"):
         event_from_json({**closed, "epsilon": {"a": epsilon}})
 
 
 def test_a_wrong_container_is_refused() -> None:
-    closed = event_to_json(EXAMPLES[4])
+    closed = event_to_json(EXAMPLES[5])
 
     with pytest.raises(ValueError, match="must be a tuple"):
         event_from_json({**closed, "contributors": {"a": "b"}})

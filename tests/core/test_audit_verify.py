@@ -1,25 +1,27 @@
 """A run directory verifies as a whole: any file the log vouches for is found when it was changed."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
-from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
-from fedcollm_secure.audit.log import AuditLog, Head, read_log
+from fedcollm_secure.audit.digests import folder_digest, summary_digest
+from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStopped
+from fedcollm_secure.audit.journal import HeadRefused, Journal
+from fedcollm_secure.audit.log import AuditLog, Head, read_log, read_public_key
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.errors import LogError, RunError
 
 DIGEST = "ab" * 32
-KEEPER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+Begin = Callable[..., Any]
 PLAN = RecordPlan(
     epsilon=8.0,
     delta=1e-5,
@@ -30,25 +32,6 @@ PLAN = RecordPlan(
     rounds=3,
     batch_size=4,
 )
-
-
-def begin(folder: Path, signer: Ed25519PrivateKey = KEEPER) -> AuditLog:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text("name: test\n")
-    log = AuditLog.create(folder / "audit", signer)
-    log.append(
-        RunStarted(
-            run_id="test",
-            config_digest=file_digest(folder / "config.yaml"),
-            software={},
-            roster_digest=DIGEST,
-            aggregation="masked",
-            privacy="record_dp",
-            models={},
-            simulated=True,
-        )
-    )
-    return log
 
 
 def write_adapters(folder: Path, number: int) -> tuple[str, str]:
@@ -69,11 +52,12 @@ def spend(folder: Path, silo: str, number: int) -> str:
         return ledger.head
 
 
-def close_round(log: AuditLog, folder: Path, number: int) -> None:
+def close_round(log, number: int) -> None:
+    folder = log.folder
     before = folder_digest(folder / "adapters" / "slm") if number > 1 else DIGEST
     small, large = write_adapters(folder, number)
     ledgers = {silo: spend(folder, silo, number) for silo in ("north", "south")}
-    log.append(
+    log.log.append(
         RoundClosed(
             round=number,
             contributors=("north", "south"),
@@ -88,21 +72,23 @@ def close_round(log: AuditLog, folder: Path, number: int) -> None:
     )
 
 
-def finish(log: AuditLog, folder: Path) -> None:
+def finish(log) -> None:
     summary: dict[str, object] = {"name": "test", "rounds_done": 2, "seconds": {"train": 1.5}}
-    log.append(RunFinished(summary_digest=summary_digest(summary)))
-    summary["log"] = {"size": log.head.size, "root": log.head.root}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    log.log.append(RunFinished(summary_digest=summary_digest(summary)))
+    log.attest()
+    summary["log"] = {"size": log.log.head.size, "root": log.log.head.root}
+    (log.folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    log = begin(folder)
-    close_round(log, folder, 1)
-    close_round(log, folder, 2)
-    finish(log, folder)
-    return folder
+def finished(witnessed: Begin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    log = witnessed(tmp_path_factory.mktemp("finished") / "run")
+    close_round(log, 1)
+    log.attest()
+    close_round(log, 2)
+    log.attest()
+    finish(log)
+    return log.folder
 
 
 @pytest.fixture
@@ -112,10 +98,19 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def killed(run: Path) -> Path:
-    """The same run, killed after round 2: no summary, and no last entry."""
+    """The same run, killed after round 2: no summary, and no last entry, which nobody had cosigned yet."""
     drop_entries(run, 1)
+    (run / "audit" / "checkpoints" / "4.txt").unlink()
+    for journal in run.glob("silos/*/journal.jsonl"):
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
     (run / "summary.json").unlink()
     return run
+
+
+def reopened(run: Path) -> AuditLog:
+    """Go on with the log of `witnessed`, whose keeper's key is fixed."""
+    keeper = Identity.generate("server", lambda count: hashlib.shake_256(b"server/0").digest(count))
+    return AuditLog.open(run / "audit", keeper, "fedcollm-secure/test")
 
 
 def drop_entries(run: Path, count: int) -> None:
@@ -124,11 +119,12 @@ def drop_entries(run: Path, count: int) -> None:
 
 
 def test_a_finished_run_verifies(run: Path) -> None:
-    verified = verify_run(run, public_key=KEEPER.public_key())
+    verified = verify_run(run, public_key=read_public_key(run / "audit" / "log.pub"))
 
     summary = json.loads((run / "summary.json").read_text())
     assert verified.incomplete is None
     assert {"size": verified.entries, "root": verified.root} == summary["log"]
+    assert verified.signed == verified.cosigned == verified.entries == 4
 
 
 def replace_in(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -157,10 +153,8 @@ def cut_log_before_the_end(run: Path) -> None:
     (run / "audit" / "log.jsonl").write_bytes(b"".join([lines[0], lines[1], lines[3]]))
 
 
-def resign_all_of_it(run: Path) -> None:
-    shutil.rmtree(run / "audit")
-    log = begin(run, STRANGER)
-    finish(log, run)
+def edit_roster(old: str, new: str) -> Callable[[Path], None]:
+    return replace_in("audit/roster.json", old, new)
 
 
 TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -185,7 +179,10 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         "no complete entry",
     ),
     "log entry deleted": (cut_log_before_the_end, "it says it is entry 3"),
-    "log key": (lambda run: (run / "audit/log.pub").write_text("00" * 32), "key|signature"),
+    "log key": (lambda run: (run / "audit/log.pub").write_text("00" * 32), "signature"),
+    "roster's policy": (edit_roster('"colluding":1', '"colluding":0'), "roster.json: the signature"),
+    "roster that is no JSON": (edit_roster("{", "["), "roster.json: not canonical JSON"),
+    "journal entry": (replace_in("silos/north/journal.jsonl", '"index":1', '"index":2'), "silos/north/journal.jsonl"),
 }
 
 
@@ -198,15 +195,97 @@ def test_whatever_the_log_vouches_for_cannot_be_changed(name: str, run: Path) ->
         verify_run(run)
 
 
-def test_a_log_that_was_rewritten_with_its_key_is_found_by_who_holds_the_key_or_a_head(run: Path) -> None:
-    held = read_log(run / "audit" / "log.jsonl", KEEPER.public_key()).head_at(2)
-    resign_all_of_it(run)
+@pytest.fixture
+def fork(witnessed: Begin, run: Path) -> Path:
+    """Another log of the same name, by the same keeper, and cosigned by the same silos: no honest ones."""
+    other = witnessed(run.parent / "fork").extend(1, 2, 3)
+    return other.folder
+
+
+def test_a_roster_of_another_epoch_is_stale_however_well_it_is_signed(witnessed: Begin, run: Path) -> None:
+    other = witnessed(run.parent / "other", epoch=2)
+    shutil.copyfile(other.folder / "audit" / "roster.json", run / "audit" / "roster.json")
+
+    with pytest.raises(LogError, match="not the roster that the run was started under: it is stale") as caught:
+        verify_run(run)
+    assert caught.value.first_bad == 0
+
+
+def test_a_silo_that_cosigned_another_log_shows_that_the_log_forked(run: Path, fork: Path) -> None:
+    shutil.copyfile(fork / "silos/north/journal.jsonl", run / "silos/north/journal.jsonl")
+
+    with pytest.raises(LogError, match="is not this log's: it forked"):
+        verify_run(run)
+
+
+def test_a_cosignature_of_another_head_does_not_verify(run: Path, fork: Path) -> None:
+    mine, theirs = (
+        (one / "audit/checkpoints/4.txt").read_text(encoding="utf-8").splitlines(keepends=True) for one in (run, fork)
+    )
+    forged = [theirs[place] if line.startswith("— north") else line for place, line in enumerate(mine)]
+    (run / "audit/checkpoints/4.txt").write_text("".join(forged), encoding="utf-8")
+
+    with pytest.raises(LogError, match="the cosignature of north does not verify"):
+        verify_run(run)
+
+
+def test_cosignatures_below_the_quorum_leave_the_last_entries_on_the_keepers_word(run: Path) -> None:
+    path = run / "audit/checkpoints/4.txt"
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("— west")]
+    path.write_text("".join(kept), encoding="utf-8")
+
+    found = verify_run(run)
+
+    assert "cosigned by 2 of 3 silos, 3 are needed; from entry 3 on" in str(found.incomplete)
+    assert (found.signed, found.cosigned) == (4, 3)
+
+
+def test_without_the_roster_no_cosignature_counts(run: Path) -> None:
+    (run / "audit/roster.json").unlink()
+
+    assert "roster.json is missing, so no cosignature was checked" in str(verify_run(run).incomplete)
+
+
+def test_a_tail_cannot_be_cut_where_a_silos_journal_is_at_hand(run: Path) -> None:
+    drop_entries(run, 1)
+    (run / "audit/checkpoints/4.txt").unlink()
+
+    with pytest.raises(LogError, match=r"the log was cut: silos/north/journal\.jsonl holds a cosigned head of 4"):
+        verify_run(run)
+
+
+def test_a_silo_that_was_shown_another_log_says_so(run: Path) -> None:
+    journal = Journal(run / "silos/north/journal.jsonl")
+    note = (run / "audit/checkpoints/4.txt").read_text(encoding="utf-8")
+    journal.append(HeadRefused(note=note, reason="forked_log"))
+    journal.close()
+
+    with pytest.raises(LogError, match="the silo was shown another log"):
+        verify_run(run)
+
+
+def test_a_log_that_was_rewritten_with_its_key_is_found_by_who_holds_the_key_or_a_head(
+    witnessed: Begin, run: Path
+) -> None:
+    key, held = read_public_key(run / "audit/log.pub"), read_log(run / "audit/log.jsonl").head_at(2)
+    other = witnessed(run.parent / "other", keeper="server/stranger")
+    finish(other)
+    for name in ("audit", "silos", "summary.json"):
+        _replace(other.folder / name, run / name)
     assert verify_run(run).incomplete is None  # the directory alone cannot know: it vouches for itself
 
-    with pytest.raises(LogError, match="re-signed"):
-        verify_run(run, public_key=KEEPER.public_key())
+    with pytest.raises(LogError, match=r"the keeper did not sign it|roster\.json: the signature"):
+        verify_run(run, public_key=key)
     with pytest.raises(LogError, match="rewritten"):
         verify_run(run, held=held)
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def test_a_head_held_elsewhere_finds_a_tail_that_was_cut(run: Path) -> None:
@@ -214,6 +293,7 @@ def test_a_head_held_elsewhere_finds_a_tail_that_was_cut(run: Path) -> None:
     held = Head(size=whole.entries, root=whole.root)
     assert verify_run(run, held=held) == whole
     drop_entries(run, 1)
+    shutil.rmtree(run / "audit" / "checkpoints")
 
     with pytest.raises(LogError, match="was cut"):
         verify_run(run, held=held)
@@ -231,7 +311,7 @@ def test_a_run_killed_while_it_wrote_to_the_log_is_incomplete(killed: Path) -> N
 
 
 def test_a_run_killed_before_its_first_entry_is_incomplete(tmp_path: Path) -> None:
-    AuditLog.create(tmp_path / "audit", KEEPER)
+    AuditLog.create(tmp_path / "audit", Identity.generate("server"), "test")
     (tmp_path / "silos" / "north").mkdir(parents=True)
     (tmp_path / "silos" / "north" / "ledger.jsonl").touch()
 
@@ -258,8 +338,8 @@ def test_a_killed_run_may_not_hold_older_or_foreign_adapters(killed: Path) -> No
         verify_run(killed)
 
 
-def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(tmp_path: Path) -> None:
-    log = begin(tmp_path)
+def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path)
     small, _ = write_adapters(tmp_path, 0)
     closed = RoundClosed(
         round=1,
@@ -272,7 +352,7 @@ def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(tmp
         ledgers={},
         epsilon={},
     )
-    log.append(closed)
+    log.log.append(closed)
     assert "did not finish" in str(verify_run(tmp_path).incomplete)
 
     (tmp_path / "adapters" / "slm" / "adapter_config.json").write_text("{}")
@@ -282,7 +362,7 @@ def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(tmp
 
 
 def test_a_stopped_run_that_was_not_closed_says_why(killed: Path) -> None:
-    AuditLog.open(killed / "audit", KEEPER).append(RunStopped(reason="too_few_silos", rounds_done=2))
+    reopened(killed).append(RunStopped(reason="too_few_silos", rounds_done=2))
 
     assert "too_few_silos" in str(verify_run(killed).incomplete)
 
@@ -299,13 +379,13 @@ def test_what_is_missing_is_named_and_is_not_called_tampering(name: str, run: Pa
 
 
 def test_entries_after_the_end_or_a_second_beginning_are_refused(run: Path, tmp_path: Path) -> None:
-    log = AuditLog.open(run / "audit", KEEPER)
+    log = reopened(run)
     log.append(RunStopped(reason="afterthought", rounds_done=2))
     with pytest.raises(LogError, match="follow run_finished") as caught:
         verify_run(run)
     assert caught.value.first_bad == 4
 
-    other = AuditLog.create(tmp_path / "other" / "audit", KEEPER)
+    other = AuditLog.create(tmp_path / "other" / "audit", Identity.generate("server"), "test")
     other.append(RunStopped(reason="no_beginning", rounds_done=0))
     with pytest.raises(LogError, match="begins with run_started"):
         verify_run(tmp_path / "other")

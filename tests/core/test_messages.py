@@ -9,15 +9,20 @@ from hypothesis import strategies as st
 
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
+from fedcollm_secure.audit.witness import View
 from fedcollm_secure.federation.messages import (
     LARGEST_NOTE,
     Begin,
     Close,
     Closed,
+    Cosigned,
+    Greeting,
     Refusal,
+    Show,
     Step,
     decode,
     encode,
+    greeting_reply,
     note_reply,
     payload_reply,
     read_reply,
@@ -44,7 +49,14 @@ MANIFEST = RoundManifest(
     k_min=3,
     threshold=3,
 )
-BEGIN = Begin(manifest=MANIFEST, adapter=np.array([0.5, -1.0, 2.0], dtype=np.float32), payload=b"first")
+VIEW = View(note="log\n1\nroot\n\n— log AAAA\n", old=0, proof=(bytes(32),))
+BEGIN = Begin(
+    manifest=MANIFEST,
+    view=VIEW,
+    reference=np.array([0.25], dtype=np.float32),
+    adapter=np.array([0.5, -1.0, 2.0], dtype=np.float32),
+    payload=b"first",
+)
 
 
 def test_begin_is_read_back() -> None:
@@ -52,12 +64,20 @@ def test_begin_is_read_back() -> None:
 
     assert isinstance(found, Begin)
     assert (found.manifest, found.adapter.tolist(), found.payload) == (MANIFEST, [0.5, -1.0, 2.0], b"first")
+    assert (found.view, found.reference.tolist()) == (VIEW, [0.25])
 
 
 @pytest.mark.parametrize(
-    "request_", [Step(payload=b"abc"), Step(payload=b""), Close(session="s", round=2, adapter="x")]
+    "request_",
+    [
+        Step(payload=b"abc"),
+        Step(payload=b""),
+        Close(session="s", round=2, adapter="x"),
+        Show(view=VIEW),
+        Show(view=None),
+    ],
 )
-def test_other_requests_are_read_back(request_: Step | Close) -> None:
+def test_other_requests_are_read_back(request_: Step | Close | Show) -> None:
     assert decode(encode(request_)) == request_
 
 
@@ -97,10 +117,24 @@ def test_payload_replies_stream_through() -> None:
     assert b"".join(reply) == b"onetwo"
 
 
+@given(size=st.integers(1, 40))
+def test_a_greeting_streams_through_behind_its_cosignature_however_it_is_cut(size: int) -> None:
+    whole = b"".join(greeting_reply("— nörd AAAA\n", [b"one", b"two"]))
+    reply = read_reply([whole[start : start + size] for start in range(0, len(whole), size)])
+
+    assert isinstance(reply, Greeting)
+    assert (reply.lines, b"".join(reply.chunks)) == ("— nörd AAAA\n", b"onetwo")
+
+
 @pytest.mark.parametrize(
-    "note", [Refusal(reason_code="budget_exhausted", reason="no"), Closed(ledger="ab", epsilon="1.5")]
+    "note",
+    [
+        Refusal(reason_code="budget_exhausted", reason="no"),
+        Closed(ledger="ab", epsilon="1.5"),
+        Cosigned(lines="— north AAAA\n" * 2, size=7),
+    ],
 )
-def test_notes_are_read_back(note: Refusal | Closed) -> None:
+def test_notes_are_read_back(note: Refusal | Closed | Cosigned) -> None:
     assert read_reply(note_reply(note)) == note
 
 
@@ -112,6 +146,10 @@ def test_notes_are_read_back(note: Refusal | Closed) -> None:
         ([b"\x02", b"{}"], "expected exactly the texts reason_code, reason"),
         ([b"\x02", b"[]"], "expected a JSON object"),
         ([b"\x02", b"not json"], "."),
+        ([b"\x04", b'{"lines":"","size":-1}'], "cosigned.size"),
+        ([b"\x05", b"\x01\x00"], "cut off inside the cosignature"),
+        ([b"\x05\x01\x00\x00\x00\xff"], "in UTF-8"),
+        ([b"\x05\xff\xff\xff\xff"], "a cosignature of at most"),
         ([b"\x03" + b" " * (LARGEST_NOTE + 1)], "a note of at most"),
     ],
 )

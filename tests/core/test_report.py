@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedcollm_crypto.checkpoint import Checkpoint, cosign
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.roster import Member, Roster, sign_roster
 from fedcollm_secure.audit.digests import file_digest, summary_digest
 from fedcollm_secure.audit.events import RunFinished, RunStarted
 from fedcollm_secure.audit.log import AuditLog
@@ -66,13 +68,19 @@ def make_run(
     (run / "config.yaml").write_text(CONFIG)
     lines = [metrics_line(number) for number in range(4)] if lines is None else lines
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    log = AuditLog.create(run / "audit", Ed25519PrivateKey.generate())
+    server, north = Identity.generate("server"), Identity.generate("north")
+    members = (
+        Member(id=one.party, role=role, ed25519=one.public_key) for one, role in ((server, "server"), (north, "silo"))
+    )
+    roster = Roster(consortium_id="test", epoch=1, members=tuple(members), policy={})
+    log = AuditLog.create(run / "audit", server, "test")
+    (run / "audit" / "roster.json").write_bytes(sign_roster(roster, server, [north]))
     log.append(
         RunStarted(
             run_id="trial-7f3a",
             config_digest=file_digest(run / "config.yaml"),
             software={},
-            roster_digest=DIGEST,
+            roster_digest=roster.hash,
             aggregation="masked",
             privacy="record_dp",
             models={},
@@ -81,6 +89,7 @@ def make_run(
     )
     if summary is not None:
         log.append(RunFinished(summary_digest=summary_digest(summary)))
+        log.cosigned(cosign(Checkpoint.of(log.checkpoint().text), "north", north, time_s=1))
         head = {"size": log.head.size, "root": log.head.root}
         (run / "summary.json").write_text(json.dumps({**summary, "log": head}))
     return run

@@ -47,7 +47,7 @@ print(calls)
 """
 
 
-WRITES = 150  # the durable writes of a whole run of two rounds and four silos, a few more or less
+WRITES = 200  # the durable writes of a whole run of two rounds and four silos, a few more or less
 
 
 class Quiet(PlainShow):

@@ -1,6 +1,7 @@
 """Every rule under masks: the same bits as in the clear, over one set of silos, and void where that set breaks."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ import pytest
 from fedcollm_crypto.aggregation import Chunks
 from fedcollm_secure.assemble import prepare, start
 from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundStarted
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, read_log, read_public_key
+from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Refusal, decode, encode, read_reply
@@ -28,7 +29,7 @@ def _run(tree: Mapping[str, object], out: Path) -> tuple[np.ndarray, list[Mappin
 
 
 def _events(out: Path) -> list[object]:
-    log = read_log(out / "audit" / LOG_NAME, read_public_key(out / "audit" / KEY_NAME))
+    log = read_log(out / "audit" / LOG_NAME)
     return [entry.event for entry in log.entries]
 
 
@@ -100,12 +101,7 @@ class Absent:
         if self._now in self._passes and self._basis is None:
             messages.pop("silo-2", None)
         elif self._now in self._passes and isinstance(request := decode(messages["silo-2"]), Begin):
-            changed = Begin(
-                manifest=request.manifest,
-                adapter=request.adapter,
-                basis=np.full_like(request.basis, self._basis),
-                payload=request.payload,
-            )
+            changed = replace(request, basis=np.full_like(request.basis, self._basis))
             for party, reply in self._engine.exchange({"silo-2": encode(changed)}):
                 found = read_reply(reply)
                 assert isinstance(found, Refusal), party
@@ -116,7 +112,8 @@ class Absent:
 
 def _broken(tree: Make, out: Path, passes: tuple[int, ...], **changes: object) -> list[object]:
     job = start(prepare(parse(tree(factors="exact", rounds=1, **changes))), out, lambda _, __: None)
-    job.coordinator._engine = Absent(job.coordinator._engine, passes)
+    tools = job.coordinator._tools
+    job.coordinator._tools = replace(tools, engine=Absent(tools.engine, passes))
     list(job.rounds())
     job.close()
     return _events(out)
@@ -145,7 +142,9 @@ def test_a_silo_that_is_shown_another_basis_than_the_manifest_names_refuses(tree
     job = start(
         prepare(parse(tree(factors="exact", rounds=1, aggregation=MASKED))), tmp_path / "run", lambda _, __: None
     )
-    job.coordinator._engine = absent = Absent(job.coordinator._engine, (1,), basis=0.0)
+    tools = job.coordinator._tools
+    absent = Absent(tools.engine, (1,), basis=0.0)
+    job.coordinator._tools = replace(tools, engine=absent)
     list(job.rounds())
     job.close()
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from fedcollm_secure.assemble import prepare, start
 from fedcollm_secure.audit.events import PartyRefused, RunStopped
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, read_log, read_public_key
+from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import Config, parse
 from fedcollm_secure.errors import RefusedByPolicy, RunError
@@ -131,9 +131,7 @@ def test_an_exhausted_budget_stops_the_run_and_keeps_its_work(private: Make, tmp
     with pytest.raises(RefusedByPolicy, match=r"round \d did not start"):
         run(_exhausting(private), out, resuming=False, show=Quiet())
     summary = json.loads((out / "summary.json").read_text())
-    events = [
-        entry.event for entry in read_log(out / "audit" / LOG_NAME, read_public_key(out / "audit" / KEY_NAME)).entries
-    ]
+    events = [entry.event for entry in read_log(out / "audit" / LOG_NAME).entries]
     spent = [row["spent"] for row in summary["budget"].values()]
 
     assert 0 < summary["rounds_done"] < 9

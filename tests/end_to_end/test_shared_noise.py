@@ -106,7 +106,8 @@ class FirstAttemptLost:
 
 def test_a_repeated_attempt_sends_the_same_noise(by_silo: Make, tmp_path: Path, shares: list[np.ndarray]) -> None:
     job = start(prepare(parse(by_silo(rounds=1))), tmp_path / "run", lambda _, __: None)
-    job.coordinator._engine = FirstAttemptLost(job.coordinator._engine)
+    tools = job.coordinator._tools
+    job.coordinator._tools = replace(tools, engine=FirstAttemptLost(tools.engine))
     list(job.rounds())
     job.close()
     ledger = (tmp_path / "run" / "silos" / "silo-3" / "ledger.jsonl").read_text()

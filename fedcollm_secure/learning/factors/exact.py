@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcollm_secure.learning.adapter import Float32, Matrices
+from fedcollm_secure.learning.adapter import Matrices
 from fedcollm_secure.learning.factors.layout import Float64, Layout, Place
 from fedcollm_secure.learning.factors.low_rank import Cut, cut_to_rank, relative_error
 from fedcollm_secure.learning.factors.passes import Merged, Pass
+from fedcollm_secure.learning.vectors import Float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from fedcollm_secure.learning.adapter import Float32, digest
+from fedcollm_secure.learning.vectors import Float32, digest
 
 
 def nothing() -> Float32:

@@ -11,11 +11,12 @@ from typing import Protocol
 import numpy as np
 
 from fedcollm_secure.config.training import Factors
-from fedcollm_secure.learning.adapter import Float32, Matrices, Schema
+from fedcollm_secure.learning.adapter import Matrices, Schema
 from fedcollm_secure.learning.factors.exact import ExactProducts
 from fedcollm_secure.learning.factors.layout import Float64, Layout
 from fedcollm_secure.learning.factors.low_rank import cut_to_rank
 from fedcollm_secure.learning.factors.passes import Merged, Pass
+from fedcollm_secure.learning.vectors import Float32
 
 
 class Rule(Protocol):

@@ -8,8 +8,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
@@ -90,7 +89,7 @@ def _begin(folder: Path) -> AuditLog:
     config = folder / "config.yaml"
     config.write_text("name: rollback\n")
     (folder / "silos" / SILO).mkdir(parents=True)
-    log = AuditLog.create(folder / "audit", Ed25519PrivateKey.generate())
+    log = AuditLog.create(folder / "audit", Identity.generate("server"), "rollback")
     log.append(
         RunStarted(
             run_id="rollback",

@@ -1,7 +1,8 @@
 """A12: one silo sends its update times −1000.
 
-Nobody sees single updates, so nobody can filter them. What stands is a bound: the encoding clips every entry to ±c, and
-a sum outside what clipping allows is refused. Inside that bound a silo biases the model as it likes.
+Nobody sees single updates, so nobody can filter them. What stands is a bound: the encoding clips every entry to ±c, a
+sum outside what clipping allows is rejected, and so is a mean beyond the norm gate or one that worsens the auxiliary
+loss beyond its gate; the last good model stays. Inside these bounds a silo biases the model as it likes.
 """
 
 from collections.abc import Mapping
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import PartyId, Sum, Vector, aggregate
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.server import MaskedServer
+from fedcollm_secure.config.protection import Gates
+from fedcollm_secure.federation.gates import GateClosed, check_aggregate
 from fedcollm_secure.studies.attacks.consortium import SERVER, Consortium, silo_names
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.twins.mean import unbounded_mean
 
 SILOS, FEATURES, RECORDS, CLIP, FACTOR = 5, 50, 200, 1.0, -1000.0
+HEADROOM, LOSS_INCREASE = 2.0, 0.1
 Update = NDArray[np.float32]
 
 
@@ -28,6 +32,11 @@ class World:
     updates: Mapping[PartyId, Update]
     inputs: NDArray[np.float64]
     labels: NDArray[np.bool_]
+
+    def loss(self, model: Update) -> float:
+        """Return the mean cross-entropy on the test records, in nats."""
+        margins = np.where(self.labels, 1.0, -1.0) * (self.inputs @ model.astype(np.float64))
+        return float(np.logaddexp(0.0, -margins).mean())
 
     def accuracy(self, model: NDArray[np.float64]) -> float:
         """Return the share of test records that the model gets right."""
@@ -77,14 +86,18 @@ def against_us() -> Outcome:
     refused = _is_refused(world, {poisoner: past_the_encoder(world, poisoner, FACTOR)})
     inside = masked_mean(world, {poisoner: _largest_unseen(world, poisoner)})
     left, after = _shift(inside, clean), world.accuracy(inside)
+    boosted = masked_mean(world, {poisoner: _largest_unseen(world, poisoner, direction=1.0)})
+    closed = [*_closed_gate(world, clean, boosted), *_closed_gate(world, clean, inside)]
     return Outcome(
-        succeeded=shift > bound or not refused or float(np.abs(inside).max()) > CLIP,
-        reason="clipped, out_of_range" if refused else "clipped",
+        succeeded=shift > bound or not refused or float(np.abs(inside).max()) > CLIP or len(closed) < 2,
+        reason=", ".join(["clipped", *["out_of_range"] * refused, *(f"{gate}_gate" for gate in closed)]),
         told=(
             f"through the encoder ×{FACTOR:g} moves the mean by {shift:.2f} (at most 2c/n = {bound:.2f}), accuracy "
             f"{world.accuracy(clean):.1%} → {world.accuracy(clipped):.1%}; around the encoder the sum is "
-            f"{'refused as out of range' if refused else 'ACCEPTED'}. What remains: a silo that fills the sum's range "
-            f"by hand moves the mean by {left:.2f} unseen, never beyond ±c = {CLIP:g}; accuracy {after:.1%}"
+            f"{'rejected as out of range' if refused else 'ACCEPTED'}. A silo that fills the sum's range by hand moves "
+            f"the mean by {left:.2f}, never beyond ±c = {CLIP:g}; accuracy {after:.1%} without gates. With gates at "
+            f"{HEADROOM:g} times the honest norm and {LOSS_INCREASE:g} nats of auxiliary loss, pushing forwards and "
+            f"backwards closes: {', '.join(closed) or 'NONE'}. What remains is a bias within the gates"
         ),
         figures={
             "shift_of_mean": shift,
@@ -132,7 +145,7 @@ def past_the_encoder(world: World, poisoner: PartyId, factor: float) -> Vector:
     return np.concatenate([entries, np.array([1, 1])]).view(np.uint64)
 
 
-def _largest_unseen(world: World, poisoner: PartyId) -> Vector:
+def _largest_unseen(world: World, poisoner: PartyId, *, direction: float = -1.0) -> Vector:
     """Return words that use up what the others leave of the sum's range: the worst that decoding lets pass.
 
     The poisoner is given the others' largest entry; in truth it would have to guess.
@@ -140,7 +153,7 @@ def _largest_unseen(world: World, poisoner: PartyId) -> Vector:
     encoding = Consortium(world.updates, clip=CLIP).encoding
     others = [update for name, update in world.updates.items() if name != poisoner]
     room = SILOS * CLIP - len(others) * float(np.abs(np.stack(others)).max()) - SILOS * encoding.grid
-    entries = -np.sign(world.updates[poisoner].astype(np.float64)) * np.floor(room / encoding.grid)
+    entries = direction * np.sign(world.updates[poisoner].astype(np.float64)) * np.floor(room / encoding.grid)
     return np.concatenate([entries.astype(np.int64), np.array([1, 1])]).view(np.uint64)
 
 
@@ -150,6 +163,18 @@ def _is_refused(world: World, sent: Mapping[PartyId, Vector]) -> bool:
     except ProtocolError:
         return True
     return False
+
+
+def _closed_gate(world: World, clean: NDArray[np.float64], poisoned: NDArray[np.float64]) -> list[str]:
+    """Return the gate that closes on the poisoned mean, if one does; the honest mean passes both."""
+    start, norm = np.zeros(FEATURES, dtype=np.float32), float(np.linalg.norm(clean))
+    gates = Gates(max_norm=HEADROOM * norm, max_loss_increase=LOSS_INCREASE)
+    check_aggregate(gates, start, clean.astype(np.float32), world.loss)
+    try:
+        check_aggregate(gates, start, poisoned.astype(np.float32), world.loss)
+    except GateClosed as closed:
+        return [closed.gate]
+    return []
 
 
 def _shift(poisoned: NDArray[np.float64], clean: NDArray[np.float64]) -> float:

@@ -6,6 +6,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.attacks import (
     budget_rollback,
     differencing,
+    equivocation,
     inconsistent_models,
     mask_search,
     membership_inference,
@@ -26,6 +27,7 @@ ATTACKS: tuple[Attack, ...] = (
     replay.ATTACK,
     mask_search.ATTACK,
     budget_rollback.ATTACK,
+    equivocation.ATTACK,
     differencing.ATTACK,
     poisoning.ATTACK,
     membership_inference.ATTACK,

@@ -5,6 +5,6 @@ which makes each line durable before it returns.
 """
 
 from fedcollm_privacy.ledger.book import Book, LedgerRow, RoundState
-from fedcollm_privacy.ledger.file import Disk, Ledger, read_book, read_ledger
+from fedcollm_privacy.ledger.file import Disk, Ledger, epsilon_at, read_book, read_ledger
 
-__all__ = ["Book", "Disk", "Ledger", "LedgerRow", "RoundState", "read_book", "read_ledger"]
+__all__ = ["Book", "Disk", "Ledger", "LedgerRow", "RoundState", "epsilon_at", "read_book", "read_ledger"]

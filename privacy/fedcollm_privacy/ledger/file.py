@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -168,6 +169,21 @@ def read_book(path: Path) -> Book:
     return book
 
 
+def epsilon_at(path: Path, heads: Collection[str]) -> Mapping[str, float]:
+    """Replay the ledger at `path` and return ε spent when it stood at each of these heads; a strange head is left out.
+
+    Raises: `LedgerError`, as `read_book`.
+    """
+    found: dict[str, float] = {}
+
+    def note(book: Book) -> None:
+        if book.head in heads:
+            found[book.head] = book.epsilon_spent()
+
+    _replay(path.read_bytes(), note)
+    return found
+
+
 def read_ledger(path: Path) -> tuple[LedgerRow, ...]:
     """Verify the ledger at `path` without a lock and return its rounds. Raises: `LedgerError`, as `read_book`."""
     return read_book(path).rows()
@@ -199,8 +215,11 @@ def _append(descriptor: int, book: Book, entry: Entry, disk: Disk) -> None:
     book.apply(entry, digest)
 
 
-def _replay(contents: bytes) -> tuple[Book | None, int]:
-    """Return the state and the length of the complete lines; None when there is no complete line."""
+def _replay(contents: bytes, watch: Callable[[Book], None] = lambda _: None) -> tuple[Book | None, int]:
+    """Return the state and the length of the complete lines; None when there is no complete line.
+
+    `watch` is shown the state after each entry.
+    """
     *lines, torn = contents.split(b"\n")
     book: Book | None = None
     for index, line in enumerate(lines):
@@ -209,6 +228,7 @@ def _replay(contents: bytes) -> tuple[Book | None, int]:
             if book is None:
                 book = _first(entry)
             book.apply(entry, digest)
+            watch(book)
         except LedgerError as error:
             raise LedgerError(error.reason, index) from error
         except (ValueError, PrivacyError) as error:

@@ -1,0 +1,88 @@
+"""What a log names and does not hold itself: the roster of RunStarted, the manifests of RoundStarted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.roster import Roster, read_roster
+from fedcollm_secure.audit.entry import Entry
+from fedcollm_secure.audit.events import RoundStarted, RunStarted
+from fedcollm_secure.audit.log import LogContents
+from fedcollm_secure.errors import LogError
+
+ROSTER_NAME = "roster.json"
+MANIFESTS = "manifests"
+
+
+def read_roster_of(audit: Path, entries: Sequence[Entry], keeper: NoteKey) -> Roster | None:
+    """Return the roster that the log was begun under, or None where it is not at hand.
+
+    In a simulated consortium the keeper is the roster's root too.
+    Raises: LogError for another roster than the one that entry 0 names (a stale epoch, a member more or fewer, another
+    key), for one that its members did not sign, or for a keeper who is not in it.
+    """
+    path, started = audit / ROSTER_NAME, entries[0].event if entries else None
+    if not path.is_file() or not isinstance(started, RunStarted):
+        return None
+    try:
+        roster = read_roster(path.read_bytes(), keeper.ed25519, 0, _mldsa44_of(path, keeper))
+    except ProtocolError as error:
+        raise LogError(f"{ROSTER_NAME}: {error}") from error
+    if roster.hash != started.roster_digest:
+        raise LogError(
+            f"{ROSTER_NAME} is not the roster that the run was started under: it is stale or was replaced", 0
+        )
+    if keeper.ed25519 not in {member.ed25519 for member in roster.members if member.role == "server"}:
+        raise LogError(f"{ROSTER_NAME}: the log's keeper is not the server that the roster lists")
+    return roster
+
+
+def _mldsa44_of(path: Path, keeper: NoteKey) -> bytes:
+    """Return the keeper's ML-DSA-44 key: as given, else as the roster lists it."""
+    if keeper.mldsa44:
+        return keeper.mldsa44
+    body = canonical.decode(path.read_bytes())
+    roster = Roster.from_body(body["roster"]) if isinstance(body, dict) and "roster" in body else None
+    members = roster.members if roster else ()
+    return next((member.mldsa44 for member in members if member.ed25519 == keeper.ed25519), b"")
+
+
+def check_manifests(audit: Path, contents: LogContents) -> list[str]:
+    """Hold each attempt's manifest against its digest in the log; return which are missing.
+
+    Raises: LogError for another manifest, or one whose head of the log is not a head of this log's past.
+    """
+    started = [entry for entry in contents.entries if isinstance(entry.event, RoundStarted)]
+    return [f"{MANIFESTS}/{name} is missing" for entry in started if (name := _check_manifest(audit, entry, contents))]
+
+
+def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
+    """Return the name of a manifest that is not there, or nothing."""
+    event = entry.event
+    if not isinstance(event, RoundStarted):
+        return ""
+    name = f"{event.round}-{event.attempt}.json"
+    path = audit / MANIFESTS / name
+    if not path.is_file():
+        return name
+    manifest = read_manifest(path)
+    if manifest.hash.hex() != event.manifest_digest:
+        raise LogError(f"{MANIFESTS}/{name} is not the manifest that the log names", entry.index)
+    try:
+        head = Checkpoint.of(manifest.log_checkpoint)
+    except ProtocolError as error:
+        raise LogError(f"{MANIFESTS}/{name}: {error}", entry.index) from error
+    if head.size > entry.index or contents.tree.root(head.size) != head.root:
+        raise LogError(f"{MANIFESTS}/{name}: the silos were shown another log than this one", entry.index)
+    return ""
+
+
+def read_manifest(path: Path) -> RoundManifest:
+    """Read a manifest from a file. Raises: LogError."""
+    try:
+        return RoundManifest.from_body(canonical.decode(path.read_bytes()))
+    except ProtocolError as error:
+        raise LogError(f"{path.name}: {error}") from error

@@ -1,0 +1,94 @@
+"""The coordinator's side of the witnessing: show each silo the log's head with a proof, and collect cosignatures.
+
+It remembers which size each silo cosigned last, and asks where it does not know: after a restart, or when a silo's
+answer was lost on the way. What a silo remembers counts; nothing here is taken on trust by anyone.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from fedcollm_crypto.checkpoint import Checkpoint, cosigners
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.note import Note, SignatureLine
+from fedcollm_secure.audit.checkpoints import Witnesses, key_name
+from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit.witness import View
+from fedcollm_secure.engines.engine import Engine
+from fedcollm_secure.federation.exchange import Traffic
+from fedcollm_secure.federation.messages import Cosigned, Show, encode, read_reply
+
+
+class Attestation:
+    """What the coordinator knows of its witnesses."""
+
+    def __init__(self, *, log: AuditLog, engine: Engine, witnesses: Witnesses, traffic: Traffic) -> None:
+        """Know no silo's head yet."""
+        self._log = log
+        self._engine = engine
+        self._witnesses = witnesses
+        self._traffic = traffic
+        self._sizes: dict[str, int] = {}
+        self._lines: list[SignatureLine] = []
+
+    def show(self, parties: Iterable[str]) -> tuple[Note, Mapping[str, View]]:
+        """Sign the present head, and return it with what each silo is to be shown of it.
+
+        A silo that says nothing of its head is shown a proof from 0, and will say `stale_head`.
+        """
+        wanted = list(parties)
+        self._learn(party for party in wanted if party not in self._sizes)
+        note = self._log.checkpoint()
+        size = Checkpoint.of(note.text).size
+        views: dict[str, View] = {}
+        for party in wanted:
+            old = min(self._sizes.pop(party, 0), size)
+            views[party] = View(note=note.encode(), old=old, proof=tuple(self._log.consistency_proof(old)))
+        return note, views
+
+    def greet(self, party: str, lines: str) -> None:
+        """Take in a silo's signature lines under the head it was shown. Raises: ProtocolError for bad ones."""
+        note = self._log.checkpoint_shown()
+        name = key_name(party)
+        found = tuple(line for text in lines.splitlines() if (line := SignatureLine.decode(text)).name == name)
+        keys = [key for key in self._witnesses.keys if key.name == name]
+        if not cosigners(Note(text=note.text, signatures=found[:2]), keys):
+            raise ProtocolError(f"the cosignature of {party} is missing, or not under its key of the roster")
+        self._sizes[party] = Checkpoint.of(note.text).size
+        self._lines += found[:2]
+
+    def keep(self) -> None:
+        """Put what was collected under the checkpoint, durably."""
+        if self._lines:
+            self._log.cosigned(tuple(self._lines))
+            self._lines.clear()
+
+    def close(self, parties: Iterable[str]) -> int:
+        """Show the last head to every silo once more; return how many cosigned it."""
+        _, views = self.show(parties)
+        for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
+            try:
+                self.greet(party, reply.lines)
+            except ProtocolError:  # its absence from the checkpoint says it
+                continue
+        count = len(self._lines)
+        self.keep()
+        return count
+
+    def _learn(self, parties: Iterable[str]) -> None:
+        for party, reply in self._ask({party: Show(view=None) for party in parties}):
+            self._sizes[party] = reply.size
+
+    def _ask(self, requests: Mapping[str, Show]) -> list[tuple[str, Cosigned]]:
+        messages = {party: encode(request) for party, request in requests.items()}
+        found: list[tuple[str, Cosigned]] = []
+        if not messages:
+            return found
+        self._traffic.down += sum(map(len, messages.values()))
+        for party, chunks in self._engine.exchange(messages):
+            try:
+                reply = read_reply(chunks)
+            except ProtocolError:
+                continue
+            if isinstance(reply, Cosigned):
+                self._traffic.up += len(reply.lines)
+                found.append((party, reply))
+        return found

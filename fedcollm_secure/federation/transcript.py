@@ -1,0 +1,69 @@
+"""What the server saw of an attempt: a digest for the log, and, where that is asked for, every byte for an auditor.
+
+    RUN/archive/ROUND-ATTEMPT/   manifest.json   adapter.bin (θ_t, float32)   STAGE/SILO.bin
+
+A silo's digest is SHA-256 over the SHA-256 of each of its replies, in order of stages: the log thereby vouches for the
+archive. Masked replies show nothing beyond the sum to anyone within the collusion bound, whom the auditor joins.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.aggregation import Chunks, PartyId
+from fedcollm_crypto.masking.manifest import RoundManifest
+
+
+class Transcript:
+    """The replies of one attempt, digested as they are read, and kept in `folder` unless it is None."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Begin an empty transcript."""
+        self._folder = folder
+        self._digests: dict[PartyId, dict[int, bytes]] = {}
+
+    def begin(self, manifest: RoundManifest, adapter: NDArray[np.float32]) -> None:
+        """Keep what the silos were asked to start from."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "manifest.json").write_bytes(canonical.encode(manifest.to_body()))
+        (self._folder / "adapter.bin").write_bytes(adapter.astype("<f4").tobytes())
+
+    def keep(self, stage: int, party: PartyId, reply: Chunks) -> Iterator[bytes]:
+        """Pass the reply on; what is read of it is digested and kept."""
+        hasher, file = hashlib.sha256(), self._file(stage, party)
+        try:
+            for chunk in reply:
+                hasher.update(chunk)
+                file.write(chunk)
+                yield chunk
+        finally:  # a bad reply is read no further than to where it is bad
+            self._digests.setdefault(party, {})[stage] = hasher.digest()
+            file.close()
+
+    def digests(self) -> Mapping[PartyId, str]:
+        """Return each silo's digest over all that it said."""
+        return {
+            party: hashlib.sha256(b"".join(stages[stage] for stage in sorted(stages))).hexdigest()
+            for party, stages in sorted(self._digests.items())
+        }
+
+    def _file(self, stage: int, party: PartyId) -> BinaryIO:
+        if self._folder is None:
+            return Path(os.devnull).open("wb")
+        path = self._folder / str(stage) / file_name(party)
+        path.parent.mkdir(exist_ok=True)
+        return path.open("wb")
+
+
+def file_name(party: PartyId) -> str:
+    """Return the name of a party's files in the archive."""
+    return f"{quote(party, safe=' ')}.bin"
