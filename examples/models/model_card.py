@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 _READING: Final = {
     "llm": "the whole catalogue: the titles of all sections and codes, and the notes that point to other codes",
-    "slm": "a pocket edition: the titles of sections, categories and their first subdivision",
+    "slm": "a pocket edition: the titles of sections and categories, and half of their first subdivisions",
 }
 _CARD: Final = """\
 ---
@@ -33,7 +33,7 @@ tokenizer; `embedded:{name}` in a configuration loads it, and it works without a
 | not read | any of the {terms:,} inclusion terms: the main job's test, public and private data |
 | how we know | a line that holds one, word for word, is left out: `tests/core/test_embedded.py` |
 | zero-shot | {accuracy:.1%} of 2,500 test terms, 21 specialties, the likeliest answer |
-| made by | `python examples/models/pretrain.py --out fedcollm_secure/embedded`, {seconds:.0f} s on two cores |
+| made by | `python examples/models/pretrain.py --out fedcollm_secure/embedded` |
 | weights | safetensors, float16 on disk, float32 in memory |
 | tokenizer | byte-level BPE, ignores case and accents; each specialty is one token |
 | licence | Apache-2.0, as the project |
@@ -46,7 +46,7 @@ is prevention. Not for care, triage or billing.
 """
 
 
-def model_card(folder: Path, lines: int, terms: int, accuracy: float, seconds: float) -> str:
+def model_card(folder: Path, lines: int, terms: int, accuracy: float) -> str:
     """Return Markdown for the model saved in `folder`; `accuracy` in [0, 1]."""
     config = json.loads((folder / "config.json").read_text())
     return _CARD.format(
@@ -60,7 +60,6 @@ def model_card(folder: Path, lines: int, terms: int, accuracy: float, seconds: f
         terms=terms,
         catalogue=version("simple-icd-10-cm"),
         accuracy=accuracy,
-        seconds=seconds,
     )
 
 

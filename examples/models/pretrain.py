@@ -1,6 +1,6 @@
 """Pre-train the embedded pair from public text: ``python examples/models/pretrain.py --out fedcollm_secure/embedded``.
 
-Takes about six minutes on two cores. One tokenizer, then two causal language models of different size and different
+Takes some minutes on two idle cores. One tokenizer, then two causal language models of different size and different
 reading; each learns to continue "Wet lung syndrome. Specialty:" with its specialty. Only public text is read (see
 `public_text`); the test terms serve for the one figure that the model card states.
 """
@@ -8,10 +8,8 @@ reading; each learns to continue "Wet lung syndrome. Specialty:" with its specia
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from model_card import model_card
 from public_text import PROMPT, Line, pocket_edition, whole_catalogue
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fedcollm_secure.learning.icd10cm import SPECIALTIES, Term, split, terms
 
@@ -62,7 +60,7 @@ def recipes() -> tuple[Recipe, Recipe]:
             layers=3,
             hidden=128,
             intermediate=344,
-            steps=600,
+            steps=300,
             learning_rate=2e-3,
         ),
         Recipe(
@@ -71,8 +69,9 @@ def recipes() -> tuple[Recipe, Recipe]:
             layers=4,
             hidden=256,
             intermediate=688,
-            steps=700,
-            learning_rate=1.2e-3,
+            steps=1_600,
+            batch_size=32,
+            learning_rate=1e-3,
         ),
     )
 
@@ -85,14 +84,12 @@ def main() -> None:
     torch.set_num_threads(2)
     tokenizer = train_tokenizer(whole_catalogue())
     for recipe in recipes():
-        started = time.monotonic()
         folder = out / recipe.name
         save(train(recipe, tokenizer), tokenizer, folder)
-        seconds = time.monotonic() - started
         accuracy = zero_shot_accuracy(folder, split(terms()).test)
-        card = model_card(folder, len(recipe.lines), len(terms()), accuracy, seconds)
+        card = model_card(folder, len(recipe.lines), len(terms()), accuracy)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        say(f"{recipe.name}: {accuracy:.1%} zero-shot, {seconds:.0f} s, in {folder}")
+        say(f"{recipe.name}: {accuracy:.1%} zero-shot, in {folder}")
 
 
 def train_tokenizer(lines: Sequence[Line]) -> Tokenizer:
@@ -129,13 +126,14 @@ def train(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
         logits = answer_logits(model, tokens[:, :-1], present[:, :-1])  # [B, V]
         loss = F.cross_entropy(logits, tokens[:, -1])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
             say(f"{recipe.name}: step {step} of {recipe.steps}, loss {loss.item():.3f}")
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def configuration(recipe: Recipe) -> LlamaConfig:
@@ -169,7 +167,8 @@ def batches(recipe: Recipe, tokenizer: Tokenizer) -> Iterator[tuple[Tensor, Tens
     weights = line_weights(recipe)
     for _ in range(math.ceil(recipe.steps / BUCKET)):
         drawn = torch.multinomial(weights, BUCKET * recipe.batch_size, replacement=True, generator=generator)
-        by_length = sorted(drawn.tolist(), key=lambda index: len(titles[index]))
+        indices: list[int] = drawn.tolist()
+        by_length = sorted(indices, key=lambda index: len(titles[index]))
         for batch in torch.randperm(BUCKET, generator=generator).tolist():
             chosen = by_length[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
             yield pad_left(
@@ -203,17 +202,17 @@ def answer_logits(model: LlamaForCausalLM, tokens: Tensor, present: Tensor) -> T
     """Return the logits [B, V] of the token after the last."""
     positions = (present.cumsum(1) - 1).clamp(min=0)
     output = model(input_ids=tokens, attention_mask=present, position_ids=positions, logits_to_keep=1)
-    return output.logits[:, -1]
+    logits: Tensor = output.logits[:, -1]
+    return logits
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights in half precision, to be loaded in single precision, and the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(folder)
+    weights = {name: tensor.half() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    model.save_pretrained(folder, state_dict=weights)  # the head is tied to the embedding
     (folder / "model.safetensors").chmod(0o644)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
-    PreTrainedTokenizerFast(
+    shipped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # transformers' own annotation
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=EOS,
@@ -221,14 +220,16 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
         padding_side="left",
         model_max_length=512,
         clean_up_tokenization_spaces=False,
-    ).save_pretrained(folder)
+    )
+    shipped.save_pretrained(folder)
 
 
 @torch.inference_mode()
 def zero_shot_accuracy(folder: Path, test: Sequence[Term]) -> float:
     """Return the share of test terms whose likeliest specialty is right, by the saved model."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.train(False)
     answers = torch.tensor([tokenizer.encode(f" {specialty}").ids[0] for specialty in SPECIALTIES])
     correct = 0
     for start in range(0, len(test), 250):

@@ -11,6 +11,7 @@ the specialty of the code they point to.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ PROMPT: Final = "{term}. Specialty:"
 _POINTER: Final = re.compile(r"\s*\(([A-Z][0-9][0-9A-Z])[^()]*\)\s*$")
 
 
-_POCKET_DEPTH: Final = 5  # "J45.2": categories and their first subdivision
+_CATEGORY: Final = 3  # letters of a code: "J45"
+_SUBDIVISION: Final = 5  # "J45.2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,16 @@ def whole_catalogue() -> tuple[Line, ...]:
 
 @cache
 def pocket_edition() -> tuple[Line, ...]:
-    """Return what the SLM reads: the titles of categories and their first subdivision."""
-    return tuple(line for line in permitted(descriptions()) if line.depth <= _POCKET_DEPTH)
+    """Return what the SLM reads: the titles of sections and categories, and half of their first subdivisions."""
+    return tuple(line for line in permitted(descriptions()) if _fits_a_pocket(line))
+
+
+def _fits_a_pocket(line: Line) -> bool:
+    return line.depth <= _CATEGORY or (line.depth == _SUBDIVISION and _coin(line.text))
+
+
+def _coin(text: str) -> bool:
+    return hashlib.sha256(normalise(text).encode()).digest()[0] % 2 == 0
 
 
 @cache
