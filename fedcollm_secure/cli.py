@@ -60,10 +60,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_compare(commands)
+    _add_study(commands)
     _add_report(commands)
     _add_verify(commands)
     _add_budget(commands)
     _add_attack(commands)
+    _add_audit(commands)
     _add_bench(commands)
     return parser
 
@@ -86,6 +88,14 @@ def _add_compare(commands: Commands) -> None:
     _add_config(compare)
     compare.add_argument("--out", type=Path, help="folder; an earlier comparison there is continued")
     compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
+
+
+def _add_study(commands: Commands) -> None:
+    example = "fedcollm-secure study examples/frontier.yaml --out runs/frontier"
+    study = _command(commands, "study", "sweep keys of a configuration over seeds", example, _study)
+    study.add_argument("study", type=Path, help="YAML study: config, seeds, sweep")
+    study.add_argument("--out", type=Path, help="folder; an earlier study there is continued")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every point")
 
 
 def _add_report(commands: Commands) -> None:
@@ -122,14 +132,30 @@ def _add_budget(commands: Commands) -> None:
 def _add_attack(commands: Commands) -> None:
     example = "fedcollm-secure attack A3 A11"
     attack = _command(commands, "attack", "attack a known-bad twin and this program, side by side", example, _attack)
-    attack.add_argument("ids", nargs="*", metavar="A2 A3 …", help="which attacks (default: all)")
+    attack.add_argument("ids", nargs="*", metavar="A1 A2 …", help="which attacks (default: all)")
+
+
+def _add_audit(commands: Commands) -> None:
+    example = "fedcollm-secure audit examples/dp_config.yaml --claimed 2"
+    audit = _command(commands, "audit", "test the DP mechanism and prove a lower bound on ε", example, _audit)
+    _add_config(audit)
+    audit.add_argument("--claimed", type=float, required=True, metavar="E", help="ε to audit; σ is calibrated to it")
+    audit.add_argument(
+        "--sabotage",
+        type=_names,
+        default=(),
+        metavar="S,…",
+        help="break training on purpose: nonoise, noclip, hfloss, skipempty",
+    )
 
 
 def _add_bench(commands: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912"
-    bench = _command(commands, "bench", "measure the masked sum beside its peers, or the log", example, _bench)
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd | bench log"
+    does = "measure the masked sum, or steps of DP-SGD, beside their peers, or the log"
+    bench = _command(commands, "bench", does, example, _bench)
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    bench.add_argument("what", nargs="*", choices=["masking", "log"], default="masking", help="what (masking)")
+    measured = ["masking", "dpsgd", "log"]
+    bench.add_argument("what", nargs="?", choices=measured, default="masking", help="default: masking")
     bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
@@ -139,6 +165,10 @@ def _add_bench(commands: Commands) -> None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _command(
@@ -210,6 +240,18 @@ def _compare(given: argparse.Namespace) -> int:
     return 0
 
 
+def _study(given: argparse.Namespace) -> int:
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import study as studied
+
+    sweep = studied.Sweep.load(given.study, given.set)
+    out = given.out or Path("runs") / f"study-{sweep.name}"
+    quiet()
+    found = studied.study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, studied.study_words(found, out))
+    return 0
+
+
 def _report(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies.report import write_report
 
@@ -261,15 +303,16 @@ def _budget(given: argparse.Namespace) -> int:
 def _bench(given: argparse.Namespace) -> int:
     from fedcollm_secure.studies import bench as measured
 
-    if given.what == ["log"]:
+    if given.what == "log":
         from fedcollm_secure.studies.bench import log
 
         rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
         _print({"rows": rows}, given.json, log.log_words(rows))
         return 0
-    if "log" in given.what:
-        raise ConfigError("bench", "measure the log by itself: fedcollm-secure bench log")
-
+    if given.what == "dpsgd":
+        steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
+        _print(steps, given.json, measured.dpsgd_words(steps))
+        return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
         parameters=given.parameters or measured.PARAMETERS,
@@ -289,6 +332,20 @@ def _attack(given: argparse.Namespace) -> int:
     findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
     _print(suite.document(findings), given.json, suite.words(findings))
     return suite.exit_code(findings)
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import audit as audited
+
+    settings = config.load(given.config, given.set)
+    quiet()
+    found = audited.audit(
+        settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    _print(found, given.json, audited.audit_words(found))
+    return audited.exit_code(found)
 
 
 def _print(document: Json, as_json: bool, words: str) -> None:

@@ -5,7 +5,7 @@ Alternatives (aggregation, privacy, data source …) are one-key maps in YAML an
 impossible combination cannot be written.
 """
 
-from fedcollm_secure.config.load import load, parse, resolved
+from fedcollm_secure.config.load import load, parse, read_map, resolved
 from fedcollm_secure.config.schema import Config
 
-__all__ = ["Config", "load", "parse", "resolved"]
+__all__ = ["Config", "load", "parse", "read_map", "resolved"]

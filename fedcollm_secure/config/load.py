@@ -25,6 +25,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file is missing or not YAML, or a key is unknown, missing, of a wrong type or out of range.
     """
+    tree = read_map(path)
+    for override in overrides:
+        _override(tree, override)
+    return _anchored(parse(tree), path.resolve().parent)
+
+
+def read_map(path: Path) -> dict[str, object]:
+    """Read a YAML file that holds a map, strictly: YAML 1.2 scalars, no key twice. Raises: ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -32,9 +40,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     tree = _yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(str(path), f"expected a map of settings, got {_kind(tree)}")
-    for override in overrides:
-        _override(tree, override)
-    return _anchored(parse(tree), path.resolve().parent)
+    return cast(dict[str, object], tree)
 
 
 def parse(tree: Tree) -> Config:

@@ -6,6 +6,7 @@ Where silos share one noise (`SharedPlan`), what is returned has none yet and mu
 silo, or the clipped gradients of one step, Σ clip(∇) / batch_size.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,7 @@ class Learner:
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     trains: Callable[[int], Matrices] = _both
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
+    random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
 
     def update(self, start: Float32, round_number: int) -> Float32:
         """Train from `start` and return Δ = θ_k − θ_t, float32[d].
@@ -180,6 +182,7 @@ class Learner:
             losses=self._losses,
             subjects=self.subjects,
             microbatch=self.settings.microbatch,
+            random=self.random,
             progress=lambda _: schedule.step(),
         )
 

@@ -39,18 +39,22 @@ def choose_included(canaries: int, random: Callable[[int], bytes] = os.urandom) 
     return tuple(bool(byte & 1) for byte in random(canaries))
 
 
-def guess(scores: Sequence[float], included: Sequence[bool], *, guesses: int) -> Guesses:
-    """Guess that the highest half of `guesses` scores are included and the lowest half are not, and count.
+def guess(scores: Sequence[float], included: Sequence[bool], *, guesses: int, out: int | None = None) -> Guesses:
+    """Guess that the highest scores are included and that the `out` lowest are not, `guesses` in all, and count.
 
-    The number of guesses must be fixed before the scores are seen. A score should grow with inclusion, e.g. the inner
+    `out` is half the guesses unless given; where a canary may never have been sampled, a low score says little, and 0
+    is better. Both numbers must be fixed before the scores are seen. A score should grow with inclusion, e.g. the inner
     product of the released update with the canary's direction. A score that is not finite is an error (`ValueError`).
     """
     if len(scores) != len(included) or not all(math.isfinite(score) for score in scores):
         raise ValueError("scores must be finite, one for each canary")
     if guesses < 2 or guesses % 2 or guesses > len(scores):
         raise ValueError(f"guesses must be an even number from 2 to {len(scores)}, got {guesses}")
+    low_guesses = guesses // 2 if out is None else out
+    if not 0 <= low_guesses <= guesses:
+        raise ValueError(f"out must lie between 0 and the {guesses} guesses, got {out}")
     order = sorted(range(len(scores)), key=lambda index: scores[index])
-    low, high = order[: guesses // 2], order[-(guesses // 2) :]
+    low, high = order[:low_guesses], order[len(order) - (guesses - low_guesses) :]
     right = sum(included[index] for index in high) + sum(not included[index] for index in low)
     return Guesses(canaries=len(scores), made=guesses, right=right)
 

@@ -24,8 +24,9 @@ from fedcollm_secure.studies.bench import (
     worker,
 )
 from fedcollm_secure.studies.bench.case import Case, Figures, Row
-from fedcollm_secure.studies.bench.command import BenchError, measure_flower
+from fedcollm_secure.studies.bench.command import measure_flower
 from fedcollm_secure.studies.bench.peers import Peer
+from fedcollm_secure.studies.bench.process import BenchError
 from fedcollm_secure.studies.bench.repeat import Attempt, repeat
 from fedcollm_secure.studies.bench.targets import targets
 

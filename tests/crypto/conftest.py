@@ -8,6 +8,16 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.aggregation import Ask, Chunks, Exchange, PartyId, Sum, Vector
+from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.decryptor import Decryptor
+from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
+from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
+from fedcollm_crypto.homomorphic.packing import bfv_packing, ckks_packing
+from fedcollm_crypto.homomorphic.trustee import Trustee
+from fedcollm_crypto.homomorphic.trusting_server import TrustingServer
+from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
+from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Expected, SiloPolicy
@@ -113,6 +123,80 @@ class Consortium:
         return sign(self.identities["server"], kind, body).encode()  # type: ignore[arg-type]
 
 
+class Encrypted(Consortium):
+    """Silos, a server and a decryptor: "bfv" and "bfv packed" with masks inside, "ckks" with a trustee."""
+
+    def __init__(self, n: int, worker: Worker, scheme: str = "bfv", *, length: int = 5, **changes: object) -> None:
+        super().__init__(n, length=length, **changes)
+        self.worker, self.trusts = worker, scheme == "ckks"
+        self.encoding = FixedPoint.smallest_ring(
+            clip=1.0, bits=8 if scheme == "bfv packed" else 16, max_weight=100, max_silos=n
+        )
+        pack = ckks_packing if self.trusts else bfv_packing
+        self.packing = pack(largest=self.encoding.largest_sum, silos=n)
+        self.identities["decryptor"] = Identity.generate("decryptor", fixed("decryptor"))
+        members = (*self.roster.members, self.member("decryptor", "decryptor"))
+        self.roster = Roster(consortium_id="test", epoch=1, members=members, policy={"k_min": 2})
+        quantisation = Quantisation.of(self.encoding, length - 2)
+        self.manifest = replace(self.manifest, roster_hash=self.roster.hash, quantisation=quantisation)
+        self.stages["decryptor"] = MemoryStages()
+        generator = np.random.default_rng(n)
+        for party in self.names:
+            update = generator.normal(0, 0.5, length - 2).astype(np.float32)
+            self.vectors[party] = self.encoding.encode(update, int(generator.integers(1, 101)))
+
+    def expected(self, manifest: RoundManifest | None = None) -> Expected:
+        parameters_hash = self.packing.scheme.hash
+        return replace(super().expected(manifest), decryptor="decryptor", parameters_hash=parameters_hash)
+
+    def server(self, manifest: RoundManifest | None = None, **changes: object) -> EncryptedServer | TrustingServer:
+        settings: dict[str, object] = {
+            "manifest": manifest or self.manifest,
+            "roster": self.roster,
+            "signer": self.identities["server"],
+            "packing": self.packing,
+        }
+        if self.trusts:
+            return TrustingServer(**(settings | {"trustee": "decryptor"} | changes))  # type: ignore[arg-type]
+        settings |= {"decryptor": "decryptor", "scheme": self.packing.scheme}
+        return EncryptedServer(**(settings | changes))  # type: ignore[arg-type]
+
+    def silo(
+        self, party: PartyId, manifest: RoundManifest | None = None, **changes: object
+    ) -> EncryptedSilo | TrustingSilo:
+        settings: dict[str, object] = {
+            "identity": self.identities[party],
+            "roster": self.roster,
+            "policy": self.policy,
+            "expected": self.expected(manifest),
+            "stages": self.stages[party],
+            "vector": lambda: self.vectors[party].copy(),
+            "packing": self.packing,
+            "worker": self.worker,
+        }
+        if self.trusts:
+            return TrustingSilo(**(settings | changes))  # type: ignore[arg-type]
+        return EncryptedSilo(**(settings | {"scheme": self.packing.scheme} | changes))  # type: ignore[arg-type]
+
+    def decryptor(self, **changes: object) -> Decryptor | Trustee:
+        settings: dict[str, object] = {
+            "identity": self.identities["decryptor"],
+            "roster": self.roster,
+            "policy": self.policy,
+            "scheme": self.packing.scheme,
+            "stages": self.stages["decryptor"],
+            "worker": self.worker,
+        }
+        setup = Setup(**(settings | changes))  # type: ignore[arg-type]
+        if self.trusts:
+            return Trustee(setup=setup, packing=self.packing)
+        return Decryptor(setup=setup, packing=self.packing, scheme=self.packing.scheme)
+
+    def parties(self, manifest: RoundManifest | None = None) -> dict[PartyId, object]:
+        """Return all who answer the server: the silos and the decryptor."""
+        return {**self.silos(manifest), "decryptor": self.decryptor()}
+
+
 def exchange_with(silos: Mapping[PartyId, MaskedSilo], lost: Callable[[int, PartyId], bool] | None = None) -> Exchange:
     """Carry requests to silos in memory; lose the reply of a party at a stage (from 1) when `lost` says so."""
     stage = 0
@@ -167,6 +251,7 @@ class Toolbox:
     """What tests share; a fixture, since test files are no package."""
 
     Consortium = Consortium
+    Encrypted = Encrypted
     exchange_with = staticmethod(exchange_with)
     refusal_code = staticmethod(refusal_code)
     run_to = staticmethod(run_to)
@@ -181,3 +266,10 @@ class Toolbox:
 def tools() -> type[Toolbox]:
     """Give tests the consortium and its helpers."""
     return Toolbox
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Worker]:
+    """Give tests one child process in which TenSEAL runs; whoever breaks it starts its own."""
+    with Worker() as shared:
+        yield shared

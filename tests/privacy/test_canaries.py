@@ -57,6 +57,14 @@ def test_guessing_takes_the_two_ends() -> None:
     assert outcome == Guesses(canaries=6, made=4, right=3)
 
 
+def test_guesses_may_all_be_of_inclusion() -> None:
+    outcome = guess([0.1, 5.0, -3.0, 0.2], [True, True, False, False], guesses=2, out=0)
+
+    assert outcome == Guesses(canaries=4, made=2, right=1)
+    with pytest.raises(ValueError, match="between 0 and the 2 guesses, got 3"):
+        guess([0.1, 5.0], [True, True], guesses=2, out=3)
+
+
 @pytest.mark.parametrize(
     ("scores", "guesses"), [([1.0], 2), ([1.0, 2.0], 3), ([1.0, 2.0], 0), ([1.0, float("nan")], 2)]
 )

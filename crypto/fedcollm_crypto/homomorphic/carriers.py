@@ -178,7 +178,7 @@ class CiphertextSum:
 def read_ciphertexts(data: bytes | memoryview, prime: int, each: int) -> Residues:
     """Return the residues of several ciphertexts. Raises: ProtocolError."""
     parts: Sequence[Residues] = [from_wire(piece, prime, each) for piece in split(data, wire_bytes(each))]
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
 
 
 def _reduced(slots: NDArray[np.int64], modulus: int) -> NDArray[np.uint64]:

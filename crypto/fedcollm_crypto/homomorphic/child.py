@@ -1,7 +1,7 @@
 """The child process in which TenSEAL runs: frames on stdin, frames on stdout, limits on itself before the first.
 
-`python -m fedcollm_crypto.homomorphic.child MEMORY_MIB`. A native crash ends this process and nothing else; `worker`
-makes of it a refusal. Frames: one byte that says what, eight bytes of length, the payload.
+`python -m fedcollm_crypto.homomorphic.child MEMORY_MIB HANDLES_FROM`. A native crash ends this process and no other;
+`worker` makes of it a refusal. Frames: one byte that says what, eight bytes of length, the payload.
 """
 
 import os
@@ -75,13 +75,13 @@ class _Contexts:
     """The contexts that are open, by number."""
 
     new: NewContext
-    last: int = 0
+    last: int
     by_handle: dict[int, Context] = field(default_factory=dict[int, Context])
 
 
-def serve(requests: IO[bytes], replies: IO[bytes], new: NewContext) -> None:
+def serve(requests: IO[bytes], replies: IO[bytes], new: NewContext, handles_from: int) -> None:
     """Answer frames until the stream ends."""
-    contexts = _Contexts(new=new)
+    contexts = _Contexts(new=new, last=handles_from)
     while (frame := read_frame(requests)) is not None:
         try:
             what, payload = DONE, _answer(contexts, *frame)
@@ -129,7 +129,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not land between frames
     from fedcollm_crypto.homomorphic.seal import Seal  # here alone: the parent imports this file for its frames
 
-    serve(sys.stdin.buffer, replies, Seal)
+    serve(sys.stdin.buffer, replies, Seal, int(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from fedcollm_crypto.homomorphic.custody import Custody, Setup
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
-from fedcollm_crypto.homomorphic.worker import opened
+from fedcollm_crypto.homomorphic.worker import WorkerFailed, crashed, opened
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking import transcript as hashes
@@ -32,9 +32,10 @@ from fedcollm_crypto.signed import Signed
 class Decryptor:
     """Open one sum of masked vectors for each attempt.
 
-    Guarantee: whatever the server sends, what this party opens is uniform in Z_t to both, as long as one pairwise mask
-    of each silo in it is unknown to them: two locks, RLWE and Diffie–Hellman. The server alone can open nothing; the
-    decryptor alone sees nothing; together they face the masking protocol's own guarantee.
+    Guarantee: one opening for each attempt, after t silos consented. This party alone sees nothing: an honest sum is
+    uniform to it as long as one pairwise mask of each silo in it is unknown. It cannot tell an honest sum from a
+    ciphertext that the server made, one that opens to the attempt's key for example, for both look uniform: against
+    such a server the masking protocol's own guarantee is what remains, which holds without this party.
     """
 
     def __init__(self, *, setup: Setup, packing: Packing, scheme: Bfv) -> None:
@@ -63,6 +64,8 @@ class Decryptor:
             return decline(self._setup.identity, message, refused)
         except ProtocolError as error:
             return decline(self._setup.identity, message, Refused("malformed", str(error)))
+        except WorkerFailed:
+            return decline(self._setup.identity, message, crashed())
 
     def _open(self, signed: Signed, request: OpenRequest, attachment: memoryview) -> Chunks:
         # (1) The attempt is the one this key was made for, under the consortium's roster, with enough silos.

@@ -21,8 +21,10 @@ from fedcollm_crypto.roster import Roster
 class EncryptedSilo:
     """Give a vector to a sum under two locks: the masks of `MaskedSilo`, and the decryptor's key around them.
 
-    Guarantee: against a server in league with the decryptor, as `MaskedSilo`. Against the server without the decryptor
-    an update stays hidden also where every mask is known, if BFV at these parameters is secure.
+    Guarantee: as `MaskedSilo` against every server, the decryptor in league or not. On top of that, against one that
+    follows the protocol, and against whoever records the traffic, an update stays hidden where every mask is known, if
+    BFV at these parameters is secure. A malicious server can spend its one opening on a ciphertext of its own making
+    and learn the attempt's key from it instead of a sum: then the masks alone hide.
     """
 
     def __init__(

@@ -18,6 +18,9 @@ from fedcollm_crypto.homomorphic.parameters import PLAIN_MODULI, Bfv, Ckks, Latt
 GUARD_BITS = 4
 """Bits between the largest honest sum and the end of its half of a slot."""
 
+MIN_SCALE_BITS, MAX_SCALE_BITS = 20, 24
+"""20 are enough for 94 silos; each bit more quadruples how many, and halves the largest sum."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
@@ -105,7 +108,19 @@ def bfv_packing(*, largest: int, silos: int, lattice: Lattice | None = None) -> 
 
 
 def ckks_packing(*, largest: int, silos: int, lattice: Lattice | None = None) -> Packing:
-    """Return one value a slot in exact-integer mode. Raises: ValueError when there is no room."""
-    scheme = Ckks(lattice=lattice or Lattice())
+    """Return one value a slot in exact-integer mode, at the smallest scale whose noise stays far from half a step.
+
+    Raises: ValueError when there is no room.
+    """
+    for scale_bits in range(MIN_SCALE_BITS, MAX_SCALE_BITS):
+        try:
+            return _ckks_at(scale_bits, largest, silos, lattice or Lattice())
+        except ValueError:
+            continue
+    return _ckks_at(MAX_SCALE_BITS, largest, silos, lattice or Lattice())
+
+
+def _ckks_at(scale_bits: int, largest: int, silos: int, lattice: Lattice) -> Packing:
+    scheme = Ckks(lattice=lattice, scale_bits=scale_bits)
     scheme.require_exact(silos)
     return Packing(scheme=scheme, largest=largest)

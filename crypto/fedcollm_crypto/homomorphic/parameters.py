@@ -23,7 +23,8 @@ STANDARD_192 = {1024: 19, 2048: 37, 4096: 75, 8192: 152, 16384: 305, 32768: 611}
 QUANTUM_128 = {1024: 25, 2048: 51, 4096: 101, 8192: 202, 16384: 411, 32768: 827}
 
 PRIME_BITS = 60
-"""Bits of a prime at most: SEAL's limit, and what a coefficient takes on the wire."""
+"""Bits of each prime: SEAL's limit, and what a coefficient takes on the wire. Residues of shorter primes would take as
+much, and SEAL would compress them, which `seal_format` does not read."""
 
 MARGIN_SIGMAS = 14.0
 """How many standard deviations of noise a decryption must be away from a wrong result: below 2^-140 a coefficient."""
@@ -48,13 +49,15 @@ class Lattice:
         """Refuse weak lattices and those this code has no use for."""
         if self.degree not in STANDARD_128:
             raise ValueError(f"degree must be one of {list(STANDARD_128)}, got {self.degree}")
-        if len(self.primes) != 2 or not all(30 <= bits <= PRIME_BITS for bits in self.primes):
-            raise ValueError(f"primes must be two of 30 to {PRIME_BITS} bits, data and special, got {self.primes}")
+        if len(self.primes) != 2:
+            raise ValueError(f"primes must be two, data and special, got {self.primes}")
         if sum(self.primes) > STANDARD_128[self.degree]:
             raise ValueError(
                 f"{sum(self.primes)} bits of primes at degree {self.degree} give less than 128 bits of security: at "
-                f"most {STANDARD_128[self.degree]} are allowed. Raise the degree or use smaller primes"
+                f"most {STANDARD_128[self.degree]} are allowed. Raise the degree"
             )
+        if self.primes != (PRIME_BITS, PRIME_BITS):
+            raise ValueError(f"primes must be two of {PRIME_BITS} bits, data and special, got {self.primes}")
 
     @property
     def security(self) -> str:

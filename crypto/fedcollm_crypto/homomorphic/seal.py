@@ -4,6 +4,9 @@ keygen → public key as residues           encrypt: int64[k, slots] → k ciphe
 with_key: a decryptor's public residues   decrypt: k ciphertexts → int64[k, slots] or float64[k, slots]
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 import tenseal as ts
 import tenseal.sealapi as sealapi
@@ -23,14 +26,15 @@ class Seal:
         Raises: ProtocolError for residues that are not below their primes; FormatError for another library.
         """
         self._scheme = scheme
-        self._context = _new_context(scheme)
-        own = seal_format.context_key(_serialised(self._context))
-        self._key_form, own_key = seal_format.strip_ciphertext(own)
-        self.primes = _primes(scheme)
-        self.public_key = own_key if public_key is None else self._take_key(public_key)
-        self.slots = scheme.slots
-        self._form = seal_format.strip_ciphertext(self._encrypt_one(np.zeros(scheme.slots, dtype=np.int64)))[0]
-        self.coefficients = self._form.words
+        template = _template(scheme)
+        self._form = template.ciphertext
+        self.primes, self.slots, self.coefficients = template.primes, scheme.slots, self._form.words
+        if public_key is None:
+            self._context = _new_context(scheme)
+            self.public_key = seal_format.strip_ciphertext(seal_format.context_key(_serialised(self._context)))[1]
+        else:
+            self._context = _foreign(template, scheme, public_key)
+            self.public_key = public_key
 
     def encrypt(self, slots: NDArray[np.int64]) -> Residues:
         """Return uint64[k · coefficients] from signed int64[k, slots]."""
@@ -44,12 +48,7 @@ class Seal:
         return np.array([self._decrypt_one(row) for row in rows], dtype=np.float64)
 
     def _encrypt_one(self, row: NDArray[np.int64]) -> bytes:
-        if isinstance(self._scheme, Bfv):
-            vector = ts.bfv_vector(self._context, row)
-        else:
-            vector = ts.ckks_vector(self._context, row.astype(np.float64))
-        (ciphertext,) = seal_format.vector_ciphertexts(vector.serialize())
-        return ciphertext
+        return _encrypted(self._context, self._scheme, row)
 
     def _decrypt_one(self, row: Residues) -> list[int] | list[float]:
         wrapped = [seal_format.wrap_ciphertext(self._form, row)]
@@ -61,18 +60,48 @@ class Seal:
         reals: list[float] = ts.ckks_vector_from(self._context, message).decrypt()
         return reals
 
-    def _take_key(self, public_key: Residues) -> Residues:
-        """Put a foreign public key into a context of our own parameters; its own secret key goes."""
-        form = self._key_form
-        if len(public_key) != form.words:
-            raise ValueError(f"a public key has {form.words} coefficients, got {len(public_key)}")
-        by_prime = public_key.reshape(form.polynomials, form.primes, form.degree)
-        for index, prime in enumerate(self.primes):
-            require_reduced(by_prime[:, index].reshape(-1), prime)
-        key = seal_format.wrap_ciphertext(form, public_key)
-        message = seal_format.with_public_key(_serialised(self._context), key)
-        self._context = _scaled(ts.context_from(message, n_threads=1), self._scheme)
-        return public_key
+
+@dataclass(frozen=True, kw_only=True)
+class _Template:
+    """What all contexts of one scheme share; `context` is serialised and holds no secret, its key belongs to nobody."""
+
+    context: bytes
+    key: seal_format.Form
+    ciphertext: seal_format.Form
+    primes: tuple[int, ...]
+
+
+@lru_cache(maxsize=4)
+def _template(scheme: Scheme) -> _Template:
+    context = _new_context(scheme)
+    serialised = _serialised(context)
+    zero = _encrypted(context, scheme, np.zeros(scheme.slots, dtype=np.int64))
+    return _Template(
+        context=serialised,
+        key=seal_format.strip_ciphertext(seal_format.context_key(serialised))[0],
+        ciphertext=seal_format.strip_ciphertext(zero)[0],
+        primes=_primes(scheme),
+    )
+
+
+def _foreign(template: _Template, scheme: Scheme, public_key: Residues) -> ts.Context:
+    """Return a context of our own parameters with a foreign public key, and no secret one."""
+    form = template.key
+    if len(public_key) != form.words:
+        raise ValueError(f"a public key has {form.words} coefficients, got {len(public_key)}")
+    by_prime = public_key.reshape(form.polynomials, form.primes, form.degree)
+    for index, prime in enumerate(template.primes):
+        require_reduced(by_prime[:, index].reshape(-1), prime)
+    message = seal_format.with_public_key(template.context, seal_format.wrap_ciphertext(form, public_key))
+    return _scaled(ts.context_from(message, n_threads=1), scheme)
+
+
+def _encrypted(context: ts.Context, scheme: Scheme, row: NDArray[np.int64]) -> bytes:
+    """Return one ciphertext as SEAL serialises it."""
+    is_bfv = isinstance(scheme, Bfv)
+    vector = ts.bfv_vector(context, row) if is_bfv else ts.ckks_vector(context, row.astype(np.float64))
+    (ciphertext,) = seal_format.vector_ciphertexts(vector.serialize())
+    return ciphertext
 
 
 def _new_context(scheme: Scheme) -> ts.Context:

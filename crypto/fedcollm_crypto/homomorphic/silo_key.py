@@ -9,7 +9,7 @@ from fedcollm_crypto.homomorphic.custody import check_key
 from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS, Attempt, FreshKey
 from fedcollm_crypto.homomorphic.parameters import Scheme
 from fedcollm_crypto.homomorphic.residues import from_wire
-from fedcollm_crypto.homomorphic.worker import Box, Worker, opened
+from fedcollm_crypto.homomorphic.worker import Box, Worker, WorkerFailed, crashed, opened
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster
@@ -79,4 +79,7 @@ class SiloKey:
             with opened(self._box):
                 self._box = None
         residues = from_wire(key.wire, 1 << 60, KEY_COEFFICIENTS * self._scheme.lattice.degree)
-        self._box = self._worker.encryptor(self._scheme, residues)
+        try:
+            self._box = self._worker.encryptor(self._scheme, residues)
+        except WorkerFailed:
+            raise crashed() from None

@@ -21,7 +21,7 @@ from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import split, wire_bytes
-from fedcollm_crypto.homomorphic.worker import opened
+from fedcollm_crypto.homomorphic.worker import WorkerFailed, crashed, opened
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, VECTOR_FRAME, sign_message
@@ -64,6 +64,8 @@ class Trustee:
             return decline(self._setup.identity, message, refused)
         except ProtocolError as error:
             return decline(self._setup.identity, message, Refused("malformed", str(error)))
+        except WorkerFailed:
+            return decline(self._setup.identity, message, crashed())
 
     def _answer(self, signed: Signed, attachment: memoryview) -> Chunks:
         if signed.kind == KeyRequest.KIND:
@@ -91,10 +93,7 @@ class Trustee:
             raise ProtocolError("the deposit's second message is not that silo's for this round")
         # (3) The sealed ciphertexts open, and are those committed to.
         ciphertexts = self._unseal(sealed, held, manifest, party)
-        hasher = said.ciphertexts_hasher()
-        hasher.update(ciphertexts)
-        if hasher.finalize() != commitment.ciphertexts_hash:
-            raise Refused("other_ciphertexts", f"{party} sent other ciphertexts than it committed to", accused=party)
+        require_committed(ciphertexts, commitment, party)
         # (4) Each coefficient is below q; the sum grows by them.
         total = self._total or CiphertextSum(self._packing, manifest.quantisation.length, held.box.prime)
         total.add(ciphertexts)
@@ -156,6 +155,14 @@ class Trustee:
             hpke.open_classical(held.box_key, bytes(piece), context)
             for piece, context in zip(pieces, contexts, strict=True)
         )
+
+
+def require_committed(ciphertexts: bytes, commitment: Commitment, party: PartyId) -> None:
+    """Stop a silo that made its ciphertexts of others', which it could see only after it had committed."""
+    hasher = said.ciphertexts_hasher()
+    hasher.update(ciphertexts)
+    if hasher.finalize() != commitment.ciphertexts_hash:
+        raise Refused("other_ciphertexts", f"{party} sent other ciphertexts than it committed to", accused=party)
 
 
 def exact_integers(decoded: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:

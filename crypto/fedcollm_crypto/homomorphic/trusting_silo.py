@@ -17,7 +17,7 @@ from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.spool import Spool
-from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker
+from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker, WorkerFailed, crashed
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking.manifest import RoundManifest
@@ -88,6 +88,8 @@ class TrustingSilo:
             return decline(self._identity, message, refused)
         except ProtocolError as error:
             return decline(self._identity, message, Refused("malformed", str(error)))
+        except WorkerFailed:
+            return decline(self._identity, message, crashed())
 
     def _commit(self, signed: Signed, request_hash: str) -> Chunks:
         progress = self._progress
@@ -102,6 +104,7 @@ class TrustingSilo:
         rules.require_encryption(manifest, self._expected)
         rules.require_cohort(manifest, self._identity.party, self._roster, self._policy)
         rules.require_threshold(manifest, self._policy)
+        rules.require_profile(manifest, self._roster, self._policy)
         rules.require_new_attempt(manifest, self._stages.entries())
         # (2) The key is the trustee's for this attempt; ledger and log agree.
         self._key.check(manifest)

@@ -9,21 +9,22 @@ a new child. Its contexts, secret keys among them, are gone with it: a round's k
 """
 
 import os
-import selectors
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Self
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
-from fedcollm_crypto.errors import CryptoError, ProtocolError
+from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.homomorphic import child
 from fedcollm_crypto.homomorphic.parameters import Bfv, Scheme
 from fedcollm_crypto.homomorphic.residues import Residues
@@ -38,6 +39,11 @@ class WorkerFailed(CryptoError):
     """The child crashed, hung, or could not do what was asked: nothing came of the request."""
 
 
+def crashed() -> Refused:
+    """Return what is said to others of a `WorkerFailed`; what the library said stays here."""
+    return Refused("worker_failed", "the homomorphic child crashed, hung or could not compute: its keys are gone")
+
+
 class Worker:
     """One child process. Not for use by two threads at once."""
 
@@ -46,6 +52,8 @@ class Worker:
         self._memory_mib = memory_mib
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._children = 0
+        self._unreferenced: list[int] = []
 
     def __enter__(self) -> Self:
         """Return itself; the child starts when first needed."""
@@ -72,18 +80,27 @@ class Worker:
 
     def call(self, what: bytes, payload: bytes) -> bytes:
         """Send one frame and return the answer. Raises: ProtocolError where the child refused; WorkerFailed."""
+        while self._unreferenced:
+            with suppress(ProtocolError):  # closed already, or gone with an older child
+                self._exchange(child.CLOSE, child.HANDLE.pack(self._unreferenced.pop()))
+        return self._exchange(what, payload)
+
+    def _exchange(self, what: bytes, payload: bytes) -> bytes:
         process = self._running()
         requests, replies = _pipes(process)
         try:
-            child.write_frame(requests, what, payload)
-            self._wait(replies)
-            frame = child.read_frame(replies)
-        except (OSError, ProtocolError, TimeoutError) as error:
+            with _killed_after(process, self._timeout_s):  # a child that hangs may not even read what it is asked
+                child.write_frame(requests, what, payload)
+                frame = child.read_frame(replies)
+        except (OSError, ProtocolError) as error:
             self.close()
             raise WorkerFailed(f"the homomorphic child did not answer ({error}): it was stopped") from None
         if frame is None:
             self.close()
-            raise WorkerFailed(f"the homomorphic child ended with status {process.returncode}: nothing was computed")
+            raise WorkerFailed(
+                f"the homomorphic child ended with status {process.returncode}, or was stopped after "
+                f"{self._timeout_s:g} s without an answer: nothing was computed"
+            )
         status, answer = frame
         if status == child.DONE:
             return answer
@@ -95,14 +112,17 @@ class Worker:
         body = canonical.encode(scheme.to_body())
         answer = self.call(child.OPEN, child.HANDLE.pack(len(body)) + body + key)
         handle, coefficients, prime = struct.unpack("<QQQ", answer)
-        return Box(worker=self, scheme=scheme, handle=handle, coefficients=coefficients, prime=prime)
+        box = Box(worker=self, scheme=scheme, handle=handle, coefficients=coefficients, prime=prime)
+        finalize(box, self._unreferenced.append, handle)  # closed before the next call, not in the middle of one
+        return box
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
             self.close()
+            self._children += 1  # no two children give out the same handle: a stale one finds nothing
             environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-P", "-m", child.__name__, str(self._memory_mib)],
+                [sys.executable, "-P", "-m", child.__name__, str(self._memory_mib), str(self._children << 32)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -110,16 +130,13 @@ class Worker:
             )
         return self._process
 
-    def _wait(self, replies: IO[bytes]) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(replies, selectors.EVENT_READ)
-            if not selector.select(self._timeout_s):
-                raise TimeoutError(f"no answer within {self._timeout_s:g} s")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One context in the child: a key pair, or a public key. `prime` is q, `coefficients` those of one ciphertext."""
+    """One context in the child: a key pair, or a public key. It is closed with its last reference at the latest.
+
+    `prime` is q, `coefficients` those of one ciphertext.
+    """
 
     worker: Worker = field(repr=False)
     scheme: Scheme
@@ -161,6 +178,17 @@ def opened(box: Box) -> Generator[Box]:
     finally:
         with suppress(CryptoError):
             box.close()
+
+
+@contextmanager
+def _killed_after(process: "subprocess.Popen[bytes]", seconds: float) -> Generator[None]:
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _pipes(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes]]:

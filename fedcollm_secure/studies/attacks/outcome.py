@@ -1,7 +1,7 @@
 """What an attack is, and what came of it: once against a known-bad twin, once against this project's own code."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Figure = int | float
@@ -13,13 +13,14 @@ class Outcome:
     """One side of an attack.
 
     `told`: one sentence for a person. `reason`: the codes with which silos refused, or what bounded the attack; empty
-    where nothing stopped it. `figures`: what was measured.
+    where nothing stopped it. `figures`: what was measured. `table`: a header and rows, if a sentence is too little.
     """
 
     succeeded: bool
     told: str
     reason: str = ""
     figures: Mapping[str, Figure] = field(default_factory=dict[str, Figure])
+    table: Sequence[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Refuse a failure without a reason, and figures that JSON does not know."""
@@ -30,7 +31,8 @@ class Outcome:
 
     def as_json(self) -> Mapping[str, object]:
         """Return a plain map; figures stand beside the verdict."""
-        return {"succeeded": self.succeeded, "reason": self.reason, "told": self.told, **self.figures}
+        table = {"table": [list(row) for row in self.table]} if self.table else {}
+        return {"succeeded": self.succeeded, "reason": self.reason, "told": self.told, **self.figures, **table}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,15 +9,18 @@ from fedcollm_secure.studies.attacks import (
     equivocation,
     inconsistent_models,
     mask_search,
+    membership_inference,
     poisoning,
     replay,
     swapped_keys,
+    token_recovery,
     two_sets,
 )
 from fedcollm_secure.studies.attacks.outcome import Attack, Finding, Outcome
 
 Json = Mapping[str, object]
 ATTACKS: tuple[Attack, ...] = (
+    token_recovery.ATTACK,
     inconsistent_models.ATTACK,
     two_sets.ATTACK,
     swapped_keys.ATTACK,
@@ -27,6 +30,7 @@ ATTACKS: tuple[Attack, ...] = (
     equivocation.ATTACK,
     differencing.ATTACK,
     poisoning.ATTACK,
+    membership_inference.ATTACK,
 )
 
 
@@ -63,10 +67,8 @@ def words(findings: Sequence[Finding]) -> str:
     lines: list[str] = []
     for finding in findings:
         lines += [f"{finding.attack.id}  {finding.attack.title}", f"    {finding.attack.does}."]
-        lines += [
-            f"    unprotected: {_verdict(finding.unprotected)}",
-            f"    protected:   {_verdict(finding.protected)}",
-        ]
+        lines += [f"    unprotected: {_verdict(finding.unprotected)}", *_table(finding.unprotected)]
+        lines += [f"    protected:   {_verdict(finding.protected)}", *_table(finding.protected)]
     through = [finding.attack.id for finding in findings if finding.protected.succeeded]
     void = [finding.attack.id for finding in findings if not finding.unprotected.succeeded]
     lines += [f"{len(findings) - len(through)} of {len(findings)} attacks fail here: refused, bounded or found out"]
@@ -78,3 +80,16 @@ def words(findings: Sequence[Finding]) -> str:
 def _verdict(outcome: Outcome) -> str:
     reason = f" ({outcome.reason})" if outcome.reason else ""
     return f"{'SUCCEEDS' if outcome.succeeded else 'fails'}{reason}. {outcome.told}."
+
+
+def _table(outcome: Outcome) -> list[str]:
+    """Return the table's lines, the first column to the left and the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*outcome.table, strict=True)]
+    padded = [
+        [
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in outcome.table
+    ]
+    return [f"      {'  '.join(row)}" for row in padded]

@@ -6,20 +6,19 @@ All read the same vectors from one file.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fedcollm_secure.errors import ConfigError, FedCoLLMError
+from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.bench.case import Case, Figures, RingBits, Row, System
 from fedcollm_secure.studies.bench.consortium import least_threshold
 from fedcollm_secure.studies.bench.peers import HOW_TO_BUILD, Peer
+from fedcollm_secure.studies.bench.process import Say, printed_by
 from fedcollm_secure.studies.bench.targets import targets
 
 SILOS = (3, 10, 30, 100)
@@ -31,11 +30,6 @@ LONG_WORDS = 5_000_000_000
 SAMPLED_SILOS = 5
 
 Json = dict[str, object]
-Say = Callable[[str], None]
-
-
-class BenchError(FedCoLLMError):
-    """A measurement that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +122,7 @@ def measure_flower(peer: Peer, case: Case, updates: Path) -> Figures:
 
 
 def _run(command: list[str]) -> Figures:
-    """Run one measurement with one thread and read its figures."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - ours
-    if done.returncode != 0:
-        said = done.stderr.strip()[-2000:] or "without a word: was it killed, for want of memory?"
-        raise BenchError(f"a measurement ended with {done.returncode}: {' '.join(command)}\n{said}")
-    return Figures(**json.loads(done.stdout))
+    return Figures(**json.loads(printed_by(command)))
 
 
 def _label(row: Row) -> str:

@@ -13,7 +13,6 @@
 All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores
+from fedcollm_secure.studies.cells import fresh, write_result
 
 Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
@@ -57,11 +57,7 @@ def run_cell(cell: Cell, say: Callable[[str], None]) -> None:
     bench = Bench(cell)
     for method in cell.missing:
         result = bench.run(method)
-        path = cell.result_file(method)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result), encoding="utf-8")
-        partial.replace(path)
+        write_result(cell.result_file(method), result)
         say(f"{cell.split}, seed {cell.seed}: {method} {_in_words(result)}")
 
 
@@ -115,7 +111,7 @@ class Bench:
             holdings=replace(holdings, test=holdings.test[:1]),
         )
         out = self._cell.folder / "runs" / self._cell.split / f"seed-{self._cell.seed}" / method
-        job = start(prepared, _fresh(out), lambda _, __: None)
+        job = start(prepared, fresh(out), lambda _, __: None)
         try:
             for _ in job.rounds():
                 pass
@@ -158,14 +154,6 @@ class Bench:
             seed=config.seed,
         ).tune_llm()
         return self._score(prepared.server_llm)
-
-
-def _fresh(path: Path) -> Path:
-    """Move a run that an interruption left behind out of the way."""
-    number = 0
-    while (candidate := path.with_name(f"{path.name}-{number}") if number else path).exists():
-        number += 1
-    return candidate
 
 
 def _in_words(result: Result) -> str:

@@ -1,23 +1,19 @@
 """All cells, two at a time where there are two cores, then one table, one figure, one page."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.errors import RunError
-from fedcollm_secure.learning.models import quiet
+from fedcollm_secure.studies.cells import Say, run_all
 from fedcollm_secure.studies.compare.cell import Cell, run_cell
 from fedcollm_secure.studies.compare.statistics import interval, paired
 from fedcollm_secure.studies.report import write_compare
 
 Json = Mapping[str, object]
-Say = Callable[[str], None]
 Scores = dict[tuple[str, str, str], dict[int, float]]
 """(split, model, method) → seed → main score."""
 
@@ -42,7 +38,7 @@ def compare(config: Config, out: Path, *, seeds: int, say: Say) -> Json:
         raise ValueError(f"seeds: expected 1 or more, got {seeds}")
     _claim(out, config)
     cells = make_cells(config, out, seeds)
-    _run_all([cell for cell in cells if cell.missing], say)
+    run_all([cell for cell in cells if cell.missing], run_cell, say)
     document = {"name": config.name, **summarise(cells)}
     (out / "compare.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     write_compare(document, out / "compare.html")
@@ -83,30 +79,6 @@ def summarise(cells: list[Cell]) -> Json:
         for (split, name), alone in silos.items()
     ]
     return {"metric": _metric(cells[0]), "rows": rows, "gains": gains, "silo_gains": silo_gains}
-
-
-def _run_all(cells: list[Cell], say: Say) -> None:
-    """Run cells in processes of their own, one thread each: small models gain nothing from two."""
-    workers = min(len(cells), os.cpu_count() or 1)
-    if workers <= 1:
-        for cell in cells:
-            run_cell(cell, say)
-        return
-    with ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_run_alone, cell): cell for cell in cells}
-        for done in as_completed(waiting):
-            for text in done.result():
-                say(text)
-
-
-def _run_alone(cell: Cell) -> list[str]:
-    import torch
-
-    torch.set_num_threads(1)
-    quiet()
-    said: list[str] = []
-    run_cell(cell, said.append)
-    return said
 
 
 def _collect(cells: list[Cell]) -> tuple[Scores, dict[tuple[str, str], dict[int, float]]]:

@@ -8,7 +8,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ VARIABLES = {
 }
 WIDTH_PX, HEIGHT_PX = 360, 230
 PX = 1 / 72  # an SVG user unit is a point of matplotlib's
+TREND_COLOURS, TREND_STYLES = (FIRST, SECOND, SOFT, INK), ("-", "--")
 STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
@@ -52,6 +53,14 @@ class Interval:
     mean: float
     interval: tuple[float, float] | None
     marked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """One way of a study: a mean with its interval at each of its places on the x-axis."""
+
+    label: str
+    points: Sequence[tuple[float, float, tuple[float, float] | None]]
 
 
 def draw_scores(lines: Sequence[Line], metric: str, alternative: str, identifier: str) -> str:
@@ -121,6 +130,53 @@ def draw_intervals(rows: Sequence[Interval], metric: str, zero: bool, alternativ
         if metric in text.PERCENT_SCORES:
             axes.xaxis.set_major_formatter(FuncFormatter(_points_tick if zero else _percent_tick))
         return _svg(figure, alternative, identifier)
+
+
+def draw_trends(
+    trends: Sequence[Trend], metric: str, x: tuple[str, Sequence[str] | Callable[[float], str]], told: tuple[str, str]
+) -> str:
+    """Draw means with their intervals against `x`: its name, and the names of places 0, 1, … or how to write a value.
+
+    `told` is the alternative and the identifier. Places are joined by lines; values of a cost are not in any order.
+    """
+    name, ticks = x
+    with _figure(HEIGHT_PX + 26) as (figure, axes):
+        for place, trend in enumerate(trends):
+            colour, style = TREND_COLOURS[place % len(TREND_COLOURS)], TREND_STYLES[place // len(TREND_COLOURS) % 2]
+            shift = 0.0 if callable(ticks) else 0.05 * (place - (len(trends) - 1) / 2)  # so that intervals stay apart
+            places, means = [at + shift for at, _, _ in trend.points], [mean for _, mean, _ in trend.points]
+            for at, (_, _, bounds) in zip(places, trend.points, strict=True):
+                if bounds is not None:
+                    axes.plot((at, at), bounds, color=colour, linewidth=1.6, solid_capstyle="round")
+            joined = "none" if callable(ticks) else style
+            axes.plot(places, means, color=colour, linewidth=1.6, linestyle=joined, marker="o", label=trend.label)
+        if callable(ticks):
+            axes.xaxis.set_major_formatter(_written(ticks))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        else:
+            axes.set_xticks(range(len(ticks)), list(ticks))
+        _finish_scores(axes, name, metric)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=2)
+        return _svg(figure, *told)
+
+
+def _written(write: Callable[[float], str]) -> FuncFormatter:
+    def tick(value: float, _: int | None) -> str:
+        return write(value)
+
+    return FuncFormatter(tick)
+
+
+def _finish_scores(axes: Axes, name: str, metric: str) -> None:
+    axes.set_xlabel(name)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    if metric in text.PERCENT_SCORES:
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.08)
 
 
 def _percent_tick(value: float, _: int | None) -> str:

@@ -1,0 +1,37 @@
+"""What an audit says to a person."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+Json = Mapping[str, object]
+POINT_NAMES = {"update": "the silo's update", "sum": "the sum of all silos", "model": "the final small model"}
+
+
+def audit_words(found: Json) -> str:
+    """Say what was tested, what each point gave away, and whether the claim holds."""
+    claimed, bound = cast(float, found["claimed"]), cast(float, found["lower_bound"])
+    refutable = cast(float, found["largest_refutable"])
+    lines = [f"sabotaged on purpose: {found['sabotage']}"] if found["sabotage"] else []
+    lines += [f"Mechanism, at σ = {found['noise_multiplier']:g}:"]
+    lines += [_check(check) for check in cast(Sequence[Json], found["checks"])]
+    lines += [f"One run with {found['canaries']} canaries; ε is at least, with 95 % confidence for all three:"]
+    lines += [_observation(observation) for observation in cast(Sequence[Json], found["observations"])]
+    if claimed >= refutable:
+        lines += [
+            f"  An audit of this size can refute no claim from {refutable:.2f} up: there only the tests above count"
+        ]
+    verdict = "holds as far as this audit can see" if found["holds"] else "DOES NOT HOLD"
+    lines += [f"The claim ε = {claimed:g} (δ = {found['delta']:g}) {verdict}; proved: ε ≥ {bound:.2f}"]
+    return "\n".join(lines)
+
+
+def _check(check: Json) -> str:
+    low, high = cast(Sequence[float], check["expected"])
+    verdict = "holds " if check["holds"] else "BROKEN"
+    return f"  {verdict} {check['check']}: {check['told']} (expected {low:.4g} to {high:.4g})"
+
+
+def _observation(observation: Json) -> str:
+    name = POINT_NAMES[cast(str, observation["point"])]
+    bound = cast(float, observation["lower_bound"])
+    return f"  {name:<22} ε ≥ {bound:.2f}  ({observation['right']} of {observation['guesses']} guesses right)"

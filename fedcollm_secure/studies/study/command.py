@@ -1,0 +1,36 @@
+"""All points, two at a time where there are two cores, then one document, one page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from fedcollm_secure.studies.cells import Say, run_all
+from fedcollm_secure.studies.report import write_study
+from fedcollm_secure.studies.study.frontier import frontier, groups
+from fedcollm_secure.studies.study.point import run_point
+from fedcollm_secure.studies.study.sweep import Point, Sweep
+
+Json = Mapping[str, object]
+
+
+def study(sweep: Sweep, out: Path, *, say: Say) -> Json:
+    """Run what is missing in `out` and return the study; called again, with more values perhaps, it goes on.
+
+    Raises:
+        ConfigError: a point cannot be read; nothing was started.
+    """
+    points = sweep.points(out / "points")
+    missing = [point for point in points if not point.result_file.is_file()]
+    say(f"{len(points)} points, {len(points) - len(missing)} of them done")
+    run_all(missing, run_point, say)
+    results = [_read(point) for point in points]
+    found = groups(results)
+    document: Json = {"name": sweep.name, "points": results, "groups": found, "frontier": frontier(found)}
+    (out / "study.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_study(document, out / "study.html")
+    return document
+
+
+def _read(point: Point) -> Json:
+    return cast(Json, json.loads(point.result_file.read_text(encoding="utf-8")))
