@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.config.training import LocalTraining
+from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, max_length
 from fedcollm_secure.learning.models import load_base, quiet, with_lora
 from fedcollm_secure.learning.training import Learner

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from fedcollm_privacy.canaries import Guesses, choose_included, epsilon_lower_bound, guess
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared, start
-from fedcollm_secure.learning.adapter import Adapter, Float32
+from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.vectors import Float32
 
 MOST_CANARIES = 4000
 COMPANY = 64
