@@ -38,4 +38,3 @@ def test_the_command_prints_a_row_a_size(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_log_that_leaves_nothing_to_measure_is_exit_2() -> None:
     assert cli.main(["bench", "log", "--entries", "3"]) == 2
-    assert cli.main(["bench", "masking", "log"]) == 2

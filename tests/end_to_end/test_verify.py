@@ -9,6 +9,7 @@ import pytest
 
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import LogProof
+from fedcollm_secure import cli
 from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
@@ -83,6 +84,19 @@ def test_a_sum_that_the_server_made_up_is_found_by_adding_up_again(
 
     assert code == 1
     assert "sum_digest is" in str(found["reason"])
+
+
+@pytest.mark.parametrize("factors", ["exact", "fedsvd"])
+def test_every_linear_pass_of_a_post_quantum_round_adds_up_again(factors: str, tree: Make, tmp_path: Path):
+    security, audit = {"post_quantum": True}, {"archive": True}
+    changes = {"rounds": 1, "factors": factors, "aggregation": {"masked": {}}, "security": security, "audit": audit}
+    run(parse(tree(**changes)), tmp_path / "run", resuming=False, show=Quiet())
+
+    assert verify_directory(tmp_path / "run", None, None)[0] == 0
+    code, found = verify_round(1, tmp_path / "run", None)
+    assert (code, found["passes"]) == (0, 2 if factors == "exact" else 1)
+    change_byte(tmp_path / f"run/archive/1-{found['passes']}/3/silo-2.bin", 100)
+    assert verify_round(1, tmp_path / "run", None)[0] == 1
 
 
 def test_a_round_that_was_not_archived_or_not_run_is_incomplete(archived: Path):
@@ -200,3 +214,23 @@ def test_a_log_file_verifies_with_its_checkpoints_alone(archived: Path, tmp_path
     code, found = verify_log(tmp_path / "audit" / LOG_NAME, None, None)
 
     assert (code, found["signed"], found["cosigned"]) == (0, found["entries"], found["entries"])
+
+
+def test_the_command_takes_each_form_and_refuses_others(archived: Path, capsys: pytest.CaptureFixture[str]):
+    ledger, journal = archived / "silos/silo-1/ledger.jsonl", archived / "silos/silo-1/journal.jsonl"
+    good = [
+        ["round", "1", archived, "--recompute"],
+        ["budget", ledger, "--log", archived / "audit" / LOG_NAME],
+        ["equivocation", archived, journal],
+        [archived, "--key", archived / "audit/log.pub"],
+    ]
+    bad = [
+        ["round", "1", archived],
+        ["round", "one", archived, "--recompute"],
+        ["equivocation", archived],
+        ["gossip", "x"],
+    ]
+
+    assert [cli.main(["verify", *map(str, words)]) for words in good] == [0, 0, 0, 0]
+    assert [cli.main(["verify", *map(str, words)]) for words in bad] == [2, 2, 2, 2]
+    assert "verified" in capsys.readouterr().out
