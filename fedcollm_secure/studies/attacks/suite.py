@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.attacks import (
     budget_rollback,
+    decryption,
     differencing,
     inconsistent_models,
+    key_recovery,
     mask_search,
     membership_inference,
     poisoning,
@@ -25,6 +27,8 @@ ATTACKS: tuple[Attack, ...] = (
     swapped_keys.ATTACK,
     replay.ATTACK,
     mask_search.ATTACK,
+    decryption.ATTACK,
+    key_recovery.ATTACK,
     budget_rollback.ATTACK,
     differencing.ATTACK,
     poisoning.ATTACK,
