@@ -104,7 +104,7 @@ class Consortium:
             identity=self.identities[party],
             roster=self.roster,
             policy=self.policy,
-            expected=_expected(own),
+            expected=expected_of(own),
             stages=self._stages[party],
             vector=lambda: self.vector(party),
             randomness=randomness,
@@ -130,7 +130,8 @@ def as_member(identity: Identity, role: Role) -> Member:
     return Member(id=identity.party, role=role, ed25519=ed25519, mldsa44=mldsa44)
 
 
-def _expected(own: RoundManifest) -> Expected:
+def expected_of(own: RoundManifest) -> Expected:
+    """Return what a silo that computes everything itself expects of a round."""
     return Expected(
         session_id=own.session_id,
         base_model_hash=own.base_model_hash,

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.attacks import (
     budget_rollback,
+    decryption,
     differencing,
     equivocation,
     inconsistent_models,
+    key_recovery,
     mask_search,
     membership_inference,
     poisoning,
@@ -26,6 +28,8 @@ ATTACKS: tuple[Attack, ...] = (
     swapped_keys.ATTACK,
     replay.ATTACK,
     mask_search.ATTACK,
+    decryption.ATTACK,
+    key_recovery.ATTACK,
     budget_rollback.ATTACK,
     equivocation.ATTACK,
     differencing.ATTACK,
