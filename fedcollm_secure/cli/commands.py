@@ -1,0 +1,179 @@
+"""What each command does: import what is heavy, call one function of `studies`, print, return the exit code."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedcollm_secure.errors import ConfigError
+
+Json = Mapping[str, object]
+
+
+def run_command(given: argparse.Namespace) -> int:
+    """Run or resume the co-tuning job."""
+    from fedcollm_secure import config  # what is heavy is imported by the command that needs it
+    from fedcollm_secure.config.protection import NonPrivate
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies.live import make_show
+    from fedcollm_secure.studies.run import run
+    from fedcollm_secure.studies.words import run_words
+
+    settings = config.load(given.config, given.set)
+    if given.resume and given.out is None:
+        raise ConfigError("--resume", "name the run directory with --out")
+    out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    budget = None if isinstance(settings.privacy, NonPrivate) else settings.privacy.epsilon
+    quiet()
+    summary = run(settings, out, resuming=given.resume, show=make_show(settings.rounds, budget))
+    _print(summary, given.json, run_words(summary, out))
+    return 0
+
+
+def check_command(given: argparse.Namespace) -> int:
+    """Say what a configuration would do."""
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies.check import check
+    from fedcollm_secure.studies.words import check_words
+
+    quiet()
+    found = check(config.load(given.config, given.set))
+    _print(found, given.json, check_words(found))
+    return 0
+
+
+def compare_command(given: argparse.Namespace) -> int:
+    """Run the baselines side by side."""
+    from fedcollm_secure import config
+    from fedcollm_secure.studies.compare import compare
+    from fedcollm_secure.studies.words import compare_words
+
+    if given.seeds < 1:
+        raise ConfigError("--seeds", f"expected 1 or more, got {given.seeds}")
+    settings = config.load(given.config, given.set)
+    out = given.out or Path("runs") / f"compare-{settings.name}"
+    found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, compare_words(found, out))
+    return 0
+
+
+def study_command(given: argparse.Namespace) -> int:
+    """Sweep keys of a configuration."""
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import study as studied
+
+    sweep = studied.Sweep.load(given.study, given.set)
+    out = given.out or Path("runs") / f"study-{sweep.name}"
+    quiet()
+    found = studied.study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, studied.study_words(found, out))
+    return 0
+
+
+def report_command(given: argparse.Namespace) -> int:
+    """Write a run's page, or the pack for an auditor."""
+    from fedcollm_secure.studies.report import write_report
+
+    if given.evidence is not None:
+        from fedcollm_secure.studies.evidence.pack import write_pack
+
+        pack = write_pack(given.run, given.evidence)
+        _print({"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md")
+        return 0
+    path = write_report(given.run, given.out)
+    _print({"report": str(path)}, given.json, f"Report: {path}")
+    return 0
+
+
+def verify_command(given: argparse.Namespace) -> int:
+    """Check a run, a log, a round or a ledger."""
+    from fedcollm_secure.studies import verify
+
+    held, key = verify.parse_head(given.head), verify.parse_key(given.key)
+    match given.what:
+        case ["log", file]:
+            code, found = verify.verify_log(Path(file), held, key)
+        case ["budget", file]:
+            code, found = verify.verify_budget(Path(file), given.log)
+        case ["round", number, *runs] if number.isdecimal() and len(runs) <= 1:
+            if not given.recompute:
+                raise ConfigError("verify round", "expected --recompute: it adds the archived round up once more")
+            code, found = verify.verify_round(int(number), Path(runs[0] if runs else "."), key)
+        case ["equivocation", one, other]:
+            code, found = verify.verify_equivocation(Path(one), Path(other))
+        case ["inclusion", proof, *runs] if len(runs) <= 1:
+            code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
+        case [folder]:
+            code, found = verify.verify_directory(Path(folder), held, key)
+        case _:
+            raise ConfigError("verify", "expected RUN, or log, budget, round, equivocation or inclusion with its files")
+    _print(found, given.json, verify.as_text(found))
+    return code
+
+
+def budget_command(given: argparse.Namespace) -> int:
+    """Show a ledger."""
+    from fedcollm_secure.studies.verify import budget
+    from fedcollm_secure.studies.words import budget_words
+
+    found = budget(given.ledger)
+    _print(found, given.json, budget_words(found))
+    return 0
+
+
+def bench_command(given: argparse.Namespace) -> int:
+    """Measure."""
+    from fedcollm_secure.studies import bench as measured
+
+    if given.what == "dpsgd":
+        steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
+        _print(steps, given.json, measured.dpsgd_words(steps))
+        return 0
+    if given.what == "log":
+        from fedcollm_secure.studies.bench import log
+
+        rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
+        _print({"rows": rows}, given.json, log.log_words(rows))
+        return 0
+    sizes = measured.Sizes(
+        silos=given.silos or measured.SILOS,
+        parameters=given.parameters or measured.PARAMETERS,
+        dropout_percent=given.dropouts or measured.DROPOUT_PERCENT,
+        long_cases=bool(given.silos or given.parameters),
+        every_silo=given.every_silo,
+    )
+    flower = measured.find_flower((Path.cwd(), measured.CHECKOUT))
+    found = measured.bench(sizes, flower, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, measured.bench_words(found))
+    return 0
+
+
+def attack_command(given: argparse.Namespace) -> int:
+    """Attack twins and this program."""
+    from fedcollm_secure.studies.attacks import suite
+
+    findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
+    _print(suite.document(findings), given.json, suite.words(findings))
+    return suite.exit_code(findings)
+
+
+def audit_command(given: argparse.Namespace) -> int:
+    """Test the mechanism."""
+    from fedcollm_secure import config
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import audit as audited
+
+    settings = config.load(given.config, given.set)
+    quiet()
+    found = audited.audit(
+        settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    _print(found, given.json, audited.audit_words(found))
+    return audited.exit_code(found)
+
+
+def _print(document: Json, as_json: bool, words: str) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2) if as_json else words)

@@ -1,0 +1,181 @@
+"""What can be typed: every command with its arguments and an example. Nothing heavy is imported for it."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from fedcollm_secure.cli import commands
+
+
+class Commands(Protocol):
+    """What `add_subparsers` returns, as far as it is used; argparse has no public name for it."""
+
+    def add_parser(self, name: str, *, help: str, description: str, epilog: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
+        """Add a command."""
+        ...
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; nothing heavy is imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="fedcollm-secure",
+        description="Co-tune a server's LLM and its silos' small models without seeing any silo's update.",
+        epilog="Example: fedcollm-secure run examples/dp_config.yaml",
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(subparsers)
+    _add_check(subparsers)
+    _add_compare(subparsers)
+    _add_study(subparsers)
+    _add_report(subparsers)
+    _add_verify(subparsers)
+    _add_budget(subparsers)
+    _add_attack(subparsers)
+    _add_audit(subparsers)
+    _add_bench(subparsers)
+    return parser
+
+
+def _add_run(subparsers: Commands) -> None:
+    run = _command(
+        subparsers, "run", "run the co-tuning job", "fedcollm-secure run examples/dp_config.yaml", commands.run_command
+    )
+    _add_config(run)
+    run.add_argument("--out", type=Path, help="run directory (default: runs/NAME-TIME)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_check(subparsers: Commands) -> None:
+    example = "fedcollm-secure check examples/dp_config.yaml --set rounds=3"
+    _add_config(
+        _command(
+            subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
+        )
+    )
+
+
+def _add_compare(subparsers: Commands) -> None:
+    example = "fedcollm-secure compare examples/compare.yaml --out runs/compare"
+    compare = _command(
+        subparsers, "compare", "run the paper's baselines and ablations side by side", example, commands.compare_command
+    )
+    _add_config(compare)
+    compare.add_argument("--out", type=Path, help="folder; an earlier comparison there is continued")
+    compare.add_argument("--seeds", type=int, default=3, help="seeds (default 3)")
+
+
+def _add_study(subparsers: Commands) -> None:
+    example = "fedcollm-secure study examples/frontier.yaml --out runs/frontier"
+    study = _command(subparsers, "study", "sweep keys of a configuration over seeds", example, commands.study_command)
+    study.add_argument("study", type=Path, help="YAML study: config, seeds, sweep")
+    study.add_argument("--out", type=Path, help="folder; an earlier study there is continued")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of every point")
+
+
+def _add_report(subparsers: Commands) -> None:
+    report = _command(
+        subparsers, "report", "write report.html of a run", "fedcollm-secure report runs/demo", commands.report_command
+    )
+    report.add_argument("run", type=Path, help="run directory")
+    report.add_argument("--out", type=Path, help="file (default: RUN/report.html)")
+    report.add_argument("--evidence", type=Path, metavar="DIR", help="write the whole pack for an auditor to DIR")
+
+
+def _add_verify(subparsers: Commands) -> None:
+    verify = _command(
+        subparsers,
+        "verify",
+        "check a run, a log, a round or a ledger offline",
+        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
+        "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
+        "verify inclusion 7.tlog-proof runs/demo",
+        commands.verify_command,
+    )
+    forms = "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
+    verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
+    verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
+    verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
+    verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
+
+
+def _add_budget(subparsers: Commands) -> None:
+    example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
+    budget = _command(subparsers, "budget", "show ε spent and left, by round", example, commands.budget_command)
+    budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _add_attack(subparsers: Commands) -> None:
+    example = "fedcollm-secure attack A3 A11"
+    attack = _command(
+        subparsers, "attack", "attack a known-bad twin and this program, side by side", example, commands.attack_command
+    )
+    attack.add_argument("ids", nargs="*", metavar="A1 A2 …", help="which attacks (default: all)")
+
+
+def _add_audit(subparsers: Commands) -> None:
+    example = "fedcollm-secure audit examples/dp_config.yaml --claimed 2"
+    audit = _command(
+        subparsers, "audit", "test the DP mechanism and prove a lower bound on ε", example, commands.audit_command
+    )
+    _add_config(audit)
+    audit.add_argument("--claimed", type=float, required=True, metavar="E", help="ε to audit; σ is calibrated to it")
+    audit.add_argument(
+        "--sabotage",
+        type=_names,
+        default=(),
+        metavar="S,…",
+        help="break training on purpose: nonoise, noclip, hfloss, skipempty",
+    )
+
+
+def _add_bench(subparsers: Commands) -> None:
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd | bench log"
+    bench = _command(
+        subparsers,
+        "bench",
+        "measure the masked sum, steps of DP-SGD, or the log, beside their peers",
+        example,
+        commands.bench_command,
+    )
+    bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
+    kinds = ["masking", "dpsgd", "log"]
+    bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
+    bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
+    bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
+    bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
+    bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
+    bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _command(
+    subparsers: Commands,
+    name: str,
+    does: str,
+    example: str,
+    function: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=does, description=does.capitalize() + ".", epilog=f"Example: {example}")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML configuration")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, e.g. privacy.record_dp.epsilon=3",
+    )
