@@ -123,8 +123,8 @@ def test_nothing_but_the_command_line_imports_the_attacks_and_they_alone_the_twi
     importing = [path.name for path in outside if _reaches(path.read_text(), package)]
 
     assert len(outside) > 100
-    assert importing == ["cli.py"]
-    assert not _reaches((ROOT / "fedcollm_secure" / "cli.py").read_text(), f"{package}.twins")
+    assert importing == ["commands.py"]
+    assert not _reaches((ROOT / "fedcollm_secure" / "cli" / "commands.py").read_text(), f"{package}.twins")
 
 
 def test_the_import_contract_names_every_room() -> None:
