@@ -132,6 +132,12 @@ def bench_command(given: argparse.Namespace) -> int:
         steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
         _print(steps, given.json, measured.dpsgd_words(steps))
         return 0
+    if given.what == "he":
+        sums = measured.bench_he(
+            given.silos, given.parameters, say=lambda text: print(text, file=sys.stderr, flush=True)
+        )
+        _print(sums, given.json, measured.he_words(sums))
+        return 0
     if given.what == "log":
         from fedcollm_secure.studies.bench import log
 

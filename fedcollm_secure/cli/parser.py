@@ -131,18 +131,20 @@ def _add_audit(subparsers: Commands) -> None:
 
 
 def _add_bench(subparsers: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench dpsgd | bench log"
+    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench he | bench dpsgd | bench log"
     bench = _command(
         subparsers,
         "bench",
-        "measure the masked sum, steps of DP-SGD, or the log, beside their peers",
+        "measure the masked or encrypted sum, steps of DP-SGD, or the log, beside their peers",
         example,
         commands.bench_command,
     )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    kinds = ["masking", "dpsgd", "log"]
+    kinds = ["masking", "he", "dpsgd", "log"]
     bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
-    bench.add_argument("--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100)")
+    bench.add_argument(
+        "--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100; he: 4,10,100)"
+    )
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
     bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedcollm_crypto.homomorphic import trustee
+from fedcollm_crypto.homomorphic import messages, trustee
+from fedcollm_crypto.homomorphic.messages import OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking import rules
+from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure.studies.attacks import decryption
+from fedcollm_secure.studies.attacks.consortium import SERVER
+from fedcollm_secure.studies.attacks.encrypted import DECRYPTOR, Encrypted, play_to
 from fedcollm_secure.studies.attacks.mallory import Blocked
+from fedcollm_secure.studies.attacks.twins.foreign_child import MODULUS, _coefficients
 
 Way = Callable[[Worker], bool]
 
@@ -106,3 +112,22 @@ def test_masks_inside_need_no_commitment(worker: Worker, monkeypatch: pytest.Mon
     monkeypatch.setattr(Packing, "unpack", unchecked)
 
     assert not decryption.cancel_under_masks(worker)
+
+
+def test_a_servers_own_ciphertext_may_open_to_the_key_and_the_masks_still_hide(worker: Worker) -> None:
+    """The limit that the threat model states: the decryptor can't tell, so the masks alone hide from such a server."""
+    attacked = Encrypted(worker, trusting=False)
+    server, parties = attacked.server(), attacked.parties()
+    ask = play_to(OpenRequest.KIND, server, parties, attacked.names)
+    message, attached = messages.detach(ask.requests[DECRYPTOR])
+    each, data = 2 * attacked.packing.scheme.lattice.degree, bytearray(attached)
+    crafted = np.zeros(each, dtype=np.uint64)
+    crafted[each // 2] = decryption.KEY_FACTOR
+    data[: wire_bytes(each)] = to_wire(crafted)
+    body = {**Signed.decode(message).body, "sum_hash": messages.sum_hash(data).hex()}
+    request = messages.attach(sign(attacked.identities[SERVER], OpenRequest.KIND, body).encode(), bytes(data))
+    reply = b"".join(parties[DECRYPTOR].handle(request))
+    slots = np.frombuffer(reply[1:], "<u8", count=attacked.packing.scheme.slots)
+
+    key = _coefficients(slots.tolist())
+    assert sum(coefficient in (0, 1, MODULUS - 1) for coefficient in key) == 8192

@@ -188,6 +188,6 @@ def _reduced(slots: NDArray[np.int64], modulus: int) -> NDArray[np.uint64]:
 
 def _centred(slots: NDArray[np.uint64], modulus: int) -> NDArray[np.int64]:
     """Return the representatives in (−t/2, t/2]."""
-    signed = slots.astype(np.int64)
-    signed[signed > modulus // 2] -= modulus
-    return signed
+    t = np.uint64(modulus)
+    centred: NDArray[np.int64] = np.where(slots > t // np.uint64(2), slots - t, slots).view(np.int64)
+    return centred

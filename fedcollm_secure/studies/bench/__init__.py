@@ -1,6 +1,7 @@
-"""How fast it is: the masked sum beside Flower's SecAgg+ and the keystream; DP-SGD beside Opacus and no DP at all."""
+"""How fast it is: sums masked beside Flower's, encrypted beside NVFlare's; DP-SGD beside Opacus."""
 
 from fedcollm_secure.studies.bench.command import DROPOUT_PERCENT, PARAMETERS, SILOS, Sizes, bench
+from fedcollm_secure.studies.bench.encrypted_sums import bench_he, he_words
 from fedcollm_secure.studies.bench.peers import CHECKOUT, find_flower
 from fedcollm_secure.studies.bench.private_steps import bench_dpsgd, dpsgd_words
 from fedcollm_secure.studies.bench.words import bench_words
@@ -13,7 +14,9 @@ __all__ = [
     "Sizes",
     "bench",
     "bench_dpsgd",
+    "bench_he",
     "bench_words",
     "dpsgd_words",
     "find_flower",
+    "he_words",
 ]

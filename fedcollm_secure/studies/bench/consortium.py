@@ -35,14 +35,14 @@ def assemble(
 ) -> Consortium:
     """Give everybody a key and a roster; a silo asks for its vector when it is about to mask it."""
     identities = {name: Identity.generate(name) for name in (*names, SERVER)}
-    roster = _roster(names, identities)
-    manifest = _manifest(names, roster, quantisation)
+    roster = roster_of(names, identities)
+    manifest = manifest_of(names, roster, quantisation)
     silos = {
         name: MaskedSilo(
             identity=identities[name],
             roster=roster,
             policy=POLICY,
-            expected=_expected(manifest),
+            expected=expected_of(manifest),
             stages=MemoryStages(),
             vector=partial(vector_of, name),
         )
@@ -52,13 +52,15 @@ def assemble(
     return Consortium(server=server, silos=silos)
 
 
-def _roster(names: Sequence[PartyId], identities: dict[PartyId, Identity]) -> Roster:
+def roster_of(names: Sequence[PartyId], identities: dict[PartyId, Identity]) -> Roster:
+    """Return a roster of these silos and the server."""
     members = [Member(id=name, role="silo", ed25519=identities[name].public_key) for name in names]
     server = Member(id=SERVER, role="server", ed25519=identities[SERVER].public_key)
     return Roster(consortium_id="bench", epoch=1, members=(*members, server), policy={})
 
 
-def _manifest(names: tuple[PartyId, ...], roster: Roster, quantisation: Quantisation) -> RoundManifest:
+def manifest_of(names: tuple[PartyId, ...], roster: Roster, quantisation: Quantisation) -> RoundManifest:
+    """Return the manifest of the one attempt."""
     return RoundManifest(
         consortium_id=roster.consortium_id,
         epoch=roster.epoch,
@@ -82,7 +84,8 @@ def _manifest(names: tuple[PartyId, ...], roster: Roster, quantisation: Quantisa
     )
 
 
-def _expected(manifest: RoundManifest) -> Expected:
+def expected_of(manifest: RoundManifest) -> Expected:
+    """Return what a silo that computes everything itself expects of it."""
     return Expected(
         session_id=manifest.session_id,
         base_model_hash=manifest.base_model_hash,

@@ -37,11 +37,11 @@ def repeat(attempt: Callable[[], Attempt]) -> Figures:
     return Figures(**vars(middle), baseline_mib=baseline, peak_mib=peak_mib(), repeats=len(attempts))
 
 
-def peak_mib() -> float:
+def peak_mib(process: int | str = "self") -> float:
     """Return the largest resident size of this process so far.
 
     On Linux `getrusage` also counts what the process that started this one held at that moment; `VmHWM` doesn't.
     """
-    if (status := Path("/proc/self/status")).exists():
+    if (status := Path(f"/proc/{process}/status")).exists():
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / (1 << 10)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS: bytes
