@@ -68,7 +68,9 @@ def _pass(folder: Path, entries: Sequence[Entry], roster: Roster, summed: RoundS
     name = f"{summed.round}-{summed.attempt}"
     archive = folder / ARCHIVE / name
     if not archive.is_dir():
-        raise RunError(f"{archive} is missing: the run kept no transcript (audit: {{archive: true}})")
+        raise RunError(
+            f"{archive} is missing: the run kept no transcript; say audit: {{archive: true}} before the next one"
+        )
     manifest = read_manifest(archive / "manifest.json")
     started = _started(entries, summed)
     if manifest.hash.hex() != started.manifest_digest:

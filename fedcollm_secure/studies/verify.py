@@ -234,12 +234,12 @@ def _document(verified: bool, entries: int = 0, root: str = "", *, first_bad: in
 
 def as_text(document: Json) -> str:
     """Return a document for people."""
-    word = "verified" if document["verified"] else "NOT verified"
-    lines = [f"{word}: {document['entries']} entries, head {document['entries']}:{document['root']}"]
+    head = f": {document['entries']} entries, head {document['entries']}:{document['root']}" if document["root"] else ""
+    lines = [f"verified{head}" if document["verified"] else f"NOT verified{head}"]
     if "cosigned" in document:
         lines.append(f"signed up to entry {document['signed']}, cosigned by a quorum up to {document['cosigned']}")
     if document["first_bad"] is not None:
-        lines.append(f"first bad entry: {document['first_bad']}")
+        lines.append(f"first bad entry: {document['first_bad']}, counted from 0")
     if document["reason"]:
         lines.append(str(document["reason"]))
     return "\n".join(lines)

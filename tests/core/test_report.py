@@ -16,7 +16,7 @@ from fedcollm_crypto.roster import Member, Roster, sign_roster
 from fedcollm_secure.audit.digests import file_digest, summary_digest
 from fedcollm_secure.audit.events import RunFinished, RunStarted
 from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.studies.report import text, write_report
 
 DIGEST = "ab" * 32
@@ -387,7 +387,7 @@ def test_hostile_names_stay_text_in_figures(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="not a run directory"):
+    with pytest.raises(ConfigError, match="not a run directory"):
         write_report(tmp_path)
 
 

@@ -101,7 +101,9 @@ def _choices(task: MultipleChoice, row: Row, where: str) -> tuple[str, ...]:
         column = row[task.choices]
         if not isinstance(column, list):
             raise ConfigError(
-                where, f"expected a list of texts in column {task.choices!r}, got {type(column).__name__}"
+                where,
+                f"expected a list of texts in column {task.choices!r}, got {type(column).__name__}; CSV has no lists: "
+                "name several columns there, choices: [a, b, c], or use .jsonl",
             )
         found = cast(list[object], column)
     if len(found) < 2:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.studies.report.document import Document
 
 METRIC_PREFERENCE = ("accuracy", "exact_match", "accuracy_norm", "perplexity")
@@ -75,11 +75,13 @@ class Record:
 def read_record(run: Path) -> Record:
     """Read a run directory.
 
-    Raises: RunError where it is no run directory, or a file in it has the wrong shape.
+    Raises: ConfigError where it is no run directory, RunError where a file in it has the wrong shape.
     """
     config_path = run / "config.yaml"
     if not config_path.is_file():
-        raise RunError(f"{run} is not a run directory: it has no config.yaml. Give the folder that `run` wrote")
+        raise ConfigError(
+            "report", f"{run} is not a run directory: it has no config.yaml. Give the folder that `run` wrote"
+        )
     config_text = config_path.read_text(encoding="utf-8")
     config = _parse_config(config_text)
     summary = _read_summary(run / "summary.json")
