@@ -15,6 +15,7 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.narrator import Narrator
 from fedcollm_secure.assemble.parties import (
     Parties,
     SiloWiring,
@@ -125,7 +126,10 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
-    worker = resources.enter_context(Worker())  # one child for all simulated parties; none where nothing is encrypted
+    narrator = Narrator(watch)
+    worker = resources.enter_context(
+        Worker(progress=narrator.encrypting)
+    )  # one child for all simulated parties; none where nothing is encrypted
     manifest = first_manifest(prepared, parties.roster, session)
     silos = {
         name: _silo(prepared, parties, name, run, manifest, resources, stopwatch, worker) for name in prepared.silos
@@ -152,7 +156,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
             attestation=Attestation(log=log, engine=engine, witnesses=Witnesses.of(parties.roster), traffic=traffic),
             traffic=traffic,
             stopwatch=stopwatch,
-            watch=watch,
+            watch=narrator,
             archive=config.audit.archive,
         ),
         pair=_pair(prepared, run),

@@ -94,6 +94,15 @@ def test_what_the_decryptor_opens_is_uniform_whatever_it_hides(tools, worker, va
     assert chi_square < 60  # 15 degrees of freedom: exceeded once in 4 million
 
 
+def test_progress_is_told_ciphertext_by_ciphertext(tools) -> None:
+    told: list[tuple[int, int]] = []
+
+    with Worker(progress=lambda done, of: told.append((done, of))) as child:
+        opened(tools, child, np.zeros(LENGTH, dtype=np.uint64))
+
+    assert told == [(1, 1)] * 5
+
+
 def test_without_masks_the_decryptor_would_see_the_sum(tools, worker, monkeypatch) -> None:
     monkeypatch.setattr("fedcollm_crypto.homomorphic.carriers.ModularStream.read_into", lambda _, chunk: chunk.fill(0))
 

@@ -6,7 +6,7 @@
 Two locks of different kinds: the server adds without a key, the decryptor opens one sum and sees uniform values.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from fedcollm_crypto.fixedpoint import ring_words, signed_words
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import Residues, add_into, from_wire, split, to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.spool import Spool
-from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Box
+from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Box, tell_nobody
 from fedcollm_crypto.masking.manifest import Quantisation
 from fedcollm_crypto.masking.masks import MaskKeys
 from fedcollm_crypto.stream import KeyStream
@@ -76,8 +76,16 @@ class _ModularMasks:
 class CiphertextSilo:
     """Encrypt a masked vector under the decryptor's key, ciphertext by ciphertext."""
 
-    def __init__(self, quantisation: Quantisation, packing: Packing, box: Box, modulus: int) -> None:
-        """Take the public key in `box`; `modulus` is t."""
+    def __init__(
+        self,
+        quantisation: Quantisation,
+        packing: Packing,
+        box: Box,
+        modulus: int,
+        progress: Callable[[int, int], None] = tell_nobody,
+    ) -> None:
+        """Take the public key in `box`; `modulus` is t; `progress` is told (done, of) ciphertexts."""
+        self._progress = progress
         self._ring_bits = quantisation.ring_bits
         self._packing = packing
         self._box = box
@@ -96,6 +104,7 @@ class CiphertextSilo:
                 for at in range(0, len(row), CHUNK_WORDS):
                     streams.apply(row[at : at + CHUNK_WORDS])
             yield self._kept.read(self._sizes[index]) if index < len(self._sizes) else self._encrypt(rows)
+            self._progress(start + len(rows), len(slots))
 
     def _encrypt(self, rows: NDArray[np.uint64]) -> bytes:
         residues = self._box.encrypt(_centred(rows, self._modulus))

@@ -48,6 +48,7 @@ class EncryptedSilo:
         self._packing = packing
         self._modulus = scheme.modulus
         self._witness = witness
+        self._progress = worker.progress
         self._key = SiloKey(roster, scheme, worker)
         self._inner = MaskedSilo(
             identity=identity,
@@ -76,4 +77,4 @@ class EncryptedSilo:
         return self._witness(manifest)
 
     def _new_carrier(self, manifest: RoundManifest) -> SiloCarrier:
-        return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus)
+        return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus, self._progress)

@@ -72,6 +72,7 @@ class TrustingSilo:
         self._packing = packing
         self._witness = witness
         self._key = SiloKey(roster, packing.scheme, worker)
+        self._told = worker.progress
         self._progress: _Progress | None = None
 
     def handle(self, request: bytes) -> Chunks:
@@ -160,6 +161,7 @@ class TrustingSilo:
                 data = to_wire(np.ascontiguousarray(row))
                 hasher.update(data)
                 kept.write(data)
+            self._told(min(start + CALL_ROWS, len(slots)), len(slots))
         return kept, hasher.finalize()
 
     def _record(self, manifest: RoundManifest, stage: str, request_hash: str, members: Iterable[PartyId]) -> None:

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -47,8 +47,11 @@ def crashed() -> Refused:
 class Worker:
     """One child process. Not for use by two threads at once."""
 
-    def __init__(self, *, memory_mib: int = 2048, timeout_s: float = 60.0) -> None:
-        """Limit the child's address space and the time of one answer."""
+    def __init__(
+        self, *, memory_mib: int = 2048, timeout_s: float = 60.0, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Limit the child's address space and the time of one answer; `progress` is told (done, of) ciphertexts."""
+        self.progress = progress or tell_nobody
         self._memory_mib = memory_mib
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -189,6 +192,10 @@ def _killed_after(process: "subprocess.Popen[bytes]", seconds: float) -> Generat
         yield
     finally:
         timer.cancel()
+
+
+def tell_nobody(_: int, __: int) -> None:
+    """Take a report of progress and do nothing."""
 
 
 def _pipes(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes]]:

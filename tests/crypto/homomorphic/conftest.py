@@ -84,6 +84,9 @@ class CraftingWorker:
     worker: Worker
     craft: Callable[[Residues], Residues]
 
+    def progress(self, done: int, of: int) -> None:
+        self.worker.progress(done, of)
+
     def encryptor(self, scheme, public_key: Residues) -> CraftingBox:
         return CraftingBox(box=self.worker.encryptor(scheme, public_key), craft=self.craft)
 
