@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.messages import LIBRARY, Attempt, FreshKey, KeyRequest
+from fedcollm_crypto.homomorphic.messages import LIBRARY, FreshKey, KeyRequest
 from fedcollm_crypto.homomorphic.parameters import Scheme
 from fedcollm_crypto.homomorphic.residues import to_wire
 from fedcollm_crypto.homomorphic.worker import Box, Worker, opened
@@ -27,7 +27,7 @@ OPENING = "he-opening"
 class Held:
     """The key pair of the attempt under way; `box_key` opens what was sealed to the decryptor."""
 
-    where: Attempt
+    where: Where
     key_hash: bytes
     box: Box = field(repr=False)
     box_key: X25519PrivateKey = field(repr=False)
@@ -91,7 +91,7 @@ class Custody:
     def held_for(self, manifest: RoundManifest) -> Held:
         """Return the key of this manifest's attempt, if the decryptor would open a sum under it. Raises: Refused."""
         held, setup = self._held, self._setup
-        if held is None or held.where != Attempt.of(manifest):
+        if held is None or held.where != Where.of(manifest):
             raise Refused("unknown_attempt", "there is no key for that attempt: it was used, or this party restarted")
         rules.require_my_roster(manifest, setup.roster)
         rules.require_threshold(manifest, setup.policy)
@@ -106,9 +106,7 @@ class Custody:
         """Record, durably, that this attempt's key is used; give it up; return it for this one use."""
         held = self.held_for(manifest)
         self._require_unused(held.where)
-        entry = Answered(
-            where=_where(held.where), stage=OPENING, request_hash=request_hash.hex(), members=manifest.cohort
-        )
+        entry = Answered(where=held.where, stage=OPENING, request_hash=request_hash.hex(), members=manifest.cohort)
         self._setup.stages.append(entry)
         self._held = None
         return held.box
@@ -120,10 +118,10 @@ class Custody:
             with opened(held.box):
                 pass
 
-    def _require_unused(self, where: Attempt) -> None:
+    def _require_unused(self, where: Where) -> None:
         """Stop a second opening in one attempt."""
         uses = (entry for entry in self._setup.stages.entries() if isinstance(entry, Answered))
-        if any(entry.where == _where(where) and entry.stage == OPENING for entry in uses):
+        if any(entry.where == where and entry.stage == OPENING for entry in uses):
             raise Refused("released", "a sum was opened in that attempt: no second one")
 
 
@@ -135,12 +133,3 @@ def check_key(key: FreshKey, wire: bytes | memoryview, scheme: Scheme) -> None:
         raise ProtocolError(
             f"the decryptor's key is for other parameters or another library: expected {LIBRARY}, got {key.library}"
         )
-
-
-def _where(attempt: Attempt) -> Where:
-    return Where(
-        session_id=attempt.session_id,
-        round=attempt.round,
-        attempt=attempt.attempt,
-        linear_pass=attempt.linear_pass,
-    )

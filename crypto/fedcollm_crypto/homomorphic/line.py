@@ -11,13 +11,14 @@ from fedcollm_crypto.aggregation import Ask, Chunks, PartyId
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused, TooFewSilos
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.custody import check_key
-from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS, Attempt, FreshKey, KeyRequest, Opened
+from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS, FreshKey, KeyRequest, Opened
 from fedcollm_crypto.homomorphic.parameters import Scheme
 from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_crypto.keys import Identity, VerificationKey
 from fedcollm_crypto.masking.manifest import Encryption, RoundManifest
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Message, Refusal, sign_message
 from fedcollm_crypto.masking.server import split_frame
+from fedcollm_crypto.masking.stages import Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 from fedcollm_crypto.wire import fill, join
@@ -100,7 +101,7 @@ class DecryptorLine:
 
 def ask_key(line: DecryptorLine, manifest: RoundManifest, scheme: Scheme) -> Ask:
     """(K1) Ask for a fresh key for the manifest's attempt."""
-    question = KeyRequest(where=Attempt.of(manifest), parameters_hash=scheme.hash)
+    question = KeyRequest(where=Where.of(manifest), parameters_hash=scheme.hash)
     return line.ask(question, b"", answer=FreshKey.KIND, size=wire_bytes(KEY_COEFFICIENTS * scheme.lattice.degree))
 
 
@@ -115,7 +116,7 @@ def take_key(line: DecryptorLine, manifest: RoundManifest, scheme: Scheme) -> tu
         check_key(key, wire, scheme)
     except ProtocolError as error:
         raise line.lost(str(error), {}) from None
-    if key.where != Attempt.of(manifest):
+    if key.where != Where.of(manifest):
         raise line.lost("its key is for another attempt", {})
     named = Encryption(decryptor=line.decryptor, parameters_hash=scheme.hash, key_hash=key.key_hash.hex())
     return replace(manifest, encryption=named), key.prime, messages.attach(message.encode(), wire)

@@ -15,12 +15,13 @@ The last three are those of `trustee`, where no masks are inside. Bytes that are
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from fedcollm_crypto.canonical import MAX_INTEGER, Json
+from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.derivation import HASH_BYTES, digest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.keys import PUBLIC_KEY_BYTES
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.stages import Where
 from fedcollm_crypto.signed import Signed
 
 KEY_LABEL = b"fedcollm/v1/he-public-key"
@@ -39,50 +40,11 @@ _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """Which attempt a key is for: a fresh one each time."""
-
-    session_id: str
-    round: int
-    attempt: int
-    linear_pass: int
-
-    @classmethod
-    def of(cls, manifest: RoundManifest) -> "Attempt":
-        """Name a manifest's attempt."""
-        return cls(
-            session_id=manifest.session_id,
-            round=manifest.round,
-            attempt=manifest.attempt,
-            linear_pass=manifest.linear_pass,
-        )
-
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return {
-            "attempt": self.attempt,
-            "linear_pass": self.linear_pass,
-            "round": self.round,
-            "session_id": self.session_id,
-        }
-
-    @classmethod
-    def take(cls, fields: Fields) -> "Attempt":
-        """Take its fields out of a message. Raises: ProtocolError."""
-        return cls(
-            session_id=fields.text("session_id"),
-            round=fields.integer("round", 0, MAX_INTEGER),
-            attempt=fields.integer("attempt", 0, MAX_INTEGER),
-            linear_pass=fields.integer("linear_pass", 0, MAX_INTEGER),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class KeyRequest:
     """The server asks the decryptor for the fresh key of an attempt."""
 
     KIND: ClassVar[str] = "he-key-request"
-    where: Attempt
+    where: Where
     parameters_hash: str
 
     def to_body(self) -> dict[str, Json]:
@@ -93,7 +55,7 @@ class KeyRequest:
     def from_body(cls, body: Json) -> Self:
         """Read the body. Raises: ProtocolError."""
         fields = Fields(cls.KIND, body)
-        message = cls(where=Attempt.take(fields), parameters_hash=fields.text("parameters_hash"))
+        message = cls(where=Where.take(fields), parameters_hash=fields.text("parameters_hash"))
         fields.close()
         return message
 
@@ -106,7 +68,7 @@ class FreshKey:
     """
 
     KIND: ClassVar[str] = "he-key"
-    where: Attempt
+    where: Where
     parameters_hash: str
     key_hash: bytes
     box_key: bytes
@@ -131,7 +93,7 @@ class FreshKey:
         if not (prime.isascii() and prime.isdecimal() and 0 < int(prime) < 1 << 60):
             raise ProtocolError(f"{cls.KIND}.prime: a prime of at most 60 bits was expected")
         message = cls(
-            where=Attempt.take(fields),
+            where=Where.take(fields),
             parameters_hash=fields.text("parameters_hash"),
             key_hash=fields.octets("key_hash", HASH_BYTES),
             box_key=fields.octets("box_key", PUBLIC_KEY_BYTES),

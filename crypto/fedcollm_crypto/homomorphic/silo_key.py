@@ -6,12 +6,13 @@ from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.custody import check_key
-from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS, Attempt, FreshKey
+from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS, FreshKey
 from fedcollm_crypto.homomorphic.parameters import Scheme
 from fedcollm_crypto.homomorphic.residues import from_wire
 from fedcollm_crypto.homomorphic.worker import Box, Worker, WorkerFailed, crashed, opened
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.stages import Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
@@ -72,7 +73,7 @@ class SiloKey:
         key, named = self._key, manifest.encryption
         if key is None or named is None or named.decryptor != key.sender:
             raise Refused("other_encryption", "the manifest came without the key of the decryptor that it names")
-        if named.key_hash != key.message.key_hash.hex() or key.message.where != Attempt.of(manifest):
+        if named.key_hash != key.message.key_hash.hex() or key.message.where != Where.of(manifest):
             raise Refused("other_encryption", "the key that came is not the manifest's, or for another attempt")
         check_key(key.message, key.wire, self._scheme)
         if self._box is not None:

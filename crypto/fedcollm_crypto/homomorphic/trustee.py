@@ -114,7 +114,7 @@ class Trustee:
         rules.require_unreleased(manifest, self._setup.stages.entries())
         survivors = tuple(sorted(self._deposits))
         self._setup.stages.append(
-            Released(where=_where(manifest), model_version=manifest.adapter_hash, survivors=survivors)
+            Released(where=Where.of(manifest), model_version=manifest.adapter_hash, survivors=survivors)
         )
         # (7) Open the sum that was computed here.
         with opened(self._custody.use(manifest, signed.body_hash)) as box:
@@ -179,12 +179,3 @@ def exact_integers(decoded: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[
             f"a decrypted value is further than {LARGEST_ROUNDING} from an integer: nothing is released"
         )
     return rounded.astype(np.int64)
-
-
-def _where(manifest: RoundManifest) -> Where:
-    return Where(
-        session_id=manifest.session_id,
-        round=manifest.round,
-        attempt=manifest.attempt,
-        linear_pass=manifest.linear_pass,
-    )

@@ -165,11 +165,5 @@ class TrustingSilo:
         return kept, hasher.finalize()
 
     def _record(self, manifest: RoundManifest, stage: str, request_hash: str, members: Iterable[PartyId]) -> None:
-        where = Where(
-            session_id=manifest.session_id,
-            round=manifest.round,
-            attempt=manifest.attempt,
-            linear_pass=manifest.linear_pass,
-        )
-        entry = Answered(where=where, stage=stage, request_hash=request_hash, members=tuple(sorted(members)))
-        self._stages.append(entry)
+        where, parties = Where.of(manifest), tuple(sorted(members))
+        self._stages.append(Answered(where=where, stage=stage, request_hash=request_hash, members=parties))

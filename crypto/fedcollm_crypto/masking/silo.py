@@ -59,12 +59,7 @@ class _Progress:
     @property
     def where(self) -> Where:
         """Return which attempt this is."""
-        return Where(
-            session_id=self.manifest.session_id,
-            round=self.manifest.round,
-            attempt=self.manifest.attempt,
-            linear_pass=self.manifest.linear_pass,
-        )
+        return Where.of(self.manifest)
 
 
 class MaskedSilo:

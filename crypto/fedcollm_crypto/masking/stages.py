@@ -17,6 +17,7 @@ from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import MAX_INTEGER, Json
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.masking.manifest import RoundManifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,30 @@ class Where:
     round: int
     attempt: int
     linear_pass: int
+
+    @classmethod
+    def of(cls, manifest: RoundManifest) -> "Where":
+        """Name a manifest's attempt."""
+        return cls(
+            session_id=manifest.session_id,
+            round=manifest.round,
+            attempt=manifest.attempt,
+            linear_pass=manifest.linear_pass,
+        )
+
+    @classmethod
+    def take(cls, fields: Fields) -> "Where":
+        """Take its fields out of an object. Raises: ProtocolError."""
+        return cls(
+            session_id=fields.text("session_id"),
+            round=fields.integer("round", 0, MAX_INTEGER),
+            attempt=fields.integer("attempt", 0, MAX_INTEGER),
+            linear_pass=fields.integer("linear_pass", 0, MAX_INTEGER),
+        )
+
+    def to_body(self) -> dict[str, Json]:
+        """Return it as a JSON object."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +177,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _encode(entry: StageEntry) -> bytes:
-    body: dict[str, Json] = {"entry": type(entry).__name__, "where": asdict(entry.where)}
+    body: dict[str, Json] = {"entry": type(entry).__name__, "where": entry.where.to_body()}
     for field in fields(entry):
         value = getattr(entry, field.name)
         if isinstance(value, str):
@@ -171,12 +196,7 @@ def _decode(line: bytes) -> StageEntry:
 
 def _where(value: Json) -> Where:
     reader = Fields("stage entry", value)
-    where = Where(
-        session_id=reader.text("session_id"),
-        round=reader.integer("round", 0, MAX_INTEGER),
-        attempt=reader.integer("attempt", 0, MAX_INTEGER),
-        linear_pass=reader.integer("linear_pass", 0, MAX_INTEGER),
-    )
+    where = Where.take(reader)
     reader.close()
     return where
 

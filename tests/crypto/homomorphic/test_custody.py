@@ -7,12 +7,12 @@ import pytest
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import custody, messages
 from fedcollm_crypto.homomorphic.custody import Custody, Setup
-from fedcollm_crypto.homomorphic.messages import Attempt, FreshKey, KeyRequest
+from fedcollm_crypto.homomorphic.messages import FreshKey, KeyRequest
 from fedcollm_crypto.homomorphic.parameters import Bfv, Ckks
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.worker import WorkerFailed
 from fedcollm_crypto.masking.manifest import Encryption
-from fedcollm_crypto.masking.stages import FileStages
+from fedcollm_crypto.masking.stages import FileStages, Where
 from fedcollm_crypto.signed import Signed, sign
 
 
@@ -34,7 +34,7 @@ def setup_of(consortium, **changes) -> Setup:
 
 
 def request_of(consortium, **changes) -> KeyRequest:
-    where = Attempt.of(replace(consortium.manifest, **changes))
+    where = Where.of(replace(consortium.manifest, **changes))
     return KeyRequest(where=where, parameters_hash=consortium.packing.scheme.hash)
 
 
