@@ -9,43 +9,30 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.stages import FileStages
-from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.assemble.cohort import SERVER, least_cohort
 from fedcollm_secure.assemble.narrator import Narrator
 from fedcollm_secure.assemble.parties import (
     Parties,
-    SiloWiring,
-    decryptor_end,
     first_manifest,
     load_parties,
     make_parties,
     server_end,
-    silo_end,
 )
-from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
 from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
 from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
-from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
 from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
-from fedcollm_secure.audit.witness import Witness
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
-from fedcollm_secure.errors import ConfigError, RunError
+from fedcollm_secure.errors import RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
-from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.rundir import Json, RunDirectory
-from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning
@@ -53,7 +40,6 @@ from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.factors import Deltas, Rule
 from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
-from fedcollm_secure.learning.vectors import digest
 
 SOFTWARE = ("fedcollm-secure", "torch", "transformers", "peft", "cryptography", "dp-accounting", "numpy")
 
@@ -86,7 +72,7 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
         RunError: `out` is not empty.
         ConfigError: a silo holds more records than a weight can count.
     """
-    _check_weights(prepared)
+    check_weights(prepared)
     run = RunDirectory.create(out, resolved(prepared.config))
     parties = make_parties(prepared, run)
     session = f"{prepared.config.name}-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
@@ -127,16 +113,19 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
     resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
     narrator = Narrator(watch)
-    worker = resources.enter_context(
-        Worker(progress=narrator.encrypting)
-    )  # one child for all simulated parties; none where nothing is encrypted
     manifest = first_manifest(prepared, parties.roster, session)
-    silos = {
-        name: _silo(prepared, parties, name, run, manifest, resources, stopwatch, worker) for name in prepared.silos
-    }
-    handlers = {name: silo.handle for name, silo in silos.items()}
+    site = Site(
+        prepared=prepared,
+        parties=parties,
+        run=run,
+        manifest=manifest,
+        resources=resources,
+        stopwatch=stopwatch,
+        worker=resources.enter_context(Worker(progress=narrator.encrypting)),
+    )
+    handlers = {name: make_silo(site, name).handle for name in prepared.silos}
     if parties.decryptor is not None:
-        handlers[parties.decryptor.party] = _decryptor(prepared, parties, run, resources, worker).handle
+        handlers[parties.decryptor.party] = make_decryptor(site, parties.decryptor.party).handle
     engine, traffic = LocalEngine(handlers), Traffic()
     coordinator = Coordinator(
         terms=Terms(
@@ -162,64 +151,6 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         pair=_pair(prepared, run),
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
-
-
-def _silo(
-    prepared: Prepared,
-    parties: Parties,
-    name: str,
-    run: RunDirectory,
-    manifest: RoundManifest,
-    resources: ExitStack,
-    stopwatch: Stopwatch,
-    worker: Worker,
-) -> Silo:
-    budget, stages = _budget(prepared, name, run, resources), FileStages(run.silo(name) / "stages.jsonl")
-    journal = Journal(run.silo(name) / JOURNAL_NAME)
-    resources.callback(stages.close)
-    resources.callback(journal.close)
-    keeper = NoteKey(name=SERVER, ed25519=parties.server.public_key, mldsa44=parties.server.mldsa44_key)
-    witness = Witness(parties.silos[name], keeper=keeper, origin=origin(manifest.session_id), journal=journal)
-    wiring = SiloWiring(
-        manifest=manifest,
-        stages=stages,
-        worker=worker,
-        ledger_head=lambda: budget.ledger.head if budget is not None else "",
-        cosignature=lambda: witness.last_line,
-    )
-    return Silo(
-        name=name,
-        learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
-        rule=prepared.rule,
-        encoding=prepared.encoding,
-        weight=_weight(prepared, name),
-        expected=Expected(
-            min_cohort=least_cohort(prepared.config), **{field: getattr(manifest, field) for field in DEMANDED}
-        ),
-        budget=budget,
-        make_end=silo_end(prepared, parties, name, wiring),
-        trust_region=_trust_region(prepared),
-        witness=witness,
-        journal=journal,
-        folder=run.silo(name),
-        stopwatch=stopwatch,
-    )
-
-
-def _trust_region(prepared: Prepared) -> TrustRegion | None:
-    limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
-    if limit is None:
-        return None
-    return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
-
-
-def _decryptor(
-    prepared: Prepared, parties: Parties, run: RunDirectory, resources: ExitStack, worker: Worker
-) -> DecryptingParty:
-    name = "" if parties.decryptor is None else parties.decryptor.party
-    stages = FileStages(run.silo(name) / "stages.jsonl")
-    resources.callback(stages.close)
-    return DecryptingParty(decryptor_end(prepared, parties, stages, worker))
 
 
 def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:
@@ -254,30 +185,6 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
         evaluation=Evaluation(prepared.holdings.test, prepared.encoder, batch_size=config.evaluate.batch_size),
         origins={"llm": config.models.llm.source, "slm": config.models.slm.source},
     )
-
-
-def _budget(prepared: Prepared, name: str, run: RunDirectory, resources: ExitStack) -> Budget | None:
-    privacy = prepared.config.privacy
-    if prepared.plan is None or isinstance(privacy, NonPrivate):
-        return None
-    ledger = Ledger.open(
-        run.silo(name) / "ledger.jsonl",
-        population=f"simulated:{prepared.config.name}/{name}",
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        simulated=True,
-    )
-    resources.callback(ledger.close)
-    return Budget(plan=prepared.plan, ledger=ledger)
-
-
-def _weight(prepared: Prepared, name: str) -> int:
-    return 1 if prepared.config.silo.weighting == "uniform" else len(prepared.holdings.silos[name])
-
-
-def _check_weights(prepared: Prepared) -> None:
-    if any(_weight(prepared, name) > LARGEST_WEIGHT for name in prepared.silos):
-        raise ConfigError("silo.weighting", f"examples counts at most {LARGEST_WEIGHT} records a silo; use uniform")
 
 
 def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: str) -> RunStarted:

@@ -7,6 +7,7 @@ own key, and the roster is signed by the consortium before the first round.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
@@ -24,6 +25,7 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Expected as Demands
 from fedcollm_crypto.masking.policy import Pledge, SiloPolicy
+from fedcollm_crypto.masking.policy import Witness as WitnessOfRounds
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
@@ -56,6 +58,18 @@ class SiloWiring:
     worker: Worker = field(repr=False)
     ledger_head: Callable[[], str] = field(repr=False)
     cosignature: Callable[[], str] = field(repr=False)
+
+
+class _SiloArguments(TypedDict):
+    """What every protected silo end takes."""
+
+    identity: Identity
+    roster: Roster
+    policy: SiloPolicy
+    expected: Demands
+    stages: StageJournal
+    vector: Callable[[], Vector]
+    witness: WitnessOfRounds
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -136,50 +150,29 @@ def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring
     aggregation = prepared.config.aggregation
     if isinstance(aggregation, UnsafePlain):
         return lambda _, vector: UnsafePlainSilo(vector)
-    policy, identity, roster, stages = _policy(prepared), parties.silos[name], parties.roster, wiring.stages
+    policy = _policy(prepared)
 
     def witness(_: RoundManifest) -> Pledge:
         return Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature())
 
     def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
-        expected = _demands(prepared, wiring.manifest, manifest)
+        common = _SiloArguments(
+            identity=parties.silos[name],
+            roster=parties.roster,
+            policy=policy,
+            expected=_demands(prepared, wiring.manifest, manifest),
+            stages=wiring.stages,
+            vector=vector,
+            witness=witness,
+        )
         match aggregation:
             case Masked():
-                return MaskedSilo(
-                    identity=identity,
-                    roster=roster,
-                    policy=policy,
-                    expected=expected,
-                    stages=stages,
-                    vector=vector,
-                    witness=witness,
-                )
+                return MaskedSilo(**common)
             case Bfv():
                 packing, scheme = _bfv(prepared)
-                return EncryptedSilo(
-                    identity=identity,
-                    roster=roster,
-                    policy=policy,
-                    expected=expected,
-                    stages=stages,
-                    vector=vector,
-                    witness=witness,
-                    packing=packing,
-                    scheme=scheme,
-                    worker=wiring.worker,
-                )
+                return EncryptedSilo(packing=packing, scheme=scheme, worker=wiring.worker, **common)
             case Ckks():
-                return TrustingSilo(
-                    identity=identity,
-                    roster=roster,
-                    policy=policy,
-                    expected=expected,
-                    stages=stages,
-                    vector=vector,
-                    witness=witness,
-                    packing=_packing(prepared),
-                    worker=wiring.worker,
-                )
+                return TrustingSilo(packing=_packing(prepared), worker=wiring.worker, **common)
 
     return make
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedcollm_crypto.checkpoint import cosigners
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
+from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.events import RoundStarted
 from fedcollm_secure.audit.log import read_log
@@ -120,35 +120,14 @@ def _started(**changes: Any) -> RoundStarted:
     return RoundStarted(round=1, attempt=1, cohort=("north", "south", "west"), **values)
 
 
-MANIFEST = RoundManifest(
-    consortium_id="test",
-    epoch=1,
-    session_id="test",
-    round=1,
-    attempt=1,
-    server="server",
-    cohort=("north", "south", "west"),
-    roster_hash="",
-    policy_hash="",
-    base_model_hash="",
-    adapter_hash="",
-    lora_schema_hash="",
-    train_cfg_hash="",
-    dp_plan_hash="",
-    quantisation=Quantisation(ring_bits=64, bits=24, clip=1.0, max_weight=1, length=5),
-    adversary="malicious",
-    colluding=1,
-    k_min=3,
-    threshold=3,
-)
-
-
-def test_a_manifest_that_showed_the_silos_another_log_is_found(log: Any, witnessed: Begin, tmp_path: Path) -> None:
+def test_a_manifest_that_showed_the_silos_another_log_is_found(
+    log: Any, witnessed: Begin, manifest: RoundManifest, tmp_path: Path
+) -> None:
     other = witnessed(tmp_path / "other").extend(7)
     for number, source, reason in ((1, log, None), (2, other, "the silos were shown another log than this one")):
-        manifest = replace(MANIFEST, attempt=number, log_checkpoint=source.log.checkpoint().text)
-        RunDirectory(log.folder).save_manifest(f"1-{number}", manifest)
-        log.log.append(replace(_started(manifest_digest=manifest.hash.hex()), attempt=number))
+        shown = replace(manifest, attempt=number, log_checkpoint=source.log.checkpoint().text)
+        RunDirectory(log.folder).save_manifest(f"1-{number}", shown)
+        log.log.append(replace(_started(manifest_digest=shown.hash.hex()), attempt=number))
         contents = read_log(log.path)
         if reason is None:
             assert check_manifests(log.folder / "audit", contents) == []

@@ -145,33 +145,6 @@ def test_a_silo_refuses_what_is_beyond_its_trust_region_or_has_nothing_to_be_hel
         region.check(second, near, far)
 
 
-@pytest.fixture
-def manifest():
-    from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
-
-    return RoundManifest(
-        consortium_id="c",
-        epoch=1,
-        session_id="s",
-        round=1,
-        attempt=1,
-        server="server",
-        cohort=("a", "b", "c"),
-        roster_hash="",
-        policy_hash="",
-        base_model_hash="",
-        adapter_hash="",
-        lora_schema_hash="",
-        train_cfg_hash="",
-        dp_plan_hash="",
-        quantisation=Quantisation(ring_bits=64, bits=24, clip=1.0, max_weight=1, length=5),
-        adversary="malicious",
-        colluding=1,
-        k_min=3,
-        threshold=3,
-    )
-
-
 def run_to_the_end(config: dict[str, Any], out: Path) -> list[object]:
     job = start(prepare(parse(config)), out, lambda _, __: None)
     try:
