@@ -58,7 +58,7 @@ def test_nothing_is_read_under_dp(our_side: Outcome) -> None:
     rows = {what: found for what, (_, found) in table(our_side).items() if "DP-SGD" in what}
 
     assert len(rows) == 3
-    assert all(found <= 3 for found in rows.values())
+    assert all(found <= 6 for found in rows.values())  # of some forty; by chance more are found once in 10^6 runs
 
 
 def test_a_reading_above_chance_would_be_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
