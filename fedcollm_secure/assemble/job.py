@@ -100,11 +100,12 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
     if isinstance(events[-1], RunFinished):
         raise RunError(f"{out} is finished; there is nothing to resume")
-    closed = max((event.round for event in events if isinstance(event, RoundClosed)), default=0)
+    last = next((event for event in reversed(events) if isinstance(event, RoundClosed)), None)
+    closed = last.round if last else 0
     done = run.settle(closed)
     log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
     job = _wire(prepared, parties, run, log, _session(events), watch)
-    job.coordinator.restore(done)
+    job.coordinator.restore(done, last.ledgers if last else {})
     job.done = closed
     job.attempts = Counter(event.round for event in events if isinstance(event, RoundStarted))
     return job

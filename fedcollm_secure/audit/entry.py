@@ -56,6 +56,23 @@ def read_line(line: bytes, *, index: int, previous: bytes) -> Entry:
 
     Raises: ValueError with the reason; BrokenChain where the line before may be the one at fault.
     """
+    body = _body(line, index)
+    if body["previous"] != previous.hex() and index == 0:
+        raise ValueError("the first entry must follow none: the beginning of the log was cut off")
+    if body["previous"] != previous.hex():
+        raise BrokenChain("the next entry does not follow it: it was changed or replaced after it was written")
+    return _entry(line, body, index)
+
+
+def read_unchained(line: bytes, *, index: int) -> Entry:
+    """Read a line by itself; what comes before it is for the caller to prove, by an inclusion proof.
+
+    Raises: ValueError with the reason.
+    """
+    return _entry(line, _body(line, index), index)
+
+
+def _body(line: bytes, index: int) -> dict[str, Json]:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"the line is longer than {MAX_LINE_BYTES} bytes")
     body = _decode(line)
@@ -66,10 +83,10 @@ def read_line(line: bytes, *, index: int, previous: bytes) -> Entry:
         raise ValueError(f"entry version {body['version']!r} is unknown; this program reads version {VERSION}")
     if type(body["index"]) is not int or body["index"] != index:
         raise ValueError(f"it says it is entry {body['index']!r}: a line was deleted, inserted or moved before it")
-    if body["previous"] != previous.hex() and index == 0:
-        raise ValueError("the first entry must follow none: the beginning of the log was cut off")
-    if body["previous"] != previous.hex():
-        raise BrokenChain("the next entry does not follow it: it was changed or replaced after it was written")
+    return body
+
+
+def _entry(line: bytes, body: dict[str, Json], index: int) -> Entry:
     return Entry(index=index, time=_time(body["time"]), event=event_from_json(body["event"]), leaf=leaf_hash(line))
 
 

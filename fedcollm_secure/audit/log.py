@@ -26,7 +26,8 @@ from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_secure.audit import durable
 from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
-from fedcollm_secure.audit.events import Event
+from fedcollm_secure.audit.events import Event, RoundClosed
+from fedcollm_secure.audit.recent import Recent
 from fedcollm_secure.errors import LogError, RunError
 
 LOG_NAME = "log.jsonl"
@@ -76,6 +77,7 @@ class AuditLog:
         self._previous = contents.entries[-1].leaf if contents.entries else GENESIS
         self._size_bytes = self._path.stat().st_size
         self._signed = self._checkpoints.last()
+        self._recent = _recent_lines(contents)
 
     @property
     def head(self) -> Head:
@@ -131,6 +133,9 @@ class AuditLog:
             self._refuse_foreign_bytes(descriptor)
             self._write_or_restore(descriptor, line + b"\n")
         self._previous = leaf_hash(line)
+        if isinstance(event, RoundClosed):
+            self._recent.clear()
+        self._recent.append(line)
         self._tree.append(self._previous)
         self._size_bytes += len(line) + 1
 
@@ -148,6 +153,17 @@ class AuditLog:
         Raises: ValueError for an `old` that it did not reach; RuntimeError before the first checkpoint.
         """
         return self._tree.consistency_proof(old, Checkpoint.of(self.checkpoint_shown().text).size)
+
+    def recent(self) -> Recent:
+        """Return all lines since the last closed round, proved under the last checkpoint.
+
+        Raises: RuntimeError for a checkpoint that does not cover the last line.
+        """
+        size, last = self._tree.size, Checkpoint.of(self.checkpoint_shown().text).size
+        if last != size:
+            raise RuntimeError(f"the last checkpoint covers {last} of {size} entries: call checkpoint first")
+        proof = tuple(self._tree.inclusion_proof(size - 1, size))
+        return Recent(first=size - len(self._recent), lines=tuple(self._recent), proof=proof)
 
     def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
         """Put cosignatures, which the caller has verified, under the last checkpoint."""
@@ -201,6 +217,16 @@ def read_log(path: Path) -> LogContents:
         entries.append(entry)
         previous = entry.leaf
     return LogContents(entries=tuple(entries), torn_bytes=len(tail))
+
+
+def _recent_lines(contents: LogContents) -> list[bytes]:
+    """Return the lines from the last that closed a round, else from the first; canonical, they can be spelt again."""
+    entries, leaves = contents.entries, [GENESIS, *(entry.leaf for entry in contents.entries)]
+    first = next((entry.index for entry in reversed(entries) if isinstance(entry.event, RoundClosed)), 0)
+    return [
+        write_line(entry.event, index=entry.index, previous=leaves[entry.index], time=entry.time)
+        for entry in entries[first:]
+    ]
 
 
 def origin(session: str) -> str:

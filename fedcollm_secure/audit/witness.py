@@ -26,29 +26,41 @@ from fedcollm_crypto.merkle import EMPTY_ROOT, MAX_PROOF_HASHES, verify_consiste
 from fedcollm_crypto.note import MAX_NOTE_BYTES, Note, SignatureLine
 from fedcollm_secure.audit.checkpoints import key_name
 from fedcollm_secure.audit.journal import HeadCosigned, HeadRefused, Journal, check_note
+from fedcollm_secure.audit.recent import Recent
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What a silo is shown of the log: a signed checkpoint, and proof that it grew out of its first `old` entries."""
+    """What a silo is shown of the log: a signed checkpoint, and proof that it grew out of its first `old` entries.
+
+    `recent`: the lines since the last closed round, against which a silo holds its ledger when a round begins.
+    """
 
     note: str
     old: int
     proof: tuple[bytes, ...]
+    recent: Recent | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return it as a JSON object."""
-        return {"note": self.note, "old": self.old, "proof": [one.hex() for one in self.proof]}
+        body: dict[str, Json] = {"note": self.note, "old": self.old, "proof": [one.hex() for one in self.proof]}
+        return {**body, "recent": self.recent.to_json()} if self.recent else body
 
     @classmethod
     def from_json(cls, value: Json) -> "View":
         """Read it. Raises: ProtocolError."""
         fields = Fields("view", value)
         note, old, proof = fields.text("note", MAX_NOTE_BYTES), fields.integer("old", 0, 1 << 53), fields.items("proof")
+        recent = Recent.from_json(fields.members("recent")) if fields.has("recent") else None
         fields.close()
         if len(proof) > MAX_PROOF_HASHES:
             raise ProtocolError(f"view: a proof of at most {MAX_PROOF_HASHES} hashes was expected")
-        return cls(note=note, old=old, proof=tuple(octets("view.proof", one, HASH_BYTES) for one in proof))
+        return cls(
+            note=note,
+            old=old,
+            proof=tuple(octets("view.proof", one, HASH_BYTES) for one in proof),
+            recent=recent,
+        )
 
 
 class Witness:

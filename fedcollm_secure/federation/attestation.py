@@ -37,11 +37,12 @@ class Attestation:
         wanted = list(parties)
         self._learn(party for party in wanted if party not in self._sizes)
         note = self._log.checkpoint()
-        size = Checkpoint.of(note.text).size
+        size, recent = Checkpoint.of(note.text).size, self._log.recent()
         views: dict[str, View] = {}
         for party in wanted:
             old = min(self._sizes.pop(party, 0), size)
-            views[party] = View(note=note.encode(), old=old, proof=tuple(self._log.consistency_proof(old)))
+            proof = tuple(self._log.consistency_proof(old))
+            views[party] = View(note=note.encode(), old=old, proof=proof, recent=recent)
         return note, views
 
     def greet(self, party: str, lines: str) -> None:

@@ -53,11 +53,14 @@ class Coordinator:
         self._cohort = tools.manifest.cohort
         self._notes: dict[str, Closed] = {}
 
-    def restore(self, state: Json) -> None:
-        """Go back to the last complete round, as `RunDirectory.settle` found it."""
+    def restore(self, state: Json, ledgers: Mapping[str, str]) -> None:
+        """Go back to the last complete round, as `RunDirectory.settle` found it; the log committed to `ledgers`."""
         self._pair.load(self._run.adapters)
         spent = cast(Mapping[str, Mapping[str, float]], cast(Json, state["line"])["silos"])
-        self._notes = {party: Closed(ledger="", epsilon=f"{each['epsilon']:.6f}") for party, each in spent.items()}
+        self._notes = {
+            party: Closed(ledger=ledgers.get(party, ""), epsilon=f"{each['epsilon']:.6f}")
+            for party, each in spent.items()
+        }
 
     def rounds(self, done: int | None, attempts: Mapping[int, int]) -> Iterator[Json]:
         """Yield each round's line of metrics, round 0 first; `done` rounds of an earlier run stay as they are.

@@ -1,7 +1,7 @@
 """A silo: everything that a client does. It holds records and a ledger; bytes come in, bytes go out.
 
-    Begin → check the manifest → cosign the log's head, if the log only grew → reserve the round in the ledger
-            → first step of the aggregation
+    Begin → check the manifest → cosign the log's head, if the log only grew → hold the ledger against the last round
+            that the log closed → reserve the round in the ledger → first step of the aggregation
     Step  → … the first time the aggregation asks for the vector: train → Δ → integers → record the release
     Close → mark the round done, say where the ledger stands
     Show  → cosign the head once more: the last one, so that nobody can cut the log's tail off
@@ -29,6 +29,7 @@ from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plans import Plan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded
+from fedcollm_secure.audit.recent import hold_ledger
 from fedcollm_secure.audit.witness import View, Witness
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
 from fedcollm_secure.federation.gates import TrustRegion
@@ -159,9 +160,9 @@ class Silo:
             AttemptJoined(round=manifest.round, attempt=manifest.attempt, manifest_digest=manifest.hash.hex())
         )
         if self._budget is not None:
-            self._budget.ledger.reserve(
-                session=self._expected.session_id, round=request.manifest.round, plan=self._budget.plan
-            )
+            ledger, head = self._budget.ledger, self._witness.head
+            hold_ledger(ledger, self.name, request.view.recent, head, beginning=manifest.round)
+            ledger.reserve(session=self._expected.session_id, round=manifest.round, plan=self._budget.plan)
         self._end = self._make_end(request.manifest, lambda: self._vector(request))
         return lines
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure.assemble import prepare, resume, start
+from fedcollm_secure.audit.events import PartyRefused, RoundClosed
+from fedcollm_secure.audit.log import read_log
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import parse, resolved
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.report import write_report
@@ -116,6 +119,28 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tree: Make, tmp_path
 
     assert whole.read_bytes() == broken.read_bytes()
     assert verify_run(tmp_path / "broken").incomplete is None
+
+
+def test_a_silo_whose_ledger_was_put_back_sits_out_and_the_others_go_on(private: Make, tmp_path: Path) -> None:
+    config, out = parse(private(rounds=2, aggregation=MASKED)), tmp_path / "run"
+    job = start(prepare(config), out, lambda _, __: None)
+    folder, lines = out / "silos" / "silo-2", job.rounds()
+    copy = {path: path.read_bytes() for path in folder.iterdir()}  # all that the silo has, its journal included
+    next(lines), next(lines)
+    job.close()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for path, contents in copy.items():
+        path.write_bytes(contents)
+    run(config, out, resuming=True, show=Quiet())
+    events = [entry.event for entry in read_log(out / "audit" / "log.jsonl").entries]
+    contributors = [event.contributors for event in events if isinstance(event, RoundClosed)]
+
+    assert PartyRefused(round=2, party="silo-2", reason_code="ledger_rolled_back") in events
+    assert contributors[-1] == ("silo-1", "silo-3", "silo-4")
+    assert _spent(out, "silo-2") == 0  # nothing was reserved, so nothing was trained
+    with pytest.raises(LogError, match="silo-2"):
+        verify_run(out)
 
 
 def test_a_round_that_died_after_its_sum_goes_on_from_the_sum(tree: Make, tmp_path: Path) -> None:

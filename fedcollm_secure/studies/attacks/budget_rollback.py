@@ -1,20 +1,25 @@
 """A9: somebody puts an older copy of a silo's privacy ledger back, and spends the budget a second time.
 
-The silo itself cannot tell an old copy from the present one. Whoever holds the consortium's log can: each closed round
-commits to the head of every ledger, and `verify` looks for that head in the file.
+By itself a silo cannot tell an old copy from the present one. The consortium's log can: each closed round commits to
+the head of every ledger. A round begins with the log's lines since the last one closed, and the silo looks for the head
+in its ledger; `verify` looks again afterwards.
 """
 
 import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from fedcollm_crypto.checkpoint import Checkpoint
+from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import RoundClosed, RunStarted
-from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit.log import LOG_NAME, AuditLog
+from fedcollm_secure.audit.recent import Recent, hold_ledger
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
@@ -58,7 +63,7 @@ def _drain(ledger: TwinLedger) -> int:
 
 
 def against_us() -> Outcome:
-    """Restore the ledger of before round 2; spend again; let anybody verify the run."""
+    """Restore the ledger of before round 2; ask for round 3, then for round 2 again; let anybody verify the run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log, ledger = _begin(folder), folder / "silos" / SILO / "ledger.jsonl"
@@ -66,23 +71,44 @@ def against_us() -> Outcome:
         copy = ledger.read_bytes()
         _close_round(folder, log, 2)
         ledger.write_bytes(copy)
-        again = _spends(folder, 2, "another update of round 2")
-        try:
-            verify_run(folder)
-        except LogError as error:
-            found = str(error)
-        else:
-            found = ""
+        log.checkpoint()
+        refusals = [_refusal(folder, log, log.recent(), 3), _refusal(folder, log, _older(folder, log), 2)]
+        found = _found(folder)
     return Outcome(
-        succeeded=not found,
-        reason="detected_by_verify" if found else "",
+        succeeded="" in refusals or not found,
+        reason="ledger_rolled_back" if all(refusals) else "",
         told=(
-            f"the silo spends round 2 {'a second time' if again else 'once'}; verify then finds it: {found}. Found, "
-            "not prevented: the silo alone cannot tell, and a log that was replaced as well shows only against a head "
-            "held elsewhere"
+            f"asked for the next round, the silo refuses: {refusals[0]}. Asked for the old one again, it refuses: "
+            f"{refusals[1]}. Whoever verifies the run finds it as well: {found}. What the silo released in a round "
+            "that is not closed yet, and rounds of another log, stand in its ledger alone"
         ),
-        figures={"epsilon_budget": PLAN.epsilon, "spent_twice_before_detection": int(again)},
+        figures={"epsilon_budget": PLAN.epsilon, "rounds_spent_twice": refusals.count("")},
     )
+
+
+def _refusal(folder: Path, log: AuditLog, recent: Recent, number: int) -> str:
+    """Return why the silo, as it begins round `number`, does not reserve it; empty where it spends."""
+    with _open(folder) as ledger:
+        try:
+            hold_ledger(ledger, SILO, recent, Checkpoint.of(log.checkpoint().text), beginning=number)
+        except (Refused, ProtocolError) as error:
+            return str(error)
+    return "" if _spends(folder, number, f"another update of round {number}") else "the budget is exhausted"
+
+
+def _older(folder: Path, log: AuditLog) -> Recent:
+    """Return lines of the log from where round 1 was closed, as if it were the last."""
+    lines = tuple((folder / "audit" / LOG_NAME).read_bytes().splitlines())
+    first = next(index for index, line in enumerate(lines) if b'"round_closed"' in line)
+    return replace(log.recent(), first=first, lines=lines[first:])
+
+
+def _found(folder: Path) -> str:
+    try:
+        verify_run(folder)
+    except LogError as error:
+        return str(error)
+    return ""
 
 
 def _begin(folder: Path) -> AuditLog:

@@ -101,6 +101,7 @@ class Book:
         self.delta = opened.delta
         self.simulated = opened.simulated
         self.head = GENESIS
+        self.heads: set[str] = set()  # after each entry
         self.entries = 0
         self._sessions: dict[str, _Session] = {}
 
@@ -211,6 +212,7 @@ class Book:
                 _expect(entry, self.void(session=entry.session, number=entry.round, reason=entry.reason))
                 self._round(entry.session, entry.round).state = RoundState.VOID
         self.head = digest
+        self.heads.add(digest)
         self.entries += 1
 
     def _apply_reserved(self, entry: Reserved) -> None:

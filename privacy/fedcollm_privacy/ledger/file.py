@@ -49,7 +49,7 @@ class Ledger:
 
     Guarantee: no sequence of crashes, retries and resumptions lets updates leave whose total exceeds the budget, as
     long as callers wait for `reserve` before they train and for `release` before they send, and nobody replaces the
-    file by an older copy (compare `head` with the consortium's log).
+    file by an older copy (`holds` tells, given a head that the consortium's log committed to).
     """
 
     def __init__(self, *, descriptor: int, book: Book, disk: Disk) -> None:
@@ -92,6 +92,10 @@ class Ledger:
     def head(self) -> str:
         """The hash of the last entry, in hex."""
         return self._book.head
+
+    def holds(self, head: str) -> bool:
+        """Return whether this ledger stood at `head` once: an older copy of it does not hold a later head."""
+        return head in self._book.heads
 
     def epsilon_spent(self) -> float:
         """Return ε that the population has spent, all sessions together; ledger/book.py has the rules."""

@@ -1,0 +1,168 @@
+"""A silo is shown all lines since the last closed round, and no older round passes for the last one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedcollm_crypto.canonical import decode, encode
+from fedcollm_crypto.checkpoint import Checkpoint
+from fedcollm_crypto.errors import ProtocolError, Refused
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.audit.events import RoundClosed
+from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit.recent import Recent, hold_ledger
+
+Begin = Callable[..., Any]
+DIGEST = "cd" * 32
+PLAN = RecordPlan(
+    epsilon=8.0,
+    delta=1e-5,
+    clip_norm=1.0,
+    sampling_rate=0.5,
+    noise_multiplier=3.0,
+    steps_per_round=1,
+    rounds=3,
+    batch_size=4,
+)
+
+
+def closed(number: int, **ledgers: str) -> RoundClosed:
+    return RoundClosed(
+        round=number,
+        contributors=("north",),
+        total_weight=1,
+        sum_digest=DIGEST,
+        adapter_before=DIGEST,
+        adapter_after=DIGEST,
+        llm_adapter_digest=DIGEST,
+        ledgers=ledgers,
+        epsilon={},
+    )
+
+
+def head_of(log: Any) -> Checkpoint:
+    return Checkpoint.of(log.log.checkpoint().text)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger.jsonl", population="north", epsilon=8.0, delta=1e-5, simulated=True) as opened:
+        opened.reserve(session="s", round=1, plan=PLAN)
+        yield opened
+
+
+def test_the_last_closed_round_is_shown_with_all_lines_since(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    log.log.append(closed(1))
+    log.extend(2, 3)
+    recent = log.log.recent()
+
+    assert (recent.first, len(recent.lines)) == (2, 3)
+    assert recent.last_closed(head_of(log)) == closed(1)
+
+
+def test_before_the_first_round_is_closed_everything_is_shown(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+
+    assert (log.log.recent().first, len(log.log.recent().lines)) == (0, 2)
+    assert log.log.recent().last_closed(head_of(log)) is None
+
+
+def test_a_log_that_is_opened_again_shows_the_same(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    log.log.append(closed(1))
+    log.extend(2)
+    again = AuditLog.open(tmp_path / "log" / "audit", log.keeper, "fedcollm-secure/test")
+
+    assert again.recent() == log.log.recent()
+
+
+def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_path: Path) -> None:
+    recent = witnessed(tmp_path / "log").extend(1).log.recent()
+    body: Any = decode(encode(recent.to_json()))
+    assert Recent.from_json(body) == recent
+
+    hashes: list[Any] = [["00"], ["00" * 32] * 65]
+    bodies: list[Any] = [
+        {"lines": []},
+        {"lines": [3]},
+        {"proof": hashes[0]},
+        {"proof": hashes[1]},
+        {"first": -1},
+        {"x": 1},
+    ]
+    for wrong in bodies:
+        with pytest.raises(ProtocolError, match="recent"):
+            Recent.from_json({**body, **wrong})
+
+
+def test_lines_that_the_head_does_not_cover_prove_nothing(witnessed: Begin, tmp_path: Path) -> None:
+    log, other = witnessed(tmp_path / "log").extend(1), witnessed(tmp_path / "other").extend(2)
+    recent, head = log.log.recent(), head_of(log)
+
+    with pytest.raises(ProtocolError, match="root"):
+        other.log.recent().last_closed(head)
+    with pytest.raises(ProtocolError, match="expected lines up to entry 2, got 1"):
+        replace(recent, lines=recent.lines[:1]).last_closed(head)
+    with pytest.raises(ProtocolError, match="does not follow"):
+        replace(recent, lines=(recent.lines[0].replace(b"masked", b"forged"), recent.lines[1])).last_closed(head)
+
+
+def test_an_older_round_does_not_pass_for_the_last_one(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1))
+    older = log.extend(2).log.recent()
+    log.log.append(closed(2))
+    head, recent = head_of(log), log.log.recent()
+    longer = replace(recent, first=1, lines=(*older.lines, *recent.lines))
+
+    with pytest.raises(ProtocolError, match="all lines since the one that closed the last round"):
+        longer.last_closed(head)
+    tail = log.extend(3).log.recent()
+    with pytest.raises(ProtocolError, match="all lines since"):  # a tail that leaves the closing line out
+        replace(tail, first=tail.first + 1, lines=tail.lines[1:]).last_closed(head_of(log))
+
+
+def test_a_ledger_that_holds_the_committed_head_may_go_on(witnessed: Begin, tmp_path: Path, ledger: Ledger) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=ledger.head))
+    ledger.release(session="s", round=1, digest=DIGEST)  # it may have gone on since
+    head = head_of(log)
+
+    hold_ledger(ledger, "north", log.log.recent(), head, beginning=2)
+    hold_ledger(ledger, "south", log.log.recent(), head, beginning=2)  # the log commits to no head of it
+
+
+def test_a_ledger_without_the_committed_head_is_refused(witnessed: Begin, tmp_path: Path, ledger: Ledger) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=DIGEST))
+    head = head_of(log)
+
+    with pytest.raises(Refused, match="round 1 commits to ledger head cdcdcdcdcdcdcdcd for north") as refused:
+        hold_ledger(ledger, "north", log.log.recent(), head, beginning=2)
+    assert refused.value.reason_code == "ledger_rolled_back"
+
+
+@pytest.mark.parametrize("beginning", [1, 3])
+def test_another_round_than_the_next_is_refused(
+    witnessed: Begin, tmp_path: Path, ledger: Ledger, beginning: int
+) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=ledger.head))
+    head = head_of(log)
+
+    with pytest.raises(
+        ProtocolError, match=f"round {beginning} was to begin, and the log says that round 1 closed last"
+    ):
+        hold_ledger(ledger, "north", log.log.recent(), head, beginning=beginning)
+
+
+def test_a_server_that_shows_no_lines_is_refused(witnessed: Begin, tmp_path: Path, ledger: Ledger) -> None:
+    head = head_of(witnessed(tmp_path / "log"))
+
+    with pytest.raises(ProtocolError, match="expected the log's recent lines"):
+        hold_ledger(ledger, "north", None, head, beginning=1)
