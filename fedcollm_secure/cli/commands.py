@@ -124,6 +124,21 @@ def budget_command(given: argparse.Namespace) -> int:
     return 0
 
 
+def gain_command(given: argparse.Namespace) -> int:
+    """Say whether a silo gained."""
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import gain as asked
+
+    quiet()
+    if given.release is not None:
+        told = asked.release(given.run, given.silo, given.release)
+        _print(told, given.json, asked.release_words(told, given.run))
+        return 0
+    found = asked.gain(given.run, given.silo)
+    _print(found, given.json, asked.gain_words(found, given.run))
+    return 0
+
+
 def bench_command(given: argparse.Namespace) -> int:
     """Measure."""
     from fedcollm_secure.studies import bench as measured

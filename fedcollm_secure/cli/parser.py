@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(subparsers)
     _add_verify(subparsers)
     _add_budget(subparsers)
+    _add_gain(subparsers)
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
@@ -104,6 +105,18 @@ def _add_budget(subparsers: Commands) -> None:
     example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
     budget = _command(subparsers, "budget", "show ε spent and left, by round", example, commands.budget_command)
     budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _add_gain(subparsers: Commands) -> None:
+    example = "fedcollm-secure gain runs/demo north | gain runs/demo north --release 0.5"
+    gain = _command(
+        subparsers, "gain", "ask whether a silo gained, on records it kept apart", example, commands.gain_command
+    )
+    gain.add_argument("run", type=Path, help="run directory of a run with evaluate.own above 0")
+    gain.add_argument("silo", help="which silo asks; all files stay in its own folder")
+    gain.add_argument(
+        "--release", type=float, metavar="EPSILON", help="a differentially private answer that may be told to others"
+    )
 
 
 def _add_attack(subparsers: Commands) -> None:
