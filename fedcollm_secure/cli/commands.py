@@ -106,10 +106,16 @@ def verify_command(given: argparse.Namespace) -> int:
             code, found = verify.verify_equivocation(Path(one), Path(other))
         case ["inclusion", proof, *runs] if len(runs) <= 1:
             code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
+        case ["gain", file, run]:
+            from fedcollm_secure.studies.gain.check import verify_gain
+
+            code, found = verify_gain(Path(file), Path(run), key)
         case [folder]:
             code, found = verify.verify_directory(Path(folder), held, key)
         case _:
-            raise ConfigError("verify", "expected RUN, or log, budget, round, equivocation or inclusion with its files")
+            raise ConfigError(
+                "verify", "expected RUN, or log, budget, round, equivocation, inclusion or gain with files"
+            )
     _print(found, given.json, verify.as_text(found))
     return code
 

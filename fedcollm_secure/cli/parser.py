@@ -90,10 +90,12 @@ def _add_verify(subparsers: Commands) -> None:
         "check a run, a log, a round or a ledger offline",
         "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
         "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
-        "verify inclusion 7.tlog-proof runs/demo",
+        "verify inclusion 7.tlog-proof runs/demo | verify gain gain-release.json runs/demo",
         commands.verify_command,
     )
-    forms = "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    forms = (
+        "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN] | gain FILE RUN"
+    )
     verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
     verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
     verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")

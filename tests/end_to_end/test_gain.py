@@ -12,8 +12,9 @@ from peft import PeftModel
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Roster
-from fedcollm_crypto.signed import Signed
+from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger, read_book
 from fedcollm_privacy.score_plan import ScorePlan
@@ -24,6 +25,7 @@ from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
 from fedcollm_secure.studies import gain as asked
+from fedcollm_secure.studies.gain.check import verify_gain
 from fedcollm_secure.studies.gain.release import publish
 from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
@@ -168,6 +170,35 @@ def test_a_release_is_a_line_of_the_budget_and_the_run_still_verifies(private_ru
     assert [(row["score"], row["state"]) for row in found["rounds"]] == [(False, "done"), (True, "done")]  # type: ignore[attr-defined]
     assert verify_directory(private_run, None, None)[0] == 0
     assert verify_budget(ledger, None)[0] == 0
+
+
+def test_whoever_is_handed_a_release_can_check_it(private_run: Path, tmp_path: Path) -> None:
+    asked.release(private_run, SILO, 0.5)
+    file = private_run / "silos" / SILO / "gain-release.json"
+    assert verify_gain(file, private_run, None)[0] == 0
+    body = Signed.decode(file.read_bytes()).body
+    identity = Identity.load(SILO, private_run / "silos" / SILO / "identity.pem")
+    other = Identity.load(SILO, private_run / "silos" / "silo-1" / "identity.pem")
+    forged = tmp_path / "forged.json"
+    for signer, change, message in (
+        (identity, {"verdict": "gained"}, "the interval is not what follows"),
+        (identity, {"noisy_gain": 10**6}, "the interval is not what follows"),
+        (identity, {"adapter": "ab" * 32}, "not about an adapter"),
+        (identity, {"run": "another"}, "not about an adapter"),
+        (identity, {"silo": "silo-1"}, "under its own name"),
+        (identity, {"noisy_gain": "1"}, "expected an integer"),
+        (other, {}, "does not verify"),
+    ):
+        forged.write_bytes(sign(signer, "own-score", {**body, **change}).encode())
+        code, found = verify_gain(forged, private_run, None)
+        assert (code, found["verified"]) == (1, False)
+        assert message in str(found["reason"])
+    forged.write_bytes(file.read_bytes() + b" ")
+    assert verify_gain(forged, private_run, None)[0] == 1
+    assert cli.main(["verify", "gain", str(file), str(private_run)]) == 0
+    assert cli.main(["verify", "gain", str(file), str(tmp_path)]) == 2
+    (private_run / "audit" / "roster.json").unlink()
+    assert cli.main(["verify", "gain", str(file), str(private_run)]) == 3
 
 
 def test_noise_is_what_the_plan_draws_on_exact_integers(private_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 after.py: what the run left, held against its log       score.py: before and after, record by record
 paired.py: the gain and its interval                    release.py: two noisy integers, paid for before they are drawn
+check.py: what somebody who was handed a release can verify
 """
 
 from fedcollm_secure.studies.gain.command import gain, release
