@@ -9,7 +9,7 @@ from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble.cohort import surely_honest
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import Bfv, Encrypted, PerSubject, RecordDP, SiloDP
+from fedcollm_secure.config.protection import Bfv, Encrypted, NonPrivate, PerSubject, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.factors import Pass, Rule
 
@@ -136,6 +136,17 @@ def make_packing(config: Config, encoding: FixedPoint, silos: int) -> Packing | 
         return ckks_packing(largest=encoding.largest_sum, silos=silos, lattice=lattice)
     except ValueError as error:
         raise ConfigError("aggregation", str(error)) from error
+
+
+def ledger_budget(config: Config) -> tuple[float, float]:
+    """Return (ε, δ) of a silo's ledger: training's, and what it may spend on a score of its own.
+
+    They are added, though a record lies on one side only: its side changes with the seed and the share of a later run.
+    """
+    own = config.evaluate.own_epsilon
+    if isinstance(config.privacy, NonPrivate):
+        return own, 0.0
+    return config.privacy.epsilon + own, config.privacy.delta
 
 
 def _epsilon_of(privacy: RecordDP, noise_multiplier: float, steps: int) -> float:

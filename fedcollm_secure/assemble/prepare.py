@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.packing import Packing
-from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort import check_cohort
 from fedcollm_secure.assemble.plans import make_encoding, make_packing, make_plan, make_shared_plan
@@ -39,7 +39,7 @@ class Prepared:
     rule: Rule  # what travels of the factors, and what becomes of the sum
     encoding: FixedPoint
     packing: Packing | None  # where vectors travel encrypted
-    plan: Plan | None
+    plan: TrainingPlan | None
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def prepare(config: Config) -> Prepared:
         ConfigError: data, models, encoding, privacy plan or cohort do not fit.
     """
     plan = make_plan(config)
-    holdings = gather(config.data, seed=config.seed, subject=_subject_column(config))
+    holdings = gather_for(config)
     check_subjects_apart(config, holdings)
     make_packing(config, make_encoding(config, len(holdings.silos)), len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
@@ -126,7 +126,7 @@ def prepare(config: Config) -> Prepared:
         holdings=holdings,
         llm=llm,
         slm=slm,
-        encoder=Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText)),
+        encoder=make_encoder(config, slm, longest),
         server_llm=Adapter(with_lora(llm, config.lora, seed=config.seed), "fedavg"),
         server_slm=server_slm,
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),
@@ -135,6 +135,17 @@ def prepare(config: Config) -> Prepared:
         packing=make_packing(config, encoding, len(holdings.silos)),
         plan=shared or plan,
     )
+
+
+def gather_for(config: Config) -> Holdings:
+    """Return everyone's records. Raises: ConfigError."""
+    subject = _subject_column(config)
+    return gather(config.data, seed=config.seed, subject=subject, own=config.evaluate.own)
+
+
+def make_encoder(config: Config, slm: Base, longest: int) -> Encoder:
+    """Return how all parties turn records into tokens; `longest` is the shorter of the two models' contexts."""
+    return Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText))
 
 
 def check_subjects_apart(config: Config, holdings: Holdings) -> None:

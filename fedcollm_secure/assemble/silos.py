@@ -10,11 +10,12 @@ from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.assemble.cohort import SERVER, least_cohort
 from fedcollm_secure.assemble.parties import Parties, SiloWiring, decryptor_end, silo_end
-from fedcollm_secure.assemble.plans import LARGEST_WEIGHT
+from fedcollm_secure.assemble.plans import LARGEST_WEIGHT, ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
 from fedcollm_secure.audit.log import origin
 from fedcollm_secure.audit.witness import Witness
+from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.federation.decryptor import DecryptingParty
@@ -99,15 +100,25 @@ def _trust_region(prepared: Prepared) -> TrustRegion | None:
 
 
 def _budget(site: Site, name: str) -> Budget | None:
-    prepared, privacy = site.prepared, site.prepared.config.privacy
-    if prepared.plan is None or isinstance(privacy, NonPrivate):
+    prepared = site.prepared
+    if prepared.plan is None or isinstance(prepared.config.privacy, NonPrivate):
         return None
-    ledger = Ledger.open(
-        site.run.silo(name) / "ledger.jsonl",
-        population=f"simulated:{prepared.config.name}/{name}",
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        simulated=True,
-    )
+    ledger = open_ledger(prepared.config, site.run, name)
     site.resources.callback(ledger.close)
     return Budget(plan=prepared.plan, ledger=ledger)
+
+
+def open_ledger(config: Config, run: RunDirectory, name: str) -> Ledger:
+    """Open a silo's ledger. Its budget is what training may cost, and on top what the silo may spend on its own score.
+
+    Raises:
+        LedgerError: it is in use, was changed, or belongs to another configuration.
+    """
+    epsilon, delta = ledger_budget(config)
+    return Ledger.open(
+        run.silo(name) / "ledger.jsonl",
+        population=f"simulated:{config.name}/{name}",
+        epsilon=epsilon,
+        delta=delta,
+        simulated=True,
+    )

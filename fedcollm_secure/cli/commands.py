@@ -106,10 +106,16 @@ def verify_command(given: argparse.Namespace) -> int:
             code, found = verify.verify_equivocation(Path(one), Path(other))
         case ["inclusion", proof, *runs] if len(runs) <= 1:
             code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
+        case ["gain", file, run]:
+            from fedcollm_secure.studies.gain.check import verify_gain
+
+            code, found = verify_gain(Path(file), Path(run), key)
         case [folder]:
             code, found = verify.verify_directory(Path(folder), held, key)
         case _:
-            raise ConfigError("verify", "expected RUN, or log, budget, round, equivocation or inclusion with its files")
+            raise ConfigError(
+                "verify", "expected RUN, or log, budget, round, equivocation, inclusion or gain with files"
+            )
     _print(found, given.json, verify.as_text(found))
     return code
 
@@ -121,6 +127,21 @@ def budget_command(given: argparse.Namespace) -> int:
 
     found = budget(given.ledger)
     _print(found, given.json, budget_words(found))
+    return 0
+
+
+def gain_command(given: argparse.Namespace) -> int:
+    """Say whether a silo gained."""
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies import gain as asked
+
+    quiet()
+    if given.release is not None:
+        told = asked.release(given.run, given.silo, given.release)
+        _print(told, given.json, asked.release_words(told, given.run))
+        return 0
+    found = asked.gain(given.run, given.silo)
+    _print(found, given.json, asked.gain_words(found, given.run))
     return 0
 
 

@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(subparsers)
     _add_verify(subparsers)
     _add_budget(subparsers)
+    _add_gain(subparsers)
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
@@ -89,10 +90,12 @@ def _add_verify(subparsers: Commands) -> None:
         "check a run, a log, a round or a ledger offline",
         "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
         "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
-        "verify inclusion 7.tlog-proof runs/demo",
+        "verify inclusion 7.tlog-proof runs/demo | verify gain gain-release.json runs/demo",
         commands.verify_command,
     )
-    forms = "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN]"
+    forms = (
+        "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN] | gain FILE RUN"
+    )
     verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
     verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
     verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
@@ -104,6 +107,18 @@ def _add_budget(subparsers: Commands) -> None:
     example = "fedcollm-secure budget runs/demo/silos/north/ledger.jsonl"
     budget = _command(subparsers, "budget", "show ε spent and left, by round", example, commands.budget_command)
     budget.add_argument("ledger", type=Path, help="a silo's ledger.jsonl")
+
+
+def _add_gain(subparsers: Commands) -> None:
+    example = "fedcollm-secure gain runs/demo north | gain runs/demo north --release 0.5"
+    gain = _command(
+        subparsers, "gain", "ask whether a silo gained, on records it kept apart", example, commands.gain_command
+    )
+    gain.add_argument("run", type=Path, help="run directory of a run with evaluate.own above 0")
+    gain.add_argument("silo", help="which silo asks; all files stay in its own folder")
+    gain.add_argument(
+        "--release", type=float, metavar="EPSILON", help="a differentially private answer that may be told to others"
+    )
 
 
 def _add_attack(subparsers: Commands) -> None:

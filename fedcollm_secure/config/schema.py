@@ -91,6 +91,8 @@ class Config:
         if isinstance(self.privacy, SiloDP):
             self._check_silo_dp()
         self._check_factors()
+        if self.evaluate.own_epsilon > 0:
+            self._check_own_epsilon()
 
     def _check_record_dp(self) -> None:
         require(
@@ -173,6 +175,26 @@ class Config:
             self.distill.optimizer_state == "fresh" or self.what_travels not in ("fedsvd", "exact"),
             f"distill.optimizer_state: kept does not fit factors: {self.what_travels}, which changes the basis of A "
             "and B in each round; use fresh",
+        )
+
+    def _check_own_epsilon(self) -> None:
+        """Refuse a budget for what could not be told under it."""
+        require(
+            not isinstance(self.privacy, SiloDP),
+            "evaluate.own_epsilon: expected 0 under silo_dp, whose unit is a silo with all its records: a score of its "
+            "own would be about that silo alone",
+        )
+        if not isinstance(self.privacy, RecordDP):
+            return
+        require(
+            isinstance(self.privacy.unit, PerRecord),
+            "evaluate.own_epsilon: expected 0 under unit: {subject: …}: a person with many records could change a "
+            "score by as many, and noise for one record would not hide that; use unit: record, or keep scores at home",
+        )
+        require(
+            self.privacy.noise_multiplier is None,
+            "evaluate.own_epsilon: expected 0 beside a stated noise_multiplier, under which training goes on until the "
+            "ledger's budget is spent, this part included; remove noise_multiplier, so that noise is calibrated",
         )
 
     @property

@@ -84,12 +84,27 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How often, and on how much at a time, public test data are scored."""
+    """How often, and on how much at a time, public test data are scored; and what a silo scores for itself.
+
+    `own`: the share of its records that each silo keeps out of training, to see whether it gained (`gain`).
+    `own_epsilon`: what it may spend, on top of the run's ε, on telling others (`gain --release`).
+    """
 
     batch_size: int = 256
     every: int = 1
+    own: float = 0.0
+    own_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse never."""
+        """Refuse never, a run that trains on the lesser part, and a budget for scores that nobody has."""
         require(self.batch_size > 0, f"batch_size: expected 1 or more, got {self.batch_size}")
         require(self.every > 0, f"every: expected 1 or more, got {self.every}")
+        require(0 <= self.own <= 0.5, f"own: expected a share of 0 to 0.5 of each silo's records, got {self.own}")
+        require(
+            0 <= self.own_epsilon < float("inf"),
+            f"own_epsilon: expected 0 or a positive number, got {self.own_epsilon}",
+        )
+        require(
+            self.own > 0 or self.own_epsilon == 0,
+            f"own_epsilon: expected 0 where no record is kept apart (own: 0), got {self.own_epsilon}; set own: 0.1",
+        )

@@ -26,7 +26,7 @@ from fedcollm_crypto.note import Note
 from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded
 from fedcollm_secure.audit.recent import hold_ledger
@@ -60,7 +60,7 @@ MakeEnd = Callable[[RoundManifest, Callable[[], Vector]], SiloEnd]
 class Budget:
     """A silo's privacy: the plan it trains under, and the ledger that enforces it."""
 
-    plan: Plan
+    plan: TrainingPlan
     ledger: Ledger = field(repr=False)
 
 

@@ -121,7 +121,11 @@ def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
 
 def max_length(model: nn.Module) -> int:
     """Return the longest sequence that the model takes."""
-    settings = model.config
+    return longest_sequence(model.config)
+
+
+def longest_sequence(settings: object) -> int:
+    """Return the same from a model's configuration."""
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(length := getattr(settings, name, None), int):
             return length

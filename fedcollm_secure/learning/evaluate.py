@@ -1,4 +1,4 @@
-"""Score a model on public test records: as lm-evaluation-harness scores `acc` and `acc_norm`, or free text.
+"""Score a model on records, public or a silo's own: as lm-evaluation-harness scores `acc` and `acc_norm`, or free text.
 
 Multiple choice and classification: the answer with the largest log-likelihood wins (`accuracy`), or with the largest
 log-likelihood per character (`accuracy_norm`). Free text: `perplexity` per answer token, and `exact_match`, whether
@@ -28,6 +28,17 @@ class Likelihood:
     tokens: int = field(default=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A model's scores, and record by record whether it was right by the first of them that is a rate.
+
+    That is `accuracy` for records with several answers, `exact_match` for free text.
+    """
+
+    scores: Scores
+    right: tuple[bool, ...] = field(repr=False)
+
+
 class Evaluation:
     """A test set, tokenised once and scored after every round."""
 
@@ -44,10 +55,19 @@ class Evaluation:
         """Return whether records have one answer each."""
         return all(len(record.answers) == 1 for record in self._records)
 
+    @property
+    def rate(self) -> str:
+        """Return the name of the score that says how many answers were right."""
+        return "exact_match" if self.free_text else "accuracy"
+
     def score(self, model: nn.Module) -> Scores:
         """Return `accuracy` and `accuracy_norm`, or `perplexity` and `exact_match`, over all records."""
+        return self.judge(model).scores
+
+    def judge(self, model: nn.Module) -> Judged:
+        """Return the scores, and which records were answered right."""
         found = log_likelihoods(model, self._encoder, self._sequences, batch_size=self._batch_size)
-        return _text_scores(found) if self.free_text else _choice_scores(self._records, found)
+        return _judge_text(found) if self.free_text else _judge_choices(self._records, found)
 
 
 @torch.no_grad()
@@ -101,21 +121,22 @@ def _read_off(scores: Tensor, batch: Batch, groups: Sequence[Sequence[Tokens]]) 
     return result
 
 
-def _choice_scores(records: Sequence[Record], found: Sequence[Likelihood]) -> Scores:
-    right = right_per_character = start = 0
+def _judge_choices(records: Sequence[Record], found: Sequence[Likelihood]) -> Judged:
+    right: list[bool] = []
+    right_per_character = start = 0
     for record in records:
         logs = [likelihood.log for likelihood in found[start : start + len(record.answers)]]
         start += len(record.answers)
         per_character = [log / len(answer.lstrip(" ")) for log, answer in zip(logs, record.answers, strict=True)]
-        right += logs.index(max(logs)) == record.gold
+        right.append(logs.index(max(logs)) == record.gold)
         right_per_character += per_character.index(max(per_character)) == record.gold
-    return {"accuracy": right / len(records), "accuracy_norm": right_per_character / len(records)}
+    scores = {"accuracy": sum(right) / len(records), "accuracy_norm": right_per_character / len(records)}
+    return Judged(scores=scores, right=tuple(right))
 
 
-def _text_scores(found: Sequence[Likelihood]) -> Scores:
+def _judge_text(found: Sequence[Likelihood]) -> Judged:
     tokens = sum(likelihood.tokens for likelihood in found)
     nats = -sum(likelihood.log for likelihood in found)
-    return {
-        "perplexity": math.exp(min(700.0, nats / tokens)),
-        "exact_match": sum(likelihood.greedy for likelihood in found) / len(found),
-    }
+    right = tuple(likelihood.greedy for likelihood in found)
+    scores = {"perplexity": math.exp(min(700.0, nats / tokens)), "exact_match": sum(right) / len(found)}
+    return Judged(scores=scores, right=right)

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.learning.batches import longest_sequence
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -58,6 +59,19 @@ def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def context_length(source: ModelSource, where: str) -> int:
+    """Return the longest sequence that a model takes, from its description alone: no weights are read.
+
+    Raises:
+        ConfigError: nothing loadable is there.
+    """
+    try:
+        shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+    return longest_sequence(shape)
 
 
 def load_base(source: ModelSource, where: str, device: torch.device) -> Base:

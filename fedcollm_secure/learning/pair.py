@@ -37,7 +37,12 @@ class Pair:
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
         for name, adapter in self._sides():
-            set_peft_model_state_dict(adapter.model, load_file(folder / name / "adapter_model.safetensors"))
+            load_adapter(adapter, folder / name)
 
     def _sides(self) -> tuple[tuple[str, Adapter], ...]:
         return (("slm", self.slm), ("llm", self.llm))
+
+
+def load_adapter(adapter: Adapter, folder: Path) -> None:
+    """Read one PEFT folder that `Pair.save` wrote."""
+    set_peft_model_state_dict(adapter.model, load_file(folder / "adapter_model.safetensors"))

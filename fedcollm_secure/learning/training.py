@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
@@ -64,7 +64,7 @@ class Learner:
     rounds: int
     seed: int
     name: str
-    plan: Plan | None
+    plan: TrainingPlan | None
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     trains: Callable[[int], Matrices] = _both
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds

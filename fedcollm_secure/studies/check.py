@@ -6,6 +6,7 @@ from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
 from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble.cohort import needed_to_finish
+from fedcollm_secure.assemble.plans import ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import RecordDP, SiloDP, UnsafePlain
@@ -41,6 +42,7 @@ def check(config: Config) -> Json:
         "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
         "unit": _unit(config),
+        "own": _own(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
         "warnings": trust.warnings(config, count),
@@ -104,6 +106,14 @@ def _unit(config: Config) -> Json:
     epsilon, delta = trust.person_guarantee(privacy)
     silos = {} if privacy.silos_per_subject is None else {"silos_per_subject": privacy.silos_per_subject}
     return {"unit": tag_of(privacy.unit), "epsilon": epsilon, "delta": delta, **silos}
+
+
+def _own(config: Config) -> Json:
+    """Return what silos keep apart for themselves, and the ledger's budget with what they may spend on telling."""
+    if config.evaluate.own == 0:
+        return {}
+    own = {"share": config.evaluate.own, "epsilon": config.evaluate.own_epsilon}
+    return {**own, "ledger_epsilon": ledger_budget(config)[0]}
 
 
 def _plan(prepared: Prepared) -> Json:

@@ -222,6 +222,7 @@ def _row(row: LedgerRow) -> Json:
     return {
         "session": row.session,
         "round": row.round,
+        "score": row.score,
         "state": row.state.value,
         "epsilon": row.epsilon,
         "remaining": row.remaining,

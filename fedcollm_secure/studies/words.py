@@ -40,6 +40,7 @@ def check_words(check: Json) -> str:
         lines += [f"{silo}: ε after each round {spent} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
     lines += _signal(plan)
     lines += _unit(cast(Json, check["unit"]))
+    lines += _own(cast(Json, check["own"]))
     lines += ["who can see what, beyond the two final models:"]
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]
     lines += [f"warning: {text}" for text in cast(Sequence[str], check["warnings"])]
@@ -58,6 +59,15 @@ def _unit(unit: Json) -> list[str]:
     return [f"a person with records in up to {many} silos: ε = {unit['epsilon']:g}, δ = {unit['delta']:g} in all"]
 
 
+def _own(own: Json) -> list[str]:
+    if not own:
+        return []
+    kept = f"each silo keeps about {100 * cast(float, own['share']):g} % of its records out of training, for `gain`"
+    if not own["epsilon"]:
+        return [f"{kept}; what it finds stays at home"]
+    return [f"{kept}; telling others may cost ε = {own['epsilon']:g}: its ledger's budget is {own['ledger_epsilon']:g}"]
+
+
 def budget_words(budget: Json) -> str:
     """Show a ledger by round."""
     spent, whole = cast(float, budget["spent"]), cast(float, budget["epsilon"])
@@ -65,8 +75,9 @@ def budget_words(budget: Json) -> str:
     lines = [f"{budget['population']}{kind}: ε {spent:.3f} of {whole:g} spent, {max(0.0, whole - spent):.3f} left"]
     lines += [f"δ = {budget['delta']:g}", "round  state     ε after it  left  session"]
     for row in cast(Sequence[Json], budget["rounds"]):
+        number = "score" if row["score"] else row["round"]
         lines.append(
-            f"{row['round']:>5}  {row['state']:<8}  {row['epsilon']:>10.3f}  {row['remaining']:.3f}  {row['session']}"
+            f"{number:>5}  {row['state']:<8}  {row['epsilon']:>10.3f}  {row['remaining']:.3f}  {row['session']}"
         )
     return "\n".join(lines)
 

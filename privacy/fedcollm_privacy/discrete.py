@@ -1,6 +1,7 @@
-"""Discrete Gaussian noise on the integers, sampled exactly and from a cryptographic generator.
+"""Discrete Gaussian and discrete Laplace noise on the integers, exact and from a cryptographic generator.
 
-    N_ℤ(0, σ²):  P[Y = y] ∝ exp(−y² / 2σ²), y an integer, σ² a positive integer
+    N_ℤ(0, σ²):    P[Y = y] ∝ exp(−y² / 2σ²), y an integer, σ² a positive integer
+    Lap_ℤ(s/t):    P[Y = y] ∝ exp(−|y|·s/t), y an integer, s/t a positive fraction
 
 Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), algorithms 2 and 3: a discrete Laplace variable is accepted with
 probability exp(−(|Y| − σ²/t)² / 2σ²), t = ⌊σ⌋ + 1. Every coin of probability exp(−γ) is exact: a 64-bit word decides
@@ -28,6 +29,9 @@ Exact = Callable[[int], Fraction]
 LARGEST_VARIANCE = 2**90
 """Beyond it binary64 would no longer hold |Y| exactly."""
 
+LARGEST_DENOMINATOR = 2**40
+"""t of a discrete Laplace variable: 64-bit integers then hold t times the longest run of heads that can come up."""
+
 _UNSURE = 2.0**-39
 """Relative. exp(−γ) in binary64 is off by 2⁻⁴⁰ at most: γ ≤ 745 is known to 2⁻⁴¹, then exp adds an ulp."""
 
@@ -48,7 +52,7 @@ def discrete_gaussian(count: int, variance: int, random: Randomness = os.urandom
     scale = math.isqrt(variance) + 1
     found = np.zeros(0, dtype=np.int64)
     while len(found) < count:
-        candidates = _discrete_laplace(2 * (count - len(found)) + 16, scale, random)
+        candidates = _laplace_trials(2 * (count - len(found)) + 16, Fraction(1, scale), random)
         magnitudes = np.abs(candidates)
         gammas = (magnitudes - variance / scale) ** 2 / (2.0 * variance)
 
@@ -56,6 +60,24 @@ def discrete_gaussian(count: int, variance: int, random: Randomness = os.urandom
             return Fraction((int(magnitudes[index]) * scale - variance) ** 2, 2 * variance * scale**2)
 
         found = np.concatenate((found, candidates[coins(gammas, exactly, random)]))
+    return found[:count]
+
+
+def discrete_laplace(count: int, rate: Fraction, random: Randomness = os.urandom) -> Int64:
+    """Return int64[count] of independent integers with P[Y = y] ∝ exp(−|y|·`rate`).
+
+    Guarantee: with `random` uniform and secret the distribution is exact, as that of `discrete_gaussian`. The longest
+    run of heads, and with it the time, follows the largest value drawn: draw where nobody holds a watch.
+
+    Raises:
+        ValueError: a rate that is not positive, or whose denominator is above 2⁴⁰; a negative count.
+    """
+    validate.integer(count=count, at_least=0)
+    if rate <= 0 or rate.denominator > LARGEST_DENOMINATOR:
+        raise ValueError(f"rate must be a positive fraction with a denominator of at most 2^40, got {rate}")
+    found = np.zeros(0, dtype=np.int64)
+    while len(found) < count:
+        found = np.concatenate((found, _laplace_trials(2 * (count - len(found)) + 16, rate, random)))
     return found[:count]
 
 
@@ -84,11 +106,12 @@ def _decide(word: int, gamma: Fraction, random: Randomness) -> bool:
         word, bits, digits = (word << 64) | int.from_bytes(random(8), "little"), bits + 64, digits + 20
 
 
-def _discrete_laplace(count: int, scale: int, random: Randomness) -> Int64:
-    """Return at least one int64 with P[X = x] ∝ exp(−|x| / `scale`) for about half of `count` trials."""
+def _laplace_trials(count: int, rate: Fraction, random: Randomness) -> Int64:
+    """Return an int64 with P[X = x] ∝ exp(−|x|·`rate`) for each of `count` trials that was not rejected."""
+    scale = rate.denominator
     low = _below(scale, count, random)  # U
     low = low[coins(low / scale, lambda index, low=low: Fraction(int(low[index]), scale), random)]  # type: ignore[misc]  # low is bound now, not later
-    magnitude = low + scale * _geometric(len(low), random)
+    magnitude = (low + scale * _geometric(len(low), random)) // rate.numerator  # ⌊·/s⌋ stretches the rate 1/t to s/t
     negative = (np.frombuffer(random(len(low)), dtype=np.uint8) & 1).astype(np.bool_)
     kept = ~(negative & (magnitude == 0))  # else zero would come twice as often
     signed: Int64 = np.where(negative, -magnitude, magnitude)[kept]

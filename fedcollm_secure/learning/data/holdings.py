@@ -21,35 +21,43 @@ from fedcollm_secure.config.data import (
 )
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
+from fedcollm_secure.learning.data.own import set_apart
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
 from fedcollm_secure.learning.data.tasks import Record, Row, labels_of, text, to_records, with_subjects
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holdings:
-    """Who holds what. Only `test` and `auxiliary` are public; nobody reads another's part."""
+    """Who holds what. Only `test` and `auxiliary` are public; nobody reads another's part.
+
+    `silos` is what each silo trains on; `own` what it keeps out of training and scores for itself.
+    """
 
     silos: Mapping[str, Sequence[Record]] = field(repr=False)
+    own: Mapping[str, Sequence[Record]] = field(repr=False)
     auxiliary: Sequence[Record] = field(repr=False)
     test: Sequence[Record] = field(repr=False)
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """Return the number of records per silo. Private under DP: never logged."""
+        """Return the number of records that each silo trains on. Private under DP: never logged."""
         return {silo: len(records) for silo, records in self.silos.items()}
 
     @property
     def most_silos_of_a_subject(self) -> int:
         """Return in how many silos the most widespread person is: known to a simulation alone."""
-        people = [{record.subject for record in records} - {None} for records in self.silos.values()]
+        held = [[*records, *self.own[silo]] for silo, records in self.silos.items()]
+        people = [{record.subject for record in records} - {None} for records in held]
         return max(Counter(person for silo in people for person in silo).values(), default=0)
 
 
-def gather(data: Data, *, seed: int, subject: str | None = None) -> Holdings:
+def gather(data: Data, *, seed: int, subject: str | None = None, own: float = 0.0) -> Holdings:
     """Read, split and render all records; `subject` is the column that names a silo's persons.
 
+    Each silo keeps the share `own` of its records out of training.
+
     Raises:
-        ConfigError: a source, column, part or silo is missing or empty.
+        ConfigError: a source, column, part or silo is missing or empty, or a silo is left without records on one side.
     """
     parts = own_parts(data.source, "data.source")
     pool = list(parts["private"])
@@ -63,8 +71,10 @@ def gather(data: Data, *, seed: int, subject: str | None = None) -> Holdings:
         rendered = {
             name: with_subjects(records, silos[name], subject, f"silo {name}") for name, records in rendered.items()
         }
+    training, kept = set_apart(rendered, share=own, seed=seed)
     return Holdings(
-        silos=rendered,
+        silos=training,
+        own=kept,
         auxiliary=to_records(data.task, auxiliary, labels, "auxiliary"),
         test=to_records(data.task, test, labels, "test"),
     )

@@ -22,6 +22,7 @@ from enum import Enum
 from fedcollm_privacy.errors import BudgetExhausted, LedgerError
 from fedcollm_privacy.ledger.entry import GENESIS, Done, Entry, Opened, Released, Reserved, Voided
 from fedcollm_privacy.plans import Plan
+from fedcollm_privacy.score_plan import ScorePlan
 
 # Sums of decimal strings, e.g. three times 1e-5 / 3, may miss the budget by a rounding error.
 _ROUNDING = 1e-9
@@ -40,10 +41,14 @@ class RoundState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerRow:
-    """One round as `budget` shows it: `epsilon` was spent with it, and `remaining` was left, when it was reserved."""
+    """One round as `budget` shows it: `epsilon` was spent with it, and `remaining` was left, when it was reserved.
+
+    `score` marks no round of training but the release of a silo's own score.
+    """
 
     session: str
     round: int
+    score: bool
     state: RoundState
     epsilon: float
     remaining: float
@@ -111,6 +116,7 @@ class Book:
             LedgerRow(
                 session=name,
                 round=number,
+                score=isinstance(session.plan, ScorePlan),
                 state=each.state,
                 epsilon=each.epsilon,
                 remaining=max(0.0, self.epsilon - each.epsilon),

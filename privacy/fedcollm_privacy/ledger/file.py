@@ -72,11 +72,14 @@ class Ledger:
     ) -> Ledger:
         """Create the ledger of `population` at `path`, or resume it; the folder must exist.
 
+        `delta` may be 0: such a ledger pays for scores alone, whose plans have none.
+
         Raises:
             LedgerError: a broken chain, another population, budget or kind, or a ledger in use by another process.
         """
         validate.positive(epsilon=epsilon)
-        validate.probability(delta=delta)
+        if delta != 0:
+            validate.probability(delta=delta)
         if not population:
             raise ValueError("population must be a non-empty identifier that the operator declares and keeps")
         disk = disk or Disk()
