@@ -16,6 +16,23 @@ class Commands(Protocol):
         ...
 
 
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option_string: str | None = None
+    ) -> None:
+        """Print one line and leave with 0; a checkout that is not installed has no version."""
+        from importlib import metadata
+
+        try:
+            version = metadata.version("fedcollm-secure")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"fedcollm-secure {version}")
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; nothing heavy is imported for it."""
     parser = argparse.ArgumentParser(
@@ -23,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Co-tune a server's LLM and its silos' small models without seeing any silo's update.",
         epilog="Example: fedcollm-secure run examples/dp_config.yaml",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(subparsers)
     _add_check(subparsers)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,16 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_one_line_and_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom fedcollm_secure.cli import main\ntry:\n    main(['--version'])\nexcept SystemExit as left:\n"
+        "    print(left.code, [name for name in ('torch', 'numpy', 'yaml') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"fedcollm-secure {version('fedcollm-secure')}\n0 []\n"
 
 
 def test_every_command_has_help_with_an_example() -> None:
