@@ -1,4 +1,7 @@
-"""What each command does: import what is heavy, call one function of `studies`, print, return the exit code."""
+"""What each command does: read its file, import what is heavy, call one function of `studies`, print.
+
+The file comes first: nobody waits for torch to be told of a wrong key. Each command returns its exit code.
+"""
 
 import argparse
 import json
@@ -14,16 +17,17 @@ Json = Mapping[str, object]
 
 def run_command(given: argparse.Namespace) -> int:
     """Run or resume the co-tuning job."""
-    from fedcollm_secure import config  # what is heavy is imported by the command that needs it
+    from fedcollm_secure import config
     from fedcollm_secure.config.protection import NonPrivate
+
+    settings = config.load(given.config, given.set)
+    if given.resume and given.out is None:
+        raise ConfigError("--resume", "name the run directory with --out")
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.studies.live import make_show
     from fedcollm_secure.studies.run import run
     from fedcollm_secure.studies.words import run_words
 
-    settings = config.load(given.config, given.set)
-    if given.resume and given.out is None:
-        raise ConfigError("--resume", "name the run directory with --out")
     out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     budget = None if isinstance(settings.privacy, NonPrivate) else settings.privacy.epsilon
     quiet()
@@ -35,12 +39,14 @@ def run_command(given: argparse.Namespace) -> int:
 def check_command(given: argparse.Namespace) -> int:
     """Say what a configuration would do."""
     from fedcollm_secure import config
+
+    settings = config.load(given.config, given.set)
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.studies.check import check
     from fedcollm_secure.studies.words import check_words
 
     quiet()
-    found = check(config.load(given.config, given.set))
+    found = check(settings)
     _print(found, given.json, check_words(found))
     return 0
 
@@ -48,12 +54,13 @@ def check_command(given: argparse.Namespace) -> int:
 def compare_command(given: argparse.Namespace) -> int:
     """Run the baselines side by side."""
     from fedcollm_secure import config
-    from fedcollm_secure.studies.compare import compare
-    from fedcollm_secure.studies.words import compare_words
 
     if given.seeds < 1:
         raise ConfigError("--seeds", f"expected 1 or more, got {given.seeds}")
     settings = config.load(given.config, given.set)
+    from fedcollm_secure.studies.compare import compare
+    from fedcollm_secure.studies.words import compare_words
+
     out = given.out or Path("runs") / f"compare-{settings.name}"
     found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
     _print(found, given.json, compare_words(found, out))
@@ -62,14 +69,18 @@ def compare_command(given: argparse.Namespace) -> int:
 
 def study_command(given: argparse.Namespace) -> int:
     """Sweep keys of a configuration."""
-    from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies import study as studied
+    from fedcollm_secure.studies.study.sweep import Sweep
 
-    sweep = studied.Sweep.load(given.study, given.set)
+    sweep = Sweep.load(given.study, given.set)
     out = given.out or Path("runs") / f"study-{sweep.name}"
+    sweep.points(out / "points")  # read for their errors alone
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.studies.study.command import study
+    from fedcollm_secure.studies.study.words import study_words
+
     quiet()
-    found = studied.study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
-    _print(found, given.json, studied.study_words(found, out))
+    found = study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
+    _print(found, given.json, study_words(found, out))
     return 0
 
 
@@ -190,10 +201,11 @@ def attack_command(given: argparse.Namespace) -> int:
 def audit_command(given: argparse.Namespace) -> int:
     """Test the mechanism."""
     from fedcollm_secure import config
+
+    settings = config.load(given.config, given.set)
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.studies import audit as audited
 
-    settings = config.load(given.config, given.set)
     quiet()
     found = audited.audit(
         settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type
 import yaml
 
 from fedcollm_secure.config.data import Files, FileSource
+from fedcollm_secure.config.kinds import require_configuration
 from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.config.schema import TAG_OF, TAGS, Config
 from fedcollm_secure.errors import ConfigError
@@ -23,9 +24,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file; each override is `a.b=value`, the value in YAML.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a key is unknown, missing, of a wrong type or out of range.
+        ConfigError: the file is missing, not YAML or a study, or a key is unknown, missing, of a wrong type or out of
+            range.
     """
     tree = read_map(path)
+    require_configuration(tree, path)
     for override in overrides:
         _override(tree, override)
     return _anchored(parse(tree), path.resolve().parent)

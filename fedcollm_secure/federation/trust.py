@@ -161,6 +161,8 @@ def warnings(config: Config, cohort: int) -> list[str]:
         found.append(f"epsilon {_weakest(config.privacy):g} is a weak promise; 1 to 8 is usual for text")
     if not isinstance(config.privacy, NonPrivate) and config.what_travels in ("fedavg", "exact"):
         found.append(f"factors: {config.what_travels} under DP multiplies the noise of A and B; ffa trains B alone")
+    if config.splits is not None:
+        found.append("splits are for compare, which runs each; here data.silos and data.auxiliary count")
     if cohort == 2:
         found.append("two parties: each can compute the other's update from the sum")
     if config.audit.archive:

@@ -136,6 +136,21 @@ def test_what_is_not_a_map_is_refused(tmp_path: Path, content: str) -> None:
         load(path)
 
 
+def test_a_study_is_refused_with_the_command_that_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text("config: base.yaml\nsweep: {rounds: [1, 2]}\n", encoding="utf-8")
+
+    with pytest.raises(
+        ConfigError, match=r"this is a study \(it has config, sweep\).*fedcollm-secure study .*base\.yaml"
+    ):
+        load(path)
+
+
+def test_the_command_line_may_not_turn_a_configuration_into_a_study(tmp_path: Path, tree: Make) -> None:
+    with pytest.raises(ConfigError, match="sweep: unknown key"):
+        load(_file(tmp_path, tree()), ["sweep={}"])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
         load(tmp_path / "absent.yaml")

@@ -13,9 +13,11 @@ from fedcollm_secure import cli, config
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.studies import cells
 from fedcollm_secure.studies.report import write_study
-from fedcollm_secure.studies.study import Sweep, study, study_words
+from fedcollm_secure.studies.study.command import study
 from fedcollm_secure.studies.study.frontier import frontier, groups
 from fedcollm_secure.studies.study.point import run_point
+from fedcollm_secure.studies.study.sweep import Sweep
+from fedcollm_secure.studies.study.words import study_words
 
 Make = Callable[..., dict[str, object]]
 ROOT = Path(__file__).parents[2]
@@ -60,6 +62,17 @@ def test_points_are_all_combinations_with_the_next_seeds(written: Callable[..., 
         "fedavg, unsafe_plain, silo.steps = 3",
     }
     assert len({point.path for point in points}) == 16
+
+
+@pytest.mark.parametrize(("splits", "command"), [({}, "run"), ({"splits": {"a": {"silos": {"iid": 4}}}}, "compare")])
+def test_a_configuration_is_refused_with_the_command_that_reads_it(
+    tree: Make, tmp_path: Path, splits: Mapping[str, object], command: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tree(**splits)))
+
+    with pytest.raises(ConfigError, match=f"this is a configuration .*fedcollm-secure {command} "):
+        Sweep.load(path)
 
 
 def test_a_point_keeps_its_folder_when_the_study_grows(written: Callable[..., Path], tmp_path: Path) -> None:

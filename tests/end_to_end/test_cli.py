@@ -14,6 +14,7 @@ from fedcollm_secure.cli import main, make_parser
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {}}
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -83,6 +84,14 @@ def test_check_for_a_person_names_warnings(tree: Make, tmp_path: Path, cli: Cli)
     assert code == 0
     assert "warning: unsafe_plain: the server sees each silo's update" in out
     assert "warning: non_private" in out
+    assert "splits" not in out
+
+
+def test_check_says_that_it_leaves_splits_to_compare(tree: Make, tmp_path: Path, cli: Cli) -> None:
+    splits = {"other": {"silos": {"iid": 3}}}
+    _, out, _ = cli("check", _write(tmp_path / "config.yaml", tree(splits=splits)))
+
+    assert "warning: splits are for compare" in out
 
 
 def _data(tree: dict[str, object], **changes: object) -> dict[str, object]:
@@ -275,6 +284,29 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "absent.yaml"],
+        ["check", "examples/frontier.yaml"],
+        ["compare", "examples/dp_config.yaml", "--set", "epochs=1"],
+        ["audit", "examples/rules.yaml", "--claimed", "2"],
+        ["study", "examples/dp_config.yaml"],
+        ["study", "examples/frontier.yaml", "--set", "rounds=0"],
+    ],
+)
+def test_a_bad_file_is_told_before_anything_heavy_is_imported(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom fedcollm_secure.cli import main\ncode = main(sys.argv[1:])\n"
+        "print(code, [name for name in ('torch', 'transformers', 'numpy', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "2 []\n"
 
 
 def test_the_version_is_one_line_and_imports_nothing_heavy() -> None:

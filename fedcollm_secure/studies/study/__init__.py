@@ -4,10 +4,6 @@ STUDY.yaml → sweep.py: a point for each combination and seed, each a configura
   point.py: the whole job → points/DIGEST/{run/, result.json} (kept, so it can go on)
   frontier.py: means and intervals by combination, and which no other beats
 → study.json, study.html
+
+Nothing is imported here, so that a study file can be read before what is heavy is imported.
 """
-
-from fedcollm_secure.studies.study.command import study
-from fedcollm_secure.studies.study.sweep import Sweep
-from fedcollm_secure.studies.study.words import study_words
-
-__all__ = ["Sweep", "study", "study_words"]

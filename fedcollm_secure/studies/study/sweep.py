@@ -19,6 +19,7 @@ from typing import cast
 
 from fedcollm_secure import config
 from fedcollm_secure.config import Config
+from fedcollm_secure.config.kinds import require_study
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import ConfigError
@@ -73,9 +74,10 @@ class Sweep:
         """Read a study; `overrides` are for every point, after the file's own.
 
         Raises:
-            ConfigError: a key is unknown, missing or of a wrong shape.
+            ConfigError: it is a configuration, or a key is unknown, missing or of a wrong shape.
         """
         tree = config.read_map(path)
+        require_study(tree, path)
         if unknown := sorted(set(tree) - set(KEYS)):
             raise ConfigError(f"{path}: {unknown[0]}", f"unknown key; expected some of {', '.join(KEYS)}")
         seeds = tree.get("seeds", 3)
