@@ -235,6 +235,6 @@ def test_an_empty_study_is_a_page_and_a_wrong_shape_is_named(tmp_path: Path) -> 
 def test_the_embedded_frontier_is_five_epsilons_and_three_seeds(tmp_path: Path) -> None:
     points = Sweep.load(ROOT / "examples" / "frontier.yaml").points(tmp_path)
 
-    assert {point.epsilon for point in points} == {None, 1.0, 2.0, 4.0, 8.0}
+    assert {point.epsilon for point in points} == {None, 0.5, 1.0, 3.0, 8.0}
     assert len({point.config.seed for point in points}) == 3
     assert {point.config.what_travels for point in points} == {"ffa", "fedavg"}
