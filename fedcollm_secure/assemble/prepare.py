@@ -12,6 +12,7 @@ from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort import check_cohort
 from fedcollm_secure.assemble.plans import make_encoding, make_packing, make_plan, make_shared_plan
+from fedcollm_secure.assemble.signal import Signal, fewest_trained, require_signal
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
 from fedcollm_secure.config.protection import PerSubject, RecordDP
@@ -40,6 +41,7 @@ class Prepared:
     encoding: FixedPoint
     packing: Packing | None  # where vectors travel encrypted
     plan: TrainingPlan | None
+    signal: Signal | None  # what the plan's noise leaves, at best
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -104,7 +106,7 @@ def prepare(config: Config) -> Prepared:
     """Read everything that a run needs; the cheap checks come first.
 
     Raises:
-        ConfigError: data, models, encoding, privacy plan or cohort do not fit.
+        ConfigError: data, models, encoding, privacy plan or cohort do not fit, or noise would drown the run.
     """
     plan = make_plan(config)
     holdings = gather_for(config)
@@ -120,6 +122,7 @@ def prepare(config: Config) -> Prepared:
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     rule = _rule(config, server_slm, len(holdings.silos))
     shared = make_shared_plan(config, rule, len(holdings.silos))
+    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
     return Prepared(
         config=config,
@@ -134,6 +137,7 @@ def prepare(config: Config) -> Prepared:
         encoding=encoding,
         packing=make_packing(config, encoding, len(holdings.silos)),
         plan=shared or plan,
+        signal=signal,
     )
 
 
@@ -164,6 +168,14 @@ def check_subjects_apart(config: Config, holdings: Holdings) -> None:
             f"a person of these data is in {found} silos, stated are {privacy.silos_per_subject} at most: state "
             f"{found}, and ε adds up, or split the data by person",
         )
+
+
+def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int) -> Signal | None:
+    if plan is None:
+        return None
+    signal = Signal.of(plan, trained=trained, silos=silos)
+    require_signal(config, signal)
+    return signal
 
 
 def _rule(config: Config, slm: Adapter, silos: int) -> Rule:

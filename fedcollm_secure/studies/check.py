@@ -121,11 +121,18 @@ def _plan(prepared: Prepared) -> Json:
     if plan is None:
         return {}
     row: dict[str, object] = {
-        "epsilon_per_round": [round(plan.epsilon_after(n), 4) for n in range(1, plan.rounds + 1)],
-        "epsilon_total": round(plan.epsilon_after(plan.rounds), 4),
+        "epsilon_per_round": [_digits(plan.epsilon_after(n)) for n in range(1, plan.rounds + 1)],
+        "epsilon_total": _digits(plan.epsilon_after(plan.rounds)),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
     }
-    if isinstance(plan, SharedPlan):
-        row["signal_to_noise"] = round(plan.signal_to_noise, 4)
+    if prepared.signal is not None:
+        row["signal_to_noise"] = _digits(prepared.signal.release)
+        row["signal_to_noise_run"] = _digits(prepared.signal.run)
+        row["release"] = "a round's sum" if isinstance(plan, SharedPlan) else "a silo's step"
     return dict.fromkeys(prepared.silos, row)
+
+
+def _digits(value: float) -> float:
+    """Keep five digits that count: what is small is not 0."""
+    return float(f"{value:.5g}")

@@ -10,6 +10,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from fedcollm_secure.studies.epsilons import spent
+
 Json = Mapping[str, object]
 
 
@@ -142,9 +144,9 @@ def _spent(silos: Mapping[str, Mapping[str, float]], budget: float) -> str:
     """Return one bar where all silos spent alike, else one a silo."""
     values = {name: each["epsilon"] for name, each in silos.items()}
     if len(set(values.values())) == 1:
-        spent = next(iter(values.values()))
-        return f"{bar(spent, budget)} {spent:.2f} of {budget:g} in each silo"
-    return "  ".join(f"{name} {bar(spent, budget, 4)} {spent:.2f}" for name, spent in values.items())
+        used = next(iter(values.values()))
+        return f"{bar(used, budget)} {spent(used)} of {budget:g} in each silo"
+    return "  ".join(f"{name} {bar(used, budget, 4)} {spent(used)}" for name, used in values.items())
 
 
 def _size(count: int) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from fedcollm_secure.studies.epsilons import left, spent
+
 Json = Mapping[str, object]
 
 
@@ -36,8 +38,8 @@ def check_words(check: Json) -> str:
         kind = f"{encryption['scheme']}, degree {encryption['degree']}, {encryption['security']}"
         lines += [f"encryption: {kind}; {shape}"]
     for silo, row in plan.items():
-        spent = ", ".join(f"{epsilon:.2f}" for epsilon in cast(Sequence[float], row["epsilon_per_round"]))
-        lines += [f"{silo}: ε after each round {spent} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
+        after = ", ".join(map(spent, cast(Sequence[float], row["epsilon_per_round"])))
+        lines += [f"{silo}: ε after each round {after} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
     lines += _signal(plan)
     lines += _unit(cast(Json, check["unit"]))
     lines += _own(cast(Json, check["own"]))
@@ -48,8 +50,11 @@ def check_words(check: Json) -> str:
 
 
 def _signal(plan: Mapping[str, Json]) -> list[str]:
-    ratios = [cast(float, row["signal_to_noise"]) for row in plan.values() if "signal_to_noise" in row]
-    return [f"shared noise: the sum's signal is at most {ratios[0]:.3g} times its noise a round"] if ratios else []
+    if not plan:
+        return []
+    row = next(iter(plan.values()))
+    once, run = f"{row['signal_to_noise']:.2g}", f"{row['signal_to_noise_run']:.2g}"
+    return [f"noise: signal to noise is at most {once} in {row['release']}, {run} over the run (if all say the same)"]
 
 
 def _unit(unit: Json) -> list[str]:
@@ -70,15 +75,16 @@ def _own(own: Json) -> list[str]:
 
 def budget_words(budget: Json) -> str:
     """Show a ledger by round."""
-    spent, whole = cast(float, budget["spent"]), cast(float, budget["epsilon"])
+    used, whole = cast(float, budget["spent"]), cast(float, budget["epsilon"])
     kind = " (simulated)" if budget["simulated"] else ""
-    lines = [f"{budget['population']}{kind}: ε {spent:.3f} of {whole:g} spent, {max(0.0, whole - spent):.3f} left"]
+    lines = [
+        f"{budget['population']}{kind}: ε {spent(used, 3)} of {whole:g} spent, {left(max(0.0, whole - used), 3)} left"
+    ]
     lines += [f"δ = {budget['delta']:g}", "round  state     ε after it  left  session"]
     for row in cast(Sequence[Json], budget["rounds"]):
         number = "score" if row["score"] else row["round"]
-        lines.append(
-            f"{number:>5}  {row['state']:<8}  {row['epsilon']:>10.3f}  {row['remaining']:.3f}  {row['session']}"
-        )
+        after, rest = spent(cast(float, row["epsilon"]), 3), left(cast(float, row["remaining"]), 3)
+        lines.append(f"{number:>5}  {row['state']:<8}  {after:>10}  {rest}  {row['session']}")
     return "\n".join(lines)
 
 
@@ -93,7 +99,7 @@ def _gain(name: str, gain: Json) -> str:
 def _cost(budget: Mapping[str, Json]) -> str:
     if not budget:
         return "Privacy: no differential privacy; sums and final models can reveal records"
-    parts = [f"{silo} {cast(float, row['spent']):.2f} of {row['epsilon']:g}" for silo, row in budget.items()]
+    parts = [f"{silo} {spent(cast(float, row['spent']))} of {row['epsilon']:g}" for silo, row in budget.items()]
     delta = next(iter(budget.values()))["delta"]
     return f"ε spent, of budget: {', '.join(parts)} (δ = {delta:g})"
 

@@ -17,6 +17,7 @@ from fedcollm_secure.audit.digests import file_digest, summary_digest
 from fedcollm_secure.audit.events import RunFinished, RunStarted
 from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.errors import ConfigError, RunError
+from fedcollm_secure.studies import epsilons
 from fedcollm_secure.studies.report import text, write_report
 
 DIGEST = "ab" * 32
@@ -419,12 +420,19 @@ def test_a_damaged_file_is_named(name: str, content: str, message: str, tmp_path
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (text.spent(6.034), "6.04"),
-        (text.spent(8.0), "8.00"),
-        (text.spent(1e-9), "0.01"),
-        (text.allowed(8.0), "8"),
-        (text.allowed(2.999), "2.99"),
-        (text.allowed(0.5), "0.50"),
+        (epsilons.spent(6.034), "6.04"),
+        (epsilons.spent(8.0), "8.00"),
+        (epsilons.spent(1e-9), "1e-09"),
+        (epsilons.spent(0.000_101), "0.00011"),
+        (epsilons.spent(0.0), "0.00"),
+        (epsilons.spent(0.0999), "0.1"),
+        (epsilons.spent(float("inf")), "∞"),
+        (epsilons.left(0.000_109), "0.0001"),
+        (epsilons.left(0.9999, 3), "0.999"),
+        (epsilons.allowed(8.0), "8"),
+        (epsilons.allowed(0.0001), "0.0001"),
+        (epsilons.allowed(2.999), "2.99"),
+        (epsilons.allowed(0.5), "0.50"),
         (text.small(1e-5), "1e-5"),
         (text.small(2.5e-12), "2.5e-12"),
         (text.amount(0), "0 B"),

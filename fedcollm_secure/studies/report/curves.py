@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedcollm_secure.studies import epsilons
 from fedcollm_secure.studies.report import text
 from fedcollm_secure.studies.report.figures import Line, draw_budget, draw_scores, draw_traffic
 from fedcollm_secure.studies.report.parts import MODEL_NAMES
@@ -55,7 +56,7 @@ def _budget(record: Record) -> Curve | None:
     lines = _labelled(points)
     budgets = [budget.epsilon for budget in record.budgets.values() if budget.epsilon is not None]
     budget = min(budgets, default=None)
-    told = "; ".join(f"{name}: {', '.join(text.spent(value) for _, value in points[name])}" for name in names)
+    told = "; ".join(f"{name}: {', '.join(epsilons.spent(value) for _, value in points[name])}" for name in names)
     svg = draw_budget(lines, budget, f"ε spent by round. {told}", "budget")
     smallest = "smallest " if len(set(budgets)) > 1 else ""
     caption = f"One line per silo; the dashed line is the {smallest}budget." if budgets else "One line per silo."

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fedcollm_secure.studies import epsilons
 from fedcollm_secure.studies.report import text
 
 INK, SOFT, LINE, FIRST, SECOND, FAINT = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
@@ -78,13 +79,13 @@ def draw_budget(lines: Sequence[Line], budget: float | None, alternative: str, i
     """Draw what each silo has spent by round, under the smallest budget."""
     with _figure(HEIGHT_PX) as (figure, axes):
         for line in lines:
-            _draw_line(axes, line, text.spent(line.points[-1][1]), -9)  # below the dashed line, if it is near
+            _draw_line(axes, line, epsilons.spent(line.points[-1][1]), -9)  # below the dashed line, if it is near
         axes.set_ylim(bottom=0)
         if budget is not None:
             axes.axhline(budget, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.set_ylim(top=max(1.12 * budget, axes.get_ylim()[1]))
             axes.annotate(
-                f"budget {text.allowed(budget)}",
+                f"budget {epsilons.allowed(budget)}",
                 (0, budget),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 4),

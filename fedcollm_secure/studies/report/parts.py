@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fedcollm_secure.studies import epsilons
 from fedcollm_secure.studies.report import text
 from fedcollm_secure.studies.report.record import MODELS, Record, Round
 
@@ -85,7 +86,7 @@ def _sentence(record: Record) -> str:
     ]
     spent = _most_spent(record)
     if spent is not None:
-        told.append(f"No silo spent more than ε = {text.spent(spent)}{_of_budget(record)}.")
+        told.append(f"No silo spent more than ε = {epsilons.spent(spent)}{_of_budget(record)}.")
     if record.summary is None:
         told.append("The run wrote no summary: what follows is what it had recorded when it ended.")
     return " ".join(told)
@@ -140,14 +141,14 @@ def _budget_figure(record: Record) -> KeyFigure:
     delta = f", δ = {text.small(max(deltas))}" if deltas else ""
     return KeyFigure(
         label="Privacy budget spent",
-        value=f"ε {text.spent(spent)}{_of_budget(record)}",
+        value=f"ε {epsilons.spent(spent)}{_of_budget(record)}",
         note=f"highest silo{delta}",
     )
 
 
 def _of_budget(record: Record) -> str:
     budgets = {budget.epsilon for budget in record.budgets.values() if budget.epsilon is not None}
-    return f" of {text.allowed(budgets.pop())}" if len(budgets) == 1 else ""
+    return f" of {epsilons.allowed(budgets.pop())}" if len(budgets) == 1 else ""
 
 
 def last_spent(record: Record) -> dict[str, float]:
@@ -168,12 +169,17 @@ def budget_bars(record: Record) -> list[Bar]:
     for name, spent in sorted(last_spent(record).items()):
         budget = record.budgets.get(name)
         if budget is None or budget.epsilon is None:
-            bars.append(Bar(label=name, share=0, value=text.spent(spent), note="no budget stated"))
+            bars.append(Bar(label=name, share=0, value=epsilons.spent(spent), note="no budget stated"))
             continue
         share = min(100.0, 100 * spent / budget.epsilon) if budget.epsilon else 100.0
         delta = f", δ = {text.small(budget.delta)}" if budget.delta is not None else ""
         bars.append(
-            Bar(label=name, share=share, value=text.spent(spent), note=f"of {text.allowed(budget.epsilon)}{delta}")
+            Bar(
+                label=name,
+                share=share,
+                value=epsilons.spent(spent),
+                note=f"of {epsilons.allowed(budget.epsilon)}{delta}",
+            )
         )
     return bars
 
@@ -241,7 +247,7 @@ def _round_row(line: Round, metric: str | None) -> list[str]:
     return [
         str(line.number),
         *(text.score(value, metric) if metric and value is not None else "–" for value in scores),
-        text.spent(epsilon) if epsilon is not None else "–",
+        epsilons.spent(epsilon) if epsilon is not None else "–",
         text.amount(line.up_bytes),
         text.amount(line.down_bytes),
         text.duration(sum(line.seconds.values())),

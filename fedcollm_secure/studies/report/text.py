@@ -1,6 +1,4 @@
-"""How the report writes numbers. A budget is rounded towards the careful side: what was spent is never understated."""
-
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+"""How the report writes numbers; `studies/epsilons.py` has those of a budget."""
 
 PERCENT_SCORES = {"accuracy", "accuracy_norm", "exact_match"}
 LOWER_IS_BETTER = {"perplexity"}
@@ -30,17 +28,6 @@ def signed(value: float, digits: int) -> str:
     if float(text) == 0:
         return text
     return f"{'+' if value > 0 else MINUS}{text}"
-
-
-def spent(epsilon: float) -> str:
-    """What was spent of a budget, rounded up to two decimals."""
-    return str(Decimal(str(epsilon)).quantize(Decimal("0.01"), rounding=ROUND_CEILING))
-
-
-def allowed(epsilon: float) -> str:
-    """A budget, rounded down to two decimals; a whole number stays one."""
-    rounded = Decimal(str(epsilon)).quantize(Decimal("0.01"), rounding=ROUND_FLOOR)
-    return f"{rounded:f}".removesuffix(".00")
 
 
 def small(value: float) -> str:
