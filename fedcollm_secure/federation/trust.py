@@ -36,7 +36,7 @@ def guarantees(config: Config) -> list[Guarantee]:
     aggregation, private = config.aggregation, not isinstance(config.privacy, NonPrivate)
     hidden = not isinstance(aggregation, UnsafePlain)
     malicious = hidden and config.security.adversary == "malicious"
-    bound = f"with at most {config.security.colluding} colluding silos"
+    bound = f"with at most {_count(config.security.colluding, 'colluding silo')}"
     return [
         Guarantee(
             property="A silo's own update is hidden from a server that only looks",
@@ -115,8 +115,8 @@ def visible_to(config: Config, cohort: int) -> Mapping[str, str]:
         }
     seen = {
         "server": f"the sum over {cohort} silos, {after}",
-        f"server with up to {n_c} silos": f"the sum over the remaining {cohort - n_c} silos, {after}",
-        f"server with more than {n_c} silos": "any silo's update, where they fill a cohort with it",
+        f"server with up to {_count(n_c)}": f"the sum over the remaining {_count(cohort - n_c)}, {after}",
+        f"server with more than {_count(n_c)}": "any silo's update, where they fill a cohort with it",
     }
     match config.aggregation:
         case Masked():
@@ -124,7 +124,7 @@ def visible_to(config: Config, cohort: int) -> Mapping[str, str]:
         case Bfv(decryptor=decryptor):
             seen |= {
                 decryptor: "uniform values: the masked sum; neither an update nor the sum",
-                f"server with {decryptor} and up to {n_c} silos": "what the server and those silos see: the masks hold",
+                f"server with {decryptor} and up to {_count(n_c)}": f"no more than without {decryptor}: the masks hold",
             }
             network = "ciphertexts of masked words"
         case Ckks(decryptor=decryptor):
@@ -178,6 +178,10 @@ def _archive(config: Config) -> str:
     return f"{kept}, and with a quantum computer reads each silo's update: say security: {{post_quantum: true}}"
 
 
+def _count(number: int, of: str = "silo") -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
+
+
 def _lock(config: Config) -> str:
     match config.aggregation:
         case Bfv(decryptor=decryptor):
@@ -189,7 +193,7 @@ def _lock(config: Config) -> str:
 
 
 def _against_malice(config: Config) -> str:
-    bound = f"with at most {config.security.colluding} colluding silos"
+    bound = f"with at most {_count(config.security.colluding, 'colluding silo')}"
     if isinstance(config.aggregation, Ckks):
         return (
             f"if {config.aggregation.decryptor} is honest: it recomputes the sum over silos that all committed before "
@@ -242,7 +246,7 @@ def _privacy(config: Config) -> str:
     if isinstance(config.privacy, NonPrivate):
         return "no differential privacy: a sum of few silos can still be read for tokens of single records"
     promise = f"(ε = {config.privacy.epsilon:g}, δ = {config.privacy.delta:g})"
-    shared = f"against whoever sees the sums, up to {max(1, config.security.colluding)} silos among them"
+    shared = f"against whoever sees the sums, up to {_count(max(1, config.security.colluding))} among them"
     if isinstance(config.privacy, SiloDP):
         return f"{promise} over the whole run, one silo's updates against none, {shared}"
     unit = "record" if isinstance(config.privacy.unit, PerRecord) else "person with all records"

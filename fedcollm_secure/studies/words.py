@@ -7,6 +7,8 @@ from typing import cast
 from fedcollm_secure.studies.epsilons import left, spent
 
 Json = Mapping[str, object]
+UNITS = {"record": "one record", "subject": "one person with all records there", "silo": "the whole silo"}
+"""What ε protects, by the tag in the configuration."""
 
 
 def run_words(summary: Json, out: Path) -> str:
@@ -27,6 +29,7 @@ def run_words(summary: Json, out: Path) -> str:
 def check_words(check: Json) -> str:
     """Say what a configuration would do."""
     models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
+    unit = cast(Json, check["unit"])
     lines = [f"{name}: {what}" for name, what in models.items()]
     lines += [f"silos: {', '.join(cast(Sequence[str], check['silos']))}; {check['needed']} must stay to the end"]
     traffic = f"{cast(int, check['bytes_per_round']) / 1e6:.2f} MB a round, all silos, both ways"
@@ -39,9 +42,10 @@ def check_words(check: Json) -> str:
         lines += [f"encryption: {kind}; {shape}"]
     for silo, row in plan.items():
         after = ", ".join(map(spent, cast(Sequence[float], row["epsilon_per_round"])))
-        lines += [f"{silo}: ε after each round {after} (δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f})"]
+        terms = f"δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f}"
+        lines += [f"{silo}: ε of {UNITS[cast(str, unit['unit'])]} after each round {after} ({terms})"]
     lines += _signal(plan)
-    lines += _unit(cast(Json, check["unit"]))
+    lines += _unit(unit)
     lines += _own(cast(Json, check["own"]))
     lines += ["who can see what, beyond the two final models:"]
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]

@@ -123,6 +123,7 @@ def test_persons_in_several_silos_add_up(by_person: Make) -> None:
     assert found["unit"] == {"unit": "subject", "epsilon": 8.0, "delta": 2e-5, "silos_per_subject": 2}
     assert said.holds
     assert "may lie in 2 silos: 2 budgets added" in said.why
+    assert "n1: ε of one person with all records there after each round" in check_words(found)
     assert "a person with records in up to 2 silos: ε = 8, δ = 2e-05 in all" in check_words(found)
 
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from fedcollm_secure.cli import main, make_parser
+from fedcollm_secure.config import parse
+from fedcollm_secure.federation.trust import visible_to
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {}}
@@ -85,6 +87,26 @@ def test_check_for_a_person_names_warnings(tree: Make, tmp_path: Path, cli: Cli)
     assert "warning: unsafe_plain: the server sees each silo's update" in out
     assert "warning: non_private" in out
     assert "splits" not in out
+
+
+def test_check_for_a_person_names_the_unit_of_privacy(private: Make, tmp_path: Path, cli: Cli) -> None:
+    _, out, _ = cli("check", _write(tmp_path / "config.yaml", private(aggregation=MASKED)))
+
+    assert "silo-1: ε of one record after each round " in out
+
+
+@pytest.mark.parametrize(("colluding", "word"), [(0, "0 silos"), (1, "1 silo"), (2, "2 silos")])
+def test_one_silo_is_not_written_as_several(tree: Make, colluding: int, word: str) -> None:
+    security = {"colluding": colluding, "min_cohort": 4}
+    config = parse(tree(aggregation=MASKED, security=security))
+
+    assert {f"server with up to {word}", f"server with more than {word}"} < set(visible_to(config, 4))
+
+
+def test_a_decryptor_in_league_adds_nothing_to_what_the_server_sees(tree: Make) -> None:
+    seen = visible_to(parse(tree(aggregation={"bfv": {"decryptor": "auditor"}})), 4)
+
+    assert seen["server with auditor and up to 1 silo"] == "no more than without auditor: the masks hold"
 
 
 def test_check_says_that_it_leaves_splits_to_compare(tree: Make, tmp_path: Path, cli: Cli) -> None:
