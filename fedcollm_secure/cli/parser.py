@@ -7,6 +7,22 @@ from typing import Protocol
 
 from fedcollm_secure.cli import commands
 
+VERIFY_FORMS = """\
+  RUN                    a run directory: its log, checkpoints and ledgers
+  PACK                   an evidence pack, as report --evidence writes it
+  log FILE               a log with its checkpoints
+  budget FILE            a ledger: ε recomputed, and what the log commits to
+  round N [RUN]          an archived round, added up once more
+  equivocation A B       two views of one log: logs, checkpoints or journals
+  inclusion PROOF [RUN]  that one entry is in the log
+  gain FILE RUN          a silo's released score, against its run"""
+VERIFY_EXAMPLES = """fedcollm-secure verify runs/demo
+  fedcollm-secure verify log runs/demo/audit/log.jsonl --head 19:ab…
+  fedcollm-secure verify round 2 runs/demo
+  fedcollm-secure verify equivocation runs/demo journal.jsonl
+  fedcollm-secure verify inclusion 7.tlog-proof runs/demo
+  fedcollm-secure verify gain gain-release.json runs/demo"""
+
 
 class Commands(Protocol):
     """What `add_subparsers` returns, as far as it is used; argparse has no public name for it."""
@@ -106,18 +122,16 @@ def _add_verify(subparsers: Commands) -> None:
         subparsers,
         "verify",
         "check a run, a log, a round or a ledger offline",
-        "fedcollm-secure verify runs/demo | verify log runs/demo/audit/log.jsonl --head 19:ab… | "
-        "verify budget LEDGER | verify round 2 runs/demo --recompute | verify equivocation runs/demo journal.jsonl | "
-        "verify inclusion 7.tlog-proof runs/demo | verify gain gain-release.json runs/demo",
+        VERIFY_EXAMPLES,
         commands.verify_command,
     )
-    forms = (
-        "RUN | PACK | log FILE | budget FILE | round N [RUN] | equivocation A B | inclusion PROOF [RUN] | gain FILE RUN"
-    )
-    verify.add_argument("what", nargs="+", metavar=forms, help="what to check")
-    verify.add_argument("--recompute", action="store_true", help="add up an archived round once more (verify round)")
+    verify.usage = "fedcollm-secure verify WHAT [--head SIZE:ROOT] [--key KEY] [--log LOG] [--json]"
+    verify.description = f"{verify.description} WHAT is one of:\n\n{VERIFY_FORMS}"
+    verify.formatter_class = argparse.RawDescriptionHelpFormatter
+    verify.add_argument("what", nargs="+", metavar="WHAT", help="see above")
+    verify.add_argument("--recompute", action="store_true", help="what verify round does, said aloud")
     verify.add_argument("--log", type=Path, help="the log that commits to a ledger, if not the one of its run")
-    verify.add_argument("--head", help="SIZE:ROOT that you hold from elsewhere")
+    verify.add_argument("--head", metavar="SIZE:ROOT", help="a log's head that you hold from elsewhere")
     verify.add_argument("--key", help="the log keeper's public key from elsewhere: hexadecimal, or a file with it")
 
 

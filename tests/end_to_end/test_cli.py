@@ -348,3 +348,13 @@ def test_every_command_has_help_with_an_example() -> None:
 
     assert set(commands) >= {"run", "check", "compare", "report", "verify", "budget"}
     assert all("Example: fedcollm-secure" in command.format_help() for command in commands.values())
+
+
+def test_every_usage_is_short_and_verify_explains_each_of_its_forms() -> None:
+    commands = next(action for action in make_parser()._actions if action.choices).choices
+    assert isinstance(commands, dict)
+
+    assert all(len(command.format_usage()) < 250 for command in commands.values())
+    help_text = commands["verify"].format_help()
+    for form in ("RUN", "PACK", "log FILE", "budget FILE", "round N", "equivocation A B", "inclusion PROOF", "gain"):
+        assert f"\n  {form} " in help_text
