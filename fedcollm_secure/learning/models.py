@@ -15,12 +15,14 @@ from typing import cast
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import longest_sequence
 
+MOST_NAMES = 12  # of modules, in a message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -160,9 +162,25 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
                 model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
-            raise ConfigError("lora.targets", _first_line(error)) from error
+            raise ConfigError("lora.targets", _no_target(base.model, lora)) from error
         _initialise(model)
     return cast(PeftModel, model)
+
+
+def _no_target(model: PreTrainedModel, lora: Lora) -> str:
+    """Say what was given and what there is; peft names neither a configuration's key nor the model's modules."""
+    given = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call] # transformers' own
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    }
+    kind = model.config.model_type
+    return (
+        f"no linear module of the {kind} model {model.name_or_path!r} fits {given!r}; expected all-linear, or some of "
+        f"{', '.join(sorted(names)[:MOST_NAMES])}{', …' if len(names) > MOST_NAMES else ''}"
+    )
 
 
 def _initialise(model: torch.nn.Module) -> None:

@@ -87,6 +87,21 @@ def test_a_model_that_is_not_there_is_named(source: str, message: str) -> None:
         load_base(ModelSource(source=source), "models.slm", CPU)
 
 
+@pytest.mark.parametrize("targets", [("nowhere",), ("c_attn", "c_proj"), "nowhere", ("mlp",)])
+def test_targets_that_fit_no_module_are_told_with_the_names_that_exist(
+    models: Path, targets: str | tuple[str, ...]
+) -> None:
+    given = targets if isinstance(targets, str) else ", ".join(targets)
+    names = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    with pytest.raises(ConfigError, match=f"lora.targets: no linear module of the llama .* fits '{given}'.*{names}$"):
+        with_lora(_load(models / "slm"), Lora(targets=targets), seed=1)
+
+
+@pytest.mark.parametrize("targets", [("q_proj",), "all-linear", ("q_proj", "c_attn")])
+def test_targets_that_fit_a_module_are_accepted(models: Path, targets: str | tuple[str, ...]) -> None:
+    assert Adapter(with_lora(_load(models / "slm"), Lora(targets=targets), seed=1), "fedavg").schema.length
+
+
 def test_more_layers_than_there_are_is_refused(models: Path) -> None:
     with pytest.raises(ConfigError, match=r"models\.slm\.layers: expected at most 1, got 2"):
         _load(models / "slm", layers=2)

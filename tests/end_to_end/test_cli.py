@@ -138,7 +138,10 @@ BAD = [
     (lambda tree: _data(tree, silos={"by_column": {"column": "site", "groups": {"x": ["s0"], "y": ["?"]}}}), "for y"),
     (lambda tree: {**tree, "silo": {"steps": 1, "weighting": "examples"}}, "a weight that depends on the data"),
     (lambda tree: {**tree, "models": {"llm": {"from": "no/model"}, "slm": {"from": "no/model"}}}, "no tokenizer"),
-    (lambda tree: {**tree, "lora": {"targets": ["nowhere"]}}, "lora.targets"),
+    (
+        lambda tree: {**tree, "lora": {"targets": ["nowhere"]}},
+        "no linear module .* some of down_proj",
+    ),
     (lambda tree: {**tree, "device": "cuda"}, "device: expected a CUDA device"),
     (lambda tree: _data(tree, silos={"iid": 3}) | {"security": {"colluding": 5, "min_cohort": 7}}, "got 3"),
 ]
