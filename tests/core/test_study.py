@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from html import unescape
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
@@ -12,11 +13,12 @@ import yaml
 from fedcollm_secure import cli, config
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.studies import cells
+from fedcollm_secure.studies.cells import write_result
 from fedcollm_secure.studies.report import write_study
 from fedcollm_secure.studies.study.command import study
 from fedcollm_secure.studies.study.frontier import frontier, groups
 from fedcollm_secure.studies.study.point import run_point
-from fedcollm_secure.studies.study.sweep import Sweep
+from fedcollm_secure.studies.study.sweep import Point, Sweep
 from fedcollm_secure.studies.study.words import study_words
 
 Make = Callable[..., dict[str, object]]
@@ -64,6 +66,37 @@ def test_points_are_all_combinations_with_the_next_seeds(written: Callable[..., 
     assert len({point.path for point in points}) == 16
 
 
+def test_a_control_is_the_same_combination_and_seed_without_privacy(
+    written: Callable[..., Path], tmp_path: Path
+) -> None:
+    points = Sweep.load(written(control={"silo.steps": 7})).points(tmp_path)
+    controls = [point.control for point in points if point.control is not None]
+
+    assert len(controls) == len(points) == 4
+    assert {control.epsilon for control in controls} == {None}
+    assert {control.config.silo.steps for control in controls} == {7}
+    assert [(c.way, c.config.seed) for c in controls] == [(p.way, p.config.seed) for p in points]
+    assert len({control.path for control in controls}) == 4  # what travels by default hangs on privacy: two ways
+    assert Sweep.load(written()).points(tmp_path)[0].control is None
+
+
+def test_a_study_with_a_control_runs_it_and_shows_the_gain(
+    written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(point: Point, _: object) -> None:
+        write_result(point.result_file, entry(point.epsilon, 0.5 + 0.1 * (point.config.silo.steps != 7), point.way))
+
+    monkeypatch.setattr("fedcollm_secure.studies.study.command.run_point", fake)
+    monkeypatch.setattr(cells.os, "cpu_count", lambda: 1)
+    said: list[str] = []
+    document = study(Sweep.load(written(control={"silo.steps": 7}, seeds=1)), tmp_path / "out", say=said.append)
+
+    assert said[0] == "4 points, 0 of them done"
+    assert [each["slm"] for each in cast(list[dict[str, object]], document["controls"])] == [0.5, 0.5]
+    assert "10.0 % (one seed)" in study_words(document, tmp_path)
+    assert "60.0 % – 70.0 % – 10.0 % –" in words((tmp_path / "out" / "study.html").read_text())
+
+
 @pytest.mark.parametrize(("splits", "command"), [({}, "run"), ({"splits": {"a": {"silos": {"iid": 4}}}}, "compare")])
 def test_a_configuration_is_refused_with_the_command_that_reads_it(
     tree: Make, tmp_path: Path, splits: Mapping[str, object], command: str
@@ -93,6 +126,8 @@ def test_a_point_keeps_its_folder_when_the_study_grows(written: Callable[..., Pa
         ({"config": None}, "config: expected a text"),
         ({"sweep": {"rounds": [1, 0]}}, "rounds: expected 1 or more"),
         ({"sweep": {"silo.stepps": [1]}}, r"silo\.stepps: unknown key"),
+        ({"control": [1]}, "control: expected a map"),
+        ({"control": {"silo.stepps": 1}}, r"silo\.stepps: unknown key"),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_starts(
@@ -176,6 +211,15 @@ def test_a_group_is_a_mean_with_its_interval() -> None:
     assert score["ci95"] == pytest.approx([0.6 - 12.7062 * 0.1, 0.6 + 12.7062 * 0.1], abs=1e-4)
 
 
+def test_a_gain_over_the_control_is_paired_by_seed() -> None:
+    points = [{**entry(1.0, 0.5, seed=1), "control": 0.45}, {**entry(1.0, 0.7, seed=2), "control": 0.65}]
+    (group,) = groups(points)
+
+    assert group["over_control"] == {"mean": 0.05, "ci95": [0.05, 0.05], "seeds": 2}
+    assert cast(dict[str, object], group["control"])["mean"] == 0.55
+    assert "over_control" not in groups([entry(1.0, 0.5)])[0]
+
+
 def test_the_frontier_leaves_out_what_another_beats() -> None:
     found = groups(
         [
@@ -213,7 +257,7 @@ def test_the_page_shows_utility_with_intervals_against_epsilon_bytes_and_seconds
     names = re.findall(r'\bid="([^"]+)"', page)
 
     assert page.count("<svg") == page.count('role="img"') == 4
-    assert "ffa, masked 1 50.5 % 44.1 – 56.9 % 60.5 % 54.1 – 66.9 % 10 s 2.0 MB 2" in words(page)
+    assert "ffa, masked 1 50.5 % 44.1 – 56.9 % 60.5 % 54.1 – 66.9 % – – 10 s 2.0 MB 2" in words(page)
     assert "Small model against ε. ffa, masked, ε 1: 50.5 %; ffa, masked, ε ∞: 60.5 %" in unescape(page)
     assert len(names) == len(set(names))
 
@@ -238,3 +282,4 @@ def test_the_embedded_frontier_is_five_epsilons_and_three_seeds(tmp_path: Path) 
     assert {point.epsilon for point in points} == {None, 0.5, 1.0, 3.0, 8.0}
     assert len({point.config.seed for point in points}) == 3
     assert {point.config.what_travels for point in points} == {"ffa", "fedavg"}
+    assert len({point.control.path for point in points if point.control is not None}) == 6

@@ -4,6 +4,7 @@ The page is made from the document that `study --json` prints, so that it can be
 
     points    [{epsilon: number | null, factors, aggregation, seed, slm, llm, seconds, bytes, …}]
     groups    [{epsilon, way, slm: {mean, ci95, seeds}, llm: {…}, seconds, bytes, metric}]    means over seeds
+              [, control: {mean, ci95, seeds}, over_control: {…}]     where the study has a control: the paired gain
     frontier  those groups that no other beats
 """
 
@@ -38,6 +39,7 @@ class Group:
     seconds: float
     bytes: float
     best: bool
+    over_control: Score | None
 
     @property
     def bound(self) -> str:
@@ -90,6 +92,7 @@ def _group(entry: Document, best: bool) -> Group:
         seconds=seconds,
         bytes=traffic,
         best=best,
+        over_control=_score(entry.child("over_control")) if "over_control" in entry.items else None,
     )
 
 
@@ -151,6 +154,8 @@ def _row(group: Group, metric: str) -> dict[str, object]:
     cells = [group.bound]
     for model in MODEL_NAMES:
         cells += [_mean(group, model, metric), _interval(group.scores[model], metric)]
+    gain = group.over_control
+    cells += ["–", "–"] if gain is None else [text.score(gain.mean, metric), _interval(gain, metric)]
     cells += [text.duration(group.seconds), text.amount(group.bytes), str(group.scores["slm"].seeds)]
     return {"label": group.way, "cells": cells, "marked": group.best}
 

@@ -21,16 +21,21 @@ def study(sweep: Sweep, out: Path, *, say: Say) -> Json:
         ConfigError: a point cannot be read; nothing was started.
     """
     points = sweep.points(out / "points")
-    missing = [point for point in points if not point.result_file.is_file()]
-    say(f"{len(points)} points, {len(points) - len(missing)} of them done")
+    controls = {point.control.path: point.control for point in points if point.control is not None}
+    wanted = [*points, *controls.values()]
+    missing = [point for point in wanted if not point.result_file.is_file()]
+    say(f"{len(wanted)} points, {len(wanted) - len(missing)} of them done")
     run_all(missing, run_point, say)
     results = [_read(point) for point in points]
     found = groups(results)
     document: Json = {"name": sweep.name, "points": results, "groups": found, "frontier": frontier(found)}
+    if controls:
+        document = {**document, "controls": [_read(point) for point in controls.values()]}
     (out / "study.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_study(document, out / "study.html")
     return document
 
 
 def _read(point: Point) -> Json:
-    return cast(Json, json.loads(point.result_file.read_text(encoding="utf-8")))
+    result = cast(Json, json.loads(point.result_file.read_text(encoding="utf-8")))
+    return result if point.control is None else {**result, "control": _read(point.control)["slm"]}

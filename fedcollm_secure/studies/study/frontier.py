@@ -11,7 +11,10 @@ LOWER_IS_BETTER = {"perplexity"}
 
 
 def groups(points: Sequence[Json]) -> list[Json]:
-    """Return one entry for each way and ε, by way and then from the strongest privacy to none."""
+    """Return one entry for each way and ε, by way and then from the strongest privacy to none.
+
+    Where points hold the score of a `control`, an entry has its mean and the paired gain over it.
+    """
     members: dict[tuple[str, float], list[Json]] = {}
     for point in points:
         members.setdefault((str(point["way"]), _epsilon(point)), []).append(point)
@@ -28,7 +31,16 @@ def _group(points: Sequence[Json]) -> Json:
     shared = {key: first[key] for key in ("epsilon", "factors", "aggregation", "way", "metric")}
     scores = {name: interval(_numbers(points, name)).as_json() for name in ("slm", "llm")}
     costs = {name: math.fsum(_numbers(points, name)) / len(points) for name in ("seconds", "bytes")}
-    return {**shared, **scores, **costs}
+    return {**shared, **scores, **costs, **_against_control(points)}
+
+
+def _against_control(points: Sequence[Json]) -> Json:
+    """Return what the small model of the control scores, and the gain over it, seed by seed."""
+    if not all("control" in point for point in points):
+        return {}
+    ours, theirs = _numbers(points, "slm"), _numbers(points, "control")
+    gains = [one - other for one, other in zip(ours, theirs, strict=True)]
+    return {"control": interval(theirs).as_json(), "over_control": interval(gains).as_json()}
 
 
 def _numbers(points: Sequence[Json], key: str) -> list[float]:

@@ -7,13 +7,14 @@ set: {rounds: 4}                # for every point, as --set does
 sweep:                          # any key of the configuration → its values
   privacy: [{non_private: {}}, {record_dp: {…}}]
   factors: [ffa, fedavg]
+control: {silo.learning_rate: 1.0e-12}   # what each point is compared with, seed by seed: here silos that teach nothing
 """
 
 import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -24,18 +25,23 @@ from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import ConfigError
 
-KEYS = ("name", "config", "seeds", "set", "sweep")
+KEYS = ("name", "config", "seeds", "set", "sweep", "control")
 NAMED = ("privacy", "privacy.record_dp.epsilon", "factors", "aggregation")
 """Swept keys that a point names by itself; any other is named with its value."""
+NO_PRIVACY = "privacy={non_private: {}}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One configuration of a study, and the folder of all points."""
+    """One configuration of a study, and the folder of all points.
+
+    `control`: what it is compared with, of the same seed and combination but without privacy; None without one.
+    """
 
     config: Config
     others: Mapping[str, object]  # swept keys that are none of NAMED
     folder: Path
+    control: "Point | None" = None
 
     @property
     def epsilon(self) -> float | None:
@@ -68,6 +74,7 @@ class Sweep:
     seeds: int
     overrides: tuple[str, ...]
     axes: Mapping[str, Sequence[object]]
+    control: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "Sweep":
@@ -83,7 +90,7 @@ class Sweep:
         seeds = tree.get("seeds", 3)
         if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
             raise ConfigError(f"{path}: seeds", f"expected a whole number from 1 up, got {seeds!r}")
-        fixed = _map(tree.get("set", {}), f"{path}: set")
+        fixed, control = (_map(tree.get(key, {}), f"{path}: {key}") for key in ("set", "control"))
         return cls(
             name=_text(tree.get("name", path.stem), f"{path}: name"),
             base=path.parent / _text(tree.get("config"), f"{path}: config"),
@@ -93,6 +100,7 @@ class Sweep:
                 key: _values(values, f"{path}: sweep.{key}")
                 for key, values in _map(tree.get("sweep"), f"{path}: sweep").items()
             },
+            control=tuple(_override(key, value) for key, value in control.items()),
         )
 
     def points(self, folder: Path) -> list[Point]:
@@ -104,9 +112,16 @@ class Sweep:
             swept = [_override(key, value) for key, value in chosen.items()]
             others = {key: value for key, value in chosen.items() if key not in NAMED}
             for seed in range(first, first + self.seeds):
-                settings = config.load(self.base, [*self.overrides, *swept, _override("seed", seed)])
-                found.append(Point(config=settings, others=others, folder=folder))
+                overrides = [*self.overrides, *swept, _override("seed", seed)]
+                point = Point(config=config.load(self.base, overrides), others=others, folder=folder)
+                found.append(replace(point, control=self._control(point, overrides)) if self.control else point)
         return found
+
+    def _control(self, point: Point, overrides: Sequence[str]) -> Point:
+        """Return the point without privacy, with what travels spelt out (its default hangs on privacy)."""
+        same = _override("factors", point.config.what_travels)
+        settings = config.load(self.base, [*overrides, NO_PRIVACY, same, *self.control])
+        return replace(point, config=settings)
 
 
 def _override(key: str, value: object) -> str:

@@ -13,7 +13,7 @@ def study_words(document: Json, out: Path) -> str:
     """Show each combination, with a star where no other beats it."""
     best = cast(Sequence[Json], document["frontier"])
     rows = [_row(group, group in best) for group in cast(Sequence[Json], document["groups"])]
-    header = ("", "way", "ε", "SLM", "LLM", "seconds", "bytes")
+    header = ("", "way", "ε", "SLM", "over control", "LLM", "seconds", "bytes")
     widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
     return "\n".join([*lines, "* no other has at most this ε and a better SLM", f"Page: {out / 'study.html'}"])
@@ -25,10 +25,16 @@ def _row(group: Json, best: bool) -> tuple[str, ...]:
         "*" if best else " ",
         cast(str, group["way"]),
         "∞" if epsilon is None else f"{epsilon:g}",
-        *(_score(cast(Json, group[model]), metric) for model in ("slm", "llm")),
+        _score(cast(Json, group["slm"]), metric),
+        _over(group, metric),
+        _score(cast(Json, group["llm"]), metric),
         f"{cast(float, group['seconds']):.0f}",
         text.amount(cast(float, group["bytes"])),
     )
+
+
+def _over(group: Json, metric: str) -> str:
+    return _score(cast(Json, group["over_control"]), metric) if "over_control" in group else "no control"
 
 
 def _score(score: Json, metric: str) -> str:
