@@ -6,10 +6,11 @@ from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import prepare
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.audit.canaries import Canaries, observations
+from fedcollm_secure.studies.audit.canaries import Canaries
 from fedcollm_secure.studies.audit.mechanism import mechanism_checks
 from fedcollm_secure.studies.audit.plan import audited_config
-from fedcollm_secure.studies.audit.sabotage import sabotaged
+from fedcollm_secure.studies.audit.planted import observations
+from fedcollm_secure.studies.audit.sabotage import check_sabotages, sabotaged
 
 Json = Mapping[str, object]
 CONFIDENCE = 0.95
@@ -22,14 +23,13 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
     and each of the mechanism's statistical checks fails with probability below 10^-5.
 
     Raises:
-        ConfigError: nothing to audit, persons as units or noise in shares, or an unknown sabotage.
+        ConfigError: nothing to audit, noise in shares, or a sabotage that is unknown or breaks nothing here.
     """
     prepared = prepare(audited_config(config, claimed))
     plan, silo = prepared.plan, max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
-    if not isinstance(plan, RecordPlan) or plan.unit != "record":
-        raise ConfigError(
-            "privacy.record_dp", "expected each silo's own noise and unit: record; others are not audited"
-        )
+    if not isinstance(plan, RecordPlan):
+        raise ConfigError("privacy", "expected each silo's own noise; noise in shares is not audited")
+    check_sabotages(sabotages, plan)
     with sabotaged(sabotages):
         say(f"testing the mechanism at σ = {plan.noise_multiplier:g} …")
         checks = mechanism_checks(prepared, silo)
@@ -43,6 +43,8 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
         "confidence": CONFIDENCE,
         "holds": lower_bound <= claimed and all(check.holds for check in checks),
         "sabotage": ",".join(sabotages) or None,
+        "unit": plan.unit,
+        "noise": "own",
         "largest_refutable": round(canaries.power(plan.delta, CONFIDENCE), 4),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.noise import gaussian
 from fedcollm_privacy.per_record import Taps, clipped_sum
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.sampling import poisson_sample
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import training
@@ -40,6 +41,18 @@ def _no_clip(stack: ExitStack) -> None:
         return clipped_sum(losses, taps, UNCLIPPED, unit_sizes=unit_sizes)
 
     stack.enter_context(patch.object(dpsgd, "clipped_sum", unclipped))
+
+
+def _by_record(stack: ExitStack) -> None:
+    """Clip each record of a person, and add them up."""
+
+    def each_record(
+        losses: Tensor, taps: Taps, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
+    ) -> dict[Tensor, Tensor]:
+        del unit_sizes
+        return clipped_sum(losses, taps, clip_norm)
+
+    stack.enter_context(patch.object(dpsgd, "clipped_sum", each_record))
 
 
 def _batch_mean(stack: ExitStack) -> None:
@@ -70,17 +83,24 @@ def _skip_empty(stack: ExitStack) -> None:
 _WAYS: Mapping[str, Callable[[ExitStack], None]] = {
     "skipempty": _skip_empty,  # before nonoise, which also speaks for the noise
     "nonoise": _no_noise,
+    "recordunit": _by_record,  # before noclip, which clips neither
     "noclip": _no_clip,
     "hfloss": _batch_mean,
 }
 SABOTAGES = tuple(_WAYS)
 
 
+def check_sabotages(names: Sequence[str], plan: RecordPlan) -> None:
+    """Refuse a name that is unknown, or that breaks nothing under this plan. Raises: ConfigError."""
+    possible = [name for name in SABOTAGES if name != "recordunit" or plan.unit == "subject"]
+    if wrong := [name for name in names if name not in possible]:
+        expected = f"expected some of {', '.join(possible)} for this kind of privacy"
+        raise ConfigError("--sabotage", f"{expected}, got {', '.join(wrong)}")
+
+
 @contextmanager
 def sabotaged(names: Sequence[str]) -> Generator[None]:
-    """Break the training path of this process in these ways, together, until the block ends. Raises: ConfigError."""
-    if unknown := [name for name in names if name not in _WAYS]:
-        raise ConfigError("--sabotage", f"expected some of {', '.join(SABOTAGES)}, got {', '.join(unknown)}")
+    """Break the training path of this process in these ways, together, until the block ends."""
     with ExitStack() as stack:
         for name, way in _WAYS.items():
             if name in names:

@@ -21,7 +21,9 @@ def audit_words(found: Json) -> str:
             f"  An audit of this size can refute no claim from {refutable:.2f} up: there only the tests above count"
         ]
     verdict = "holds as far as this audit can see" if found["holds"] else "DOES NOT HOLD"
-    lines += [f"The claim ε = {claimed:g} (δ = {found['delta']:g}) {verdict}; proved: ε ≥ {bound:.2f}"]
+    lines += [
+        f"The claim ε = {claimed:g} (δ = {found['delta']:g}) for a {found['unit']} {verdict}; proved: ε ≥ {bound:.2f}"
+    ]
     return "\n".join(lines)
 
 
