@@ -181,6 +181,9 @@ def test_a_claim_that_canaries_cannot_refute_is_said_to_be_one() -> None:
         "noise_multiplier": 1.0,
         "canaries": 1000,
         "unit": "record",
+        "noise": "own",
+        "honest": None,
+        "not_observed": {},
         "checks": [],
         "observations": [],
     }

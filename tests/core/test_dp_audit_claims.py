@@ -1,4 +1,4 @@
-"""The audit of the other claims: persons as units."""
+"""The audit of the other claims: persons as units, one noise that silos share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -64,4 +64,43 @@ def test_a_sabotage_is_caught_where_persons_are_the_unit(
 
     assert exit_code(found) == 1
     assert broken(found) == checks
+    assert refuting(found) >= points
+
+
+@pytest.fixture
+def joint(private: Make) -> config.Config:
+    stated = {**DP, "clip_norm": 0.02, "noise": "joint"}
+    step = {"steps": 1, "batch_size": 8, "learning_rate": 0.01}
+    masked = {"masked": {"clip": 1.0, "bits": 32}}
+    return config.parse(private(privacy={"record_dp": stated}, lora=WIDE, silo=step, aggregation=masked))
+
+
+def test_the_claim_of_joint_noise_holds(joint: config.Config) -> None:
+    found = audited(joint)
+
+    assert exit_code(found) == 0
+    assert (found["unit"], found["noise"], found["honest"], broken(found)) == ("record", "shared", 2, set())
+    assert [each["point"] for each in cast(Sequence[Document], found["observations"])] == ["sum", "model"]
+    assert "the silo's update      not looked at: masked" in audit_words(found)
+    assert "all silos but 2 in league with the server" in audit_words(found)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "checks", "points"),
+    [
+        ("nonoise", {"share", "noise", "empty batches"}, {"sum"}),
+        ("noclip", {"sensitivity"}, {"sum"}),
+        ("hfloss", {"sensitivity"}, set[str]()),
+        ("skipempty", {"share", "empty batches"}, set[str]()),
+        ("smallshare", {"share", "noise", "empty batches"}, set[str]()),
+        ("redraw", {"second look"}, set[str]()),
+    ],
+)
+def test_a_sabotage_is_caught_where_noise_is_joint(
+    joint: config.Config, sabotage: str, checks: set[str], points: set[str]
+) -> None:
+    found = audited(joint, sabotage)
+
+    assert exit_code(found) == 1
+    assert broken(found) >= checks  # a silo of 22 records may draw nobody by itself
     assert refuting(found) >= points

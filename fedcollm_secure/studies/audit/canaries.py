@@ -29,7 +29,6 @@ from fedcollm_secure.studies.audit.neighbours import most_records
 MOST_CANARIES = 4000
 MOST_RECORDS = 8
 """Of a canary that is a person: enough to tell clipping by person from clipping by record."""
-POINTS = ("update", "sum", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +58,14 @@ class Canaries:
     def draw(cls, prepared: Prepared) -> "Canaries":
         """Choose coordinates; toss a secret coin for each; guess "in" for half of those that a round may draw."""
         plan = prepared.plan
-        if not isinstance(plan, RecordPlan):
-            raise ValueError("canaries: expected a prepared configuration with a plan of DP-SGD in each silo")
+        if plan is None or plan.unit == "silo":
+            raise ValueError("canaries: expected a plan whose units are records or persons")
         count = min(MOST_CANARIES, prepared.parameters // 2)
         generator = np.random.default_rng(prepared.config.seed)
         coordinates = np.sort(generator.choice(prepared.parameters, count, replace=False))
-        ever_drawn = 1 - (1 - plan.sampling_rate) ** (plan.steps_per_round * plan.rounds)
+        ever_drawn = 1 - (1 - plan.sampling_rate) ** (
+            plan.rounds * (plan.steps_per_round if isinstance(plan, RecordPlan) else 1)
+        )
         guesses = max(2, int(count / 2 * ever_drawn / 2) // 2 * 2)
         return cls(
             coordinates=coordinates,

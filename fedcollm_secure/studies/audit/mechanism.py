@@ -31,7 +31,7 @@ from fedcollm_secure.studies.audit.neighbours import Company, Float64
 SLACK = 1e-3
 """An update is read in float32; what a record changes is known to about this part of C."""
 DRAWS, POPULATION = 200, 500
-FIVE_SIGMA = 5.0
+SIX_SIGMA = 6.0
 QUIET, UNBOUNDED, LOOSE = 1e-7, 1e30, 1e3
 """Noise, ε and clip norm of plans that are trained under to look at the sums alone; they release nothing."""
 RECORDS_OF_A_PERSON = 2
@@ -113,7 +113,7 @@ class Bench:
         difference = self._sums(batches, self.plan) - self._sums(batches, self.plan)
         std = float(difference.std()) / math.sqrt(2 * len(batches)) / self.plan.clip_norm
         measured = std / self.plan.noise_multiplier
-        tolerance = FIVE_SIGMA / math.sqrt(2 * len(difference)) + SLACK
+        tolerance = SIX_SIGMA / math.sqrt(2 * len(difference)) + SLACK
         return Check(name=name, measured=measured, low=1 - tolerance, high=1 + tolerance, told=told.format(measured))
 
     def _sums(self, batches: Sequence[Sequence[int]], plan: RecordPlan) -> Float64:
@@ -134,12 +134,21 @@ def sampling_checks(plan: RecordPlan) -> list[Check]:
     """Count who is drawn in many steps of `dpsgd.train`, and the steps of a round."""
     many = replace(plan, steps_per_round=DRAWS, rounds=1, epsilon=UNBOUNDED)
     sizes, taken = _drawn(many)
-    rate, expected = sum(sizes) / (DRAWS * POPULATION), plan.sampling_rate
-    off = FIVE_SIGMA * (expected * (1 - expected) / (DRAWS * POPULATION)) ** 0.5
+    told = f"{taken} steps taken of {DRAWS} that are priced"
+    return [
+        *sampling_counts(sizes, plan.sampling_rate),
+        Check(name="steps", measured=taken, low=DRAWS, high=DRAWS, told=told),
+    ]
+
+
+def sampling_counts(sizes: Sequence[int], expected: float) -> list[Check]:
+    """Hold the sizes of DRAWS batches of POPULATION units against Poisson sampling at the `expected` rate."""
+    rate = sum(sizes) / (DRAWS * POPULATION)
+    off = SIX_SIGMA * (expected * (1 - expected) / (DRAWS * POPULATION)) ** 0.5
     variance = POPULATION * expected * (1 - expected)
     spread = float(np.var(sizes)) / variance if variance else 1.0
     # The variance of a sample variance, with the binomial's own excess kurtosis.
-    wide = FIVE_SIGMA * ((2 + 1 / max(variance, 1e-9)) / DRAWS) ** 0.5 if variance else 0.0
+    wide = SIX_SIGMA * ((2 + 1 / max(variance, 1e-9)) / DRAWS) ** 0.5 if variance else 0.0
     return [
         Check(
             name="sampling rate",
@@ -154,9 +163,6 @@ def sampling_checks(plan: RecordPlan) -> list[Check]:
             low=max(0.0, 1 - wide),
             high=1 + wide,
             told=f"batch sizes vary {spread:.2f} times as Poisson sampling's do",
-        ),
-        Check(
-            name="steps", measured=taken, low=DRAWS, high=DRAWS, told=f"{taken} steps taken of {DRAWS} that are priced"
         ),
     ]
 

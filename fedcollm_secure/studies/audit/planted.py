@@ -1,7 +1,8 @@
 """A run with canaries planted in one silo: the product's own path, watched."""
 
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
-from fedcollm_secure.studies.audit.canaries import POINTS, Canaries, Observation
+from fedcollm_secure.studies.audit.canaries import Canaries, Observation
+from fedcollm_secure.studies.audit.mechanism import ChosenBatches
 
 COMPANY = 64
 """Records that each silo keeps. Differential privacy grants an attacker all of them, so that they need not be guessed
@@ -27,15 +29,22 @@ def observations(prepared: Prepared, silo: str, canaries: Canaries, confidence: 
     """Run the job with the canaries in `silo` and guess at each point, so that all hold together at `confidence`."""
     planted = Planted.of(prepared, silo, canaries)
     before = prepared.server_slm.read()
-    _run(planted)
+    planted.run()
     seen = {
         "update": np.stack(planted.updates).sum(axis=0),
-        "sum": np.stack(planted.means()).sum(axis=0),
+        "sum": np.stack(planted.changes()).sum(axis=0),
         "model": prepared.server_slm.read() - before,
     }
-    delta = planted.plan.delta if planted.plan is not None else 0.0
-    each = 1 - (1 - confidence) / len(POINTS)
-    return [canaries.observe(point, seen[point], delta, each) for point in POINTS]
+    return guessed(planted, canaries, seen, confidence)
+
+
+def guessed(
+    prepared: Prepared, canaries: Canaries, seen: Mapping[str, Float32], confidence: float
+) -> list[Observation]:
+    """Guess at each point from the change float32[d] that is seen there."""
+    delta = prepared.plan.delta if prepared.plan is not None else 0.0
+    each = 1 - (1 - confidence) / len(seen)
+    return [canaries.observe(point, change, delta, each) for point, change in seen.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +52,27 @@ class Planted(Prepared):
     """A prepared run in which one silo's learner holds canaries; it keeps what is seen."""
 
     silo: str
-    canaries: Canaries
+    canaries: Canaries | None
+    empty: str = ""  # a silo that draws nobody
     updates: list[Float32] = field(default_factory=list[Float32], repr=False)
     server: dict[int, list[Float32]] = field(default_factory=dict[int, list[Float32]], repr=False)
 
     @classmethod
-    def of(cls, prepared: Prepared, silo: str, canaries: Canaries) -> "Planted":
+    def of(cls, prepared: Prepared, silo: str, canaries: Canaries | None, *, empty: str = "") -> "Planted":
         """Plant canaries in `silo`, and keep just enough records and one of the test set."""
         holdings = prepared.holdings
         silos = {name: records[:COMPANY] for name, records in holdings.silos.items()}
         parts = {each.name: getattr(prepared, each.name) for each in fields(Prepared)}
         parts["holdings"] = replace(holdings, silos=silos, test=holdings.test[:1])
-        return cls(**parts, silo=silo, canaries=canaries)
+        return cls(**parts, silo=silo, canaries=canaries, empty=empty)
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
         """Return a silo's training, with canaries where they are planted."""
         honest = super().learner(silo, optimizer_file=optimizer_file)
-        if silo != self.silo:
+        if silo == self.empty:
+            population = len(honest.records if honest.subjects is None else honest.subjects)
+            return replace(honest, random=ChosenBatches(population, itertools.repeat(())))
+        if silo != self.silo or self.canaries is None:
             return honest
         given = {each.name: getattr(honest, each.name) for each in fields(Learner)}
         blank = Tokens(prompt=honest.records[0].prompt[:1], answer=honest.records[0].answer[:1])
@@ -75,9 +88,23 @@ class Planted(Prepared):
         """Keep the server's small model at each phase of a round."""
         self.server.setdefault(round_number, []).append(self.server_slm.read())
 
-    def means(self) -> list[Float32]:
-        """Return the decoded mean of each round: the first phase is before the sum, the second right after it."""
-        return [phases[1] - phases[0] for number, phases in self.server.items() if number > 0]
+    def changes(self) -> list[Float32]:
+        """Return what each round's sum changed: the first phase whose model differs comes right after it."""
+        found = list[Float32]()
+        for _, (before, *phases) in sorted((number, kept) for number, kept in self.server.items() if number > 0):
+            after = next((each for each in phases if not np.array_equal(each, before)), before)
+            found.append(after - before)
+        return found
+
+    def run(self) -> None:
+        """Run the whole job in a folder that is thrown away."""
+        with tempfile.TemporaryDirectory() as folder:
+            job = start(self, Path(folder) / "run", self.watch)
+            try:
+                for _ in job.rounds():
+                    pass
+            finally:
+                job.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +153,3 @@ def _directions(adapter: Adapter, coordinates: Sequence[int | None]) -> Tensor:
             chosen[row, place // layer.in_features] = 1.0
         total = total + (layer(inputs.to(parameter)) * chosen.to(parameter)).sum(dim=1)
     return total
-
-
-def _run(planted: Planted) -> None:
-    """Run the whole job in a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = start(planted, Path(folder) / "run", planted.watch)
-        try:
-            for _ in job.rounds():
-                pass
-        finally:
-            job.close()

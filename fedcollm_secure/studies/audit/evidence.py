@@ -1,0 +1,63 @@
+"""What an audit of one kind of claim finds: tests of the mechanism, and what each observer could prove."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_secure.assemble import Prepared
+from fedcollm_secure.studies.audit.canaries import Canaries, Observation
+from fedcollm_secure.studies.audit.check import Check
+from fedcollm_secure.studies.audit.mechanism import mechanism_checks
+from fedcollm_secure.studies.audit.planted import guessed, observations
+from fedcollm_secure.studies.audit.shared_mechanism import joint_checks, run_checks
+from fedcollm_secure.studies.audit.shared_run import shared_run
+
+Say = Callable[[str], None]
+LLM = (
+    "computed from the sums, public data and the server's own randomness: no more can be proved from it than from them"
+)
+UPDATE = "masked, and not part of the claim: a silo's own share of the noise would be too little for it"
+MODEL = "computed from the sums and public data: no more can be proved from it than from them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """`largest_refutable`: the bound if an observer erred nowhere; `canaries`: how many; `not_observed`: and why."""
+
+    checks: Sequence[Check]
+    observations: Sequence[Observation]
+    largest_refutable: float
+    canaries: int
+    not_observed: Mapping[str, str]
+
+
+def own_noise(prepared: Prepared, silo: str, plan: RecordPlan, confidence: float, say: Say) -> Evidence:
+    """Audit DP-SGD whose noise each silo adds in full."""
+    say(f"testing the mechanism at σ = {plan.noise_multiplier:g} …")
+    checks = mechanism_checks(prepared, silo)
+    canaries = Canaries.draw(prepared)
+    say(f"{plan.rounds} rounds with {len(canaries.included)} canaries in {silo} …")
+    return Evidence(
+        checks=checks,
+        observations=observations(prepared, silo, canaries, confidence),
+        largest_refutable=canaries.power(plan.delta, confidence),
+        canaries=len(canaries.included),
+        not_observed={"llm": LLM},
+    )
+
+
+def joint_noise(prepared: Prepared, silo: str, plan: SharedPlan, confidence: float, say: Say) -> Evidence:
+    """Audit DP-SGD whose noise the silos share, against whoever sees the sums and knows all but `honest` shares."""
+    say(f"testing the mechanism at z = {plan.noise_multiplier:g}, of which {plan.honest} silos are counted on …")
+    checks = joint_checks(prepared, silo, plan)
+    canaries = Canaries.draw(prepared)
+    say(f"{plan.rounds} rounds with {len(canaries.included)} canaries in {silo} …")
+    run = shared_run(prepared, silo, plan, canaries)
+    return Evidence(
+        checks=[*checks, *run_checks(prepared, plan, run.uploads, run.honest, run.empty)],
+        observations=guessed(prepared, canaries, run.seen, confidence),
+        largest_refutable=canaries.power(plan.delta, confidence),
+        canaries=len(canaries.included),
+        not_observed={"update": UPDATE, "llm": LLM},
+    )
