@@ -7,7 +7,7 @@ from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.audit.evidence import Evidence, Say, joint_noise, own_noise
+from fedcollm_secure.studies.audit.evidence import Evidence, Say, joint_noise, own_noise, silo_updates
 from fedcollm_secure.studies.audit.plan import audited_config
 from fedcollm_secure.studies.audit.sabotage import check_sabotages, sabotaged
 
@@ -63,5 +63,7 @@ def _evidence(prepared: Prepared, say: Say) -> Evidence:
             return own_noise(prepared, silo, plan, CONFIDENCE, say)
         case SharedPlan() as plan if plan.unit != "silo":
             return joint_noise(prepared, silo, plan, CONFIDENCE, say)
-        case _:
-            raise ConfigError("privacy.silo_dp", "is not audited")
+        case SharedPlan() as plan:
+            return silo_updates(prepared, silo, plan, CONFIDENCE, say)
+        case None:
+            raise ConfigError("privacy", "expected a plan: without differential privacy there is no claim to audit")

@@ -10,8 +10,10 @@ from fedcollm_secure.studies.audit.canaries import Canaries, Observation
 from fedcollm_secure.studies.audit.check import Check
 from fedcollm_secure.studies.audit.mechanism import mechanism_checks
 from fedcollm_secure.studies.audit.planted import guessed, observations
+from fedcollm_secure.studies.audit.repeated import REPEATS, largest_refutable, repeated_sums
 from fedcollm_secure.studies.audit.shared_mechanism import joint_checks, run_checks
 from fedcollm_secure.studies.audit.shared_run import shared_run
+from fedcollm_secure.studies.audit.silo_mechanism import reach, reach_check
 
 Say = Callable[[str], None]
 LLM = (
@@ -60,4 +62,20 @@ def joint_noise(prepared: Prepared, silo: str, plan: SharedPlan, confidence: flo
         largest_refutable=canaries.power(plan.delta, confidence),
         canaries=len(canaries.included),
         not_observed={"update": UPDATE, "llm": LLM},
+    )
+
+
+def silo_updates(prepared: Prepared, silo: str, plan: SharedPlan, confidence: float, say: Say) -> Evidence:
+    """Audit whole updates under noise that the silos share: the mechanism is drawn again and again, training is not."""
+    say(f"testing the mechanism at z = {plan.noise_multiplier:g}, of which {plan.honest} silos are counted on …")
+    length = reach(prepared, silo, plan)
+    say(f"{plan.rounds} rounds, then {REPEATS:,} sums with and without an update …")
+    run = shared_run(prepared, silo, plan, None)
+    levels = length / prepared.encoding.grid
+    return Evidence(
+        checks=[reach_check(length, plan), *run_checks(prepared, plan, run.uploads, run.honest, run.empty)],
+        observations=[repeated_sums(run.uploads, run.honest, levels, plan, confidence)],
+        largest_refutable=largest_refutable(plan, confidence),
+        canaries=0,
+        not_observed={"update": UPDATE, "model": MODEL, "llm": LLM},
     )

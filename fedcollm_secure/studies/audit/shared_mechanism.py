@@ -29,7 +29,7 @@ from fedcollm_secure.learning.factors import Pass
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
 from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.mechanism import DRAWS, SIX_SIGMA, POPULATION, ChosenBatches, sampling_counts
+from fedcollm_secure.studies.audit.mechanism import DRAWS, POPULATION, SIX_SIGMA, ChosenBatches, sampling_counts
 from fedcollm_secure.studies.audit.neighbours import Company, Float64
 from fedcollm_secure.studies.audit.observed import Uploads
 

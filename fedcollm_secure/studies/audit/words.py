@@ -37,7 +37,8 @@ def audit_words(found: Json) -> str:
 def _how(found: Json) -> str:
     if found["honest"] is None:
         return f"One run with {found['canaries']} canaries"
-    return f"One run with {found['canaries']} canaries, all silos but {found['honest']} in league with the server"
+    what = f"One run with {found['canaries']} canaries" if found["canaries"] else "The same sums, drawn many times"
+    return f"{what}, all silos but {found['honest']} in league with the server"
 
 
 def _check(check: Json) -> str:
