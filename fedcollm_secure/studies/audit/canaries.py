@@ -45,6 +45,11 @@ class Observation:
         return {"point": self.point, "lower_bound": round(self.lower_bound, 4), "guesses": made, "right": right}
 
 
+def confidence_of_each(confidence: float, points: int) -> float:
+    """Return the confidence at which each of several points must be judged, so that all hold at `confidence`."""
+    return 1 - (1 - confidence) / points
+
+
 @dataclass(frozen=True, kw_only=True)
 class Canaries:
     """Which coordinates are canaries, which of them are in, and how many guesses there will be, fixed beforehand."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared
-from fedcollm_secure.studies.audit.canaries import Canaries, Observation
+from fedcollm_secure.studies.audit.canaries import Canaries, Observation, confidence_of_each
 from fedcollm_secure.studies.audit.check import Check
 from fedcollm_secure.studies.audit.mechanism import mechanism_checks
 from fedcollm_secure.studies.audit.planted import guessed, observations
@@ -40,10 +40,11 @@ def own_noise(prepared: Prepared, silo: str, plan: RecordPlan, confidence: float
     checks = mechanism_checks(prepared, silo)
     canaries = Canaries.draw(prepared)
     say(f"{plan.rounds} rounds with {len(canaries.included)} canaries in {silo} …")
+    seen = observations(prepared, silo, canaries, confidence)
     return Evidence(
         checks=checks,
-        observations=observations(prepared, silo, canaries, confidence),
-        largest_refutable=canaries.power(plan.delta, confidence),
+        observations=seen,
+        largest_refutable=canaries.power(plan.delta, confidence_of_each(confidence, len(seen))),
         canaries=len(canaries.included),
         not_observed={"llm": LLM},
     )
@@ -59,7 +60,7 @@ def joint_noise(prepared: Prepared, silo: str, plan: SharedPlan, confidence: flo
     return Evidence(
         checks=[*checks, *run_checks(prepared, plan, run.uploads, run.honest, run.empty)],
         observations=guessed(prepared, canaries, run.seen, confidence),
-        largest_refutable=canaries.power(plan.delta, confidence),
+        largest_refutable=canaries.power(plan.delta, confidence_of_each(confidence, len(run.seen))),
         canaries=len(canaries.included),
         not_observed={"update": UPDATE, "llm": LLM},
     )

@@ -1,4 +1,4 @@
-"""A run with canaries planted in one silo: the product's own path, watched."""
+"""A run with canaries planted in one silo (none where silos are the unit): the product's own path, watched."""
 
 import itertools
 import tempfile
@@ -15,7 +15,7 @@ from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
-from fedcollm_secure.studies.audit.canaries import Canaries, Observation
+from fedcollm_secure.studies.audit.canaries import Canaries, Observation, confidence_of_each
 from fedcollm_secure.studies.audit.mechanism import ChosenBatches
 
 COMPANY = 64
@@ -43,7 +43,7 @@ def guessed(
 ) -> list[Observation]:
     """Guess at each point from the change float32[d] that is seen there."""
     delta = prepared.plan.delta if prepared.plan is not None else 0.0
-    each = 1 - (1 - confidence) / len(seen)
+    each = confidence_of_each(confidence, len(seen))
     return [canaries.observe(point, change, delta, each) for point, change in seen.items()]
 
 
