@@ -173,7 +173,7 @@ def _add_audit(subparsers: Commands) -> None:
         type=_names,
         default=(),
         metavar="S,…",
-        help="break training on purpose: nonoise, noclip, hfloss, skipempty",
+        help="break the mechanism on purpose: nonoise, noclip, hfloss, skipempty, recordunit, smallshare, redraw",
     )
 
 

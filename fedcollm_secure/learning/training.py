@@ -134,6 +134,7 @@ class Learner:
             losses=self._losses,
             subjects=self.subjects,
             microbatch=self.settings.microbatch,
+            random=self.random,
         )
         gradient: Float32 = (total / plan.batch_size).to(torch.float32).numpy()
         return gradient

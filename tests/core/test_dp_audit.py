@@ -18,10 +18,11 @@ from fedcollm_secure.assemble import prepare
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import losses, training
 from fedcollm_secure.studies.audit import SABOTAGES, audit, audit_words, exit_code
-from fedcollm_secure.studies.audit.canaries import Canaries, Planted, _directions
+from fedcollm_secure.studies.audit.canaries import Canaries
 from fedcollm_secure.studies.audit.check import Check
 from fedcollm_secure.studies.audit.mechanism import ChosenBatches
 from fedcollm_secure.studies.audit.plan import audited_config
+from fedcollm_secure.studies.audit.planted import Planted, _directions
 from fedcollm_secure.studies.audit.sabotage import sabotaged
 
 ROOT = Path(__file__).parents[2]
@@ -101,28 +102,15 @@ def test_without_differential_privacy_there_is_nothing_to_audit(tree: Make) -> N
         audited_config(config.parse(tree()), CLAIMED)
 
 
-def test_persons_as_units_are_not_audited(private: Make) -> None:
-    unit = {
-        "epsilon": 8.0,
-        "delta": 1e-5,
-        "clip_norm": 1.0,
-        "sampling_rate": 0.2,
-        "unit": {"subject": "site"},
-        "silos_per_subject": 4,
-    }
-
-    with pytest.raises(ConfigError, match="expected each silo's own noise and unit: record"):
-        audited(config.parse(private(privacy={"record_dp": unit})))
-
-
 def test_a_claim_is_a_positive_number(settings: config.Config) -> None:
     with pytest.raises(ConfigError, match="expected a positive number, got 0"):
         audited_config(settings, 0)
 
 
-def test_an_unknown_sabotage_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"expected some of .*nonoise.*, got nofun"), sabotaged(["nonoise", "nofun"]):
-        pass
+@pytest.mark.parametrize("sabotage", ["nofun", "recordunit"])
+def test_a_sabotage_that_is_unknown_or_breaks_nothing_here_is_refused(settings: config.Config, sabotage: str) -> None:
+    with pytest.raises(ConfigError, match=rf"expected some of .*nonoise.*, got {sabotage}"):
+        audited(settings, "nonoise", sabotage)
 
 
 def test_a_sabotage_ends_with_its_block() -> None:
@@ -192,6 +180,10 @@ def test_a_claim_that_canaries_cannot_refute_is_said_to_be_one() -> None:
         "delta": 1e-5,
         "noise_multiplier": 1.0,
         "canaries": 1000,
+        "unit": "record",
+        "noise": "own",
+        "honest": None,
+        "not_observed": {},
         "checks": [],
         "observations": [],
     }

@@ -229,7 +229,7 @@ def test_joint_steps_equal_central_dp_sgd_with_the_same_draws_and_the_same_noise
     plan, theta = _plan(prepared), prepared.server_slm.read()
     draws = iter(Recorded(seed) for seed in range(100))
     original = dpsgd.gradient_sum
-    monkeypatch.setattr(dpsgd, "gradient_sum", lambda **kw: original(**kw, random=next(draws)))
+    monkeypatch.setattr(dpsgd, "gradient_sum", lambda **kw: original(**{**kw, "random": next(draws)}))
     _run(prepared, tmp_path / "run")
     joint_theta = prepared.server_slm.read()
 

@@ -1,15 +1,15 @@
-"""Audit one configuration at one claim: the mechanism first, then a whole run with canaries."""
+"""Audit one configuration at one claim: the mechanism first, then what observers of a run can prove."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.assemble import prepare
+from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.audit.canaries import Canaries, observations
-from fedcollm_secure.studies.audit.mechanism import mechanism_checks
+from fedcollm_secure.studies.audit.evidence import Evidence, Say, joint_noise, own_noise, silo_updates
 from fedcollm_secure.studies.audit.plan import audited_config
-from fedcollm_secure.studies.audit.sabotage import sabotaged
+from fedcollm_secure.studies.audit.sabotage import check_sabotages, sabotaged
 
 Json = Mapping[str, object]
 CONFIDENCE = 0.95
@@ -19,39 +19,51 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
     """Return the document: what was measured, the largest ε that it refutes, and whether the claim holds.
 
     Guarantee: where training is as private as claimed, `lower_bound` exceeds the claim with probability at most 5 %,
-    and each of the mechanism's statistical checks fails with probability below 10^-5.
+    and each of the mechanism's statistical checks fails with probability below 10^-6. Where silos share the noise,
+    that is against the server with all silos but as many as the plan counts on.
 
     Raises:
-        ConfigError: nothing to audit, persons as units or noise in shares, or an unknown sabotage.
+        ConfigError: nothing to audit, or a sabotage that is unknown or breaks nothing here.
     """
     prepared = prepare(audited_config(config, claimed))
-    plan, silo = prepared.plan, max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
-    if not isinstance(plan, RecordPlan) or plan.unit != "record":
-        raise ConfigError(
-            "privacy.record_dp", "expected each silo's own noise and unit: record; others are not audited"
-        )
+    if (plan := prepared.plan) is None:
+        raise ConfigError("privacy", "expected a plan: without differential privacy there is no claim to audit")
+    check_sabotages(sabotages, plan)
     with sabotaged(sabotages):
-        say(f"testing the mechanism at σ = {plan.noise_multiplier:g} …")
-        checks = mechanism_checks(prepared, silo)
-        canaries = Canaries.draw(prepared)
-        say(f"{plan.rounds} rounds with {len(canaries.included)} canaries in {silo} …")
-        seen = observations(prepared, silo, canaries, CONFIDENCE)
-    lower_bound = max(observation.lower_bound for observation in seen)
+        found = _evidence(prepared, say)
+    lower_bound = max(observation.lower_bound for observation in found.observations)
     return {
         "claimed": claimed,
         "lower_bound": round(lower_bound, 4),
         "confidence": CONFIDENCE,
-        "holds": lower_bound <= claimed and all(check.holds for check in checks),
+        "holds": lower_bound <= claimed and all(check.holds for check in found.checks),
         "sabotage": ",".join(sabotages) or None,
-        "largest_refutable": round(canaries.power(plan.delta, CONFIDENCE), 4),
+        "unit": plan.unit,
+        "noise": "own" if isinstance(plan, RecordPlan) else "shared",
+        "honest": None if isinstance(plan, RecordPlan) else plan.honest,
+        "largest_refutable": round(found.largest_refutable, 4),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
-        "canaries": len(canaries.included),
-        "checks": [check.as_json() for check in checks],
-        "observations": [observation.as_json() for observation in seen],
+        "canaries": found.canaries,
+        "checks": [check.as_json() for check in found.checks],
+        "observations": [observation.as_json() for observation in found.observations],
+        "not_observed": dict(found.not_observed),
     }
 
 
 def exit_code(found: Json) -> int:
     """Return 0 where the claim holds, 1 where something refutes it."""
     return 0 if found["holds"] is True else 1
+
+
+def _evidence(prepared: Prepared, say: Say) -> Evidence:
+    silo = max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
+    match prepared.plan:
+        case RecordPlan() as plan:
+            return own_noise(prepared, silo, plan, CONFIDENCE, say)
+        case SharedPlan() as plan if plan.unit != "silo":
+            return joint_noise(prepared, silo, plan, CONFIDENCE, say)
+        case SharedPlan() as plan:
+            return silo_updates(prepared, silo, plan, CONFIDENCE, say)
+        case None:
+            raise ConfigError("privacy", "expected a plan: without differential privacy there is no claim to audit")

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 Json = Mapping[str, object]
-POINT_NAMES = {"update": "the silo's update", "sum": "the sum of all silos", "model": "the final small model"}
+POINT_NAMES = {
+    "update": "the silo's update",
+    "sum": "the sum of all silos",
+    "model": "the final small model",
+    "llm": "the LLM",
+}
 
 
 def audit_words(found: Json) -> str:
@@ -12,17 +17,28 @@ def audit_words(found: Json) -> str:
     claimed, bound = cast(float, found["claimed"]), cast(float, found["lower_bound"])
     refutable = cast(float, found["largest_refutable"])
     lines = [f"sabotaged on purpose: {found['sabotage']}"] if found["sabotage"] else []
-    lines += [f"Mechanism, at σ = {found['noise_multiplier']:g}:"]
+    lines += [f"Mechanism, at {'σ' if found['noise'] == 'own' else 'z'} = {found['noise_multiplier']:g}:"]
     lines += [_check(check) for check in cast(Sequence[Json], found["checks"])]
-    lines += [f"One run with {found['canaries']} canaries; ε is at least, with 95 % confidence for all three:"]
+    lines += [f"{_how(found)}; ε is at least, with 95 % confidence for all of them:"]
     lines += [_observation(observation) for observation in cast(Sequence[Json], found["observations"])]
+    unseen = cast(Mapping[str, str], found["not_observed"])
+    lines += [f"  {POINT_NAMES[point]:<22} not looked at: {why}" for point, why in unseen.items()]
     if claimed >= refutable:
         lines += [
             f"  An audit of this size can refute no claim from {refutable:.2f} up: there only the tests above count"
         ]
     verdict = "holds as far as this audit can see" if found["holds"] else "DOES NOT HOLD"
-    lines += [f"The claim ε = {claimed:g} (δ = {found['delta']:g}) {verdict}; proved: ε ≥ {bound:.2f}"]
+    lines += [
+        f"The claim ε = {claimed:g} (δ = {found['delta']:g}) for a {found['unit']} {verdict}; proved: ε ≥ {bound:.2f}"
+    ]
     return "\n".join(lines)
+
+
+def _how(found: Json) -> str:
+    if found["honest"] is None:
+        return f"One run with {found['canaries']} canaries"
+    what = f"One run with {found['canaries']} canaries" if found["canaries"] else "The same sums, drawn many times"
+    return f"{what}, all silos but {found['honest']} in league with the server"
 
 
 def _check(check: Json) -> str:
