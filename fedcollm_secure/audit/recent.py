@@ -7,10 +7,10 @@
                          3. the silo's ledger holds the head that this line names for it, and the head that its own
                             journal named last, else `ledger_rolled_back`
 
-Guarantee: while the log is not forked (`witness.py`), a silo whose ledger was put back to a copy from before the last
-closed round reserves nothing: it refuses instead, and the log keeps the refusal. The server writes the log and could
-close an old round again, or leave a head out; that the journal, where it was not put back as well, does not let pass.
-What a silo released in a round that is not closed yet stands in its ledger alone.
+Guarantee: a silo whose ledger was put back to a copy from before the last closed round reserves nothing: it refuses
+instead, and the log keeps the refusal. That holds while its journal was not put back as well; and where it was, while
+the server neither forks the log (`witness.py`), nor leaves a head out, nor closes an old round again (`verify.py` finds
+it). What a silo released in a round that is not closed yet stands in its ledger alone.
 """
 
 from dataclasses import dataclass
