@@ -193,6 +193,11 @@ class Silo:
                 )
         if manifest.adapter_hash != digest(request.adapter):
             raise ProtocolError("manifest: the adapter that came is not the one it names")
+        length = self._learner.adapter.schema.length
+        if len(request.adapter) != length or not (
+            np.isfinite(request.adapter).all() and np.isfinite(asked.basis).all()
+        ):
+            raise ProtocolError(f"manifest: expected an adapter of {length} values and a basis, all of them finite")
         if self._trust_region is not None:
             self._trust_region.check(manifest, request.adapter, request.reference)
         if manifest.log_checkpoint != Note.decode(request.view.note).text:
