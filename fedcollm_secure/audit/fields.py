@@ -48,6 +48,12 @@ def check_fields(event: object) -> None:
         _check(f"{type(event).__name__}.{name}", hint, getattr(event, name))
 
 
+def is_decimal(text: str) -> bool:
+    """Say whether a field of the log can hold this as a `Decimal`."""
+    pattern: Pattern = get_args(Decimal)[1]
+    return re.fullmatch(pattern.regex, text) is not None
+
+
 @cache
 def _hints(kind: type) -> Mapping[str, object]:
     return get_type_hints(kind, include_extras=True)

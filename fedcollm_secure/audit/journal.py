@@ -136,6 +136,11 @@ class Journal:
         os.close(self._descriptor)
 
 
+def last_ledger(journal: Journal) -> str | None:
+    """Return where the silo's ledger stood when a round was closed last; None before that."""
+    return next((entry.ledger for entry in reversed(journal.entries) if isinstance(entry, RoundEnded)), None)
+
+
 def read_journal(path: Path) -> list[JournalEntry]:
     """Read a journal and follow its chain; a torn last line is left out.
 

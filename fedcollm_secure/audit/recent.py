@@ -4,11 +4,13 @@
                          the head of the same View, and the inclusion proof of the last of them
     silo                 1. the last line is the last leaf of the tree that the keeper signed; each names the one before
                          2. only the first closes a round, the one before that which begins: no older one passes for it
-                         3. the silo's ledger holds the head that this line names for it, else `ledger_rolled_back`
+                         3. the silo's ledger holds the head that this line names for it, and the head that its own
+                            journal named last, else `ledger_rolled_back`
 
-Guarantee: while the log is not forked (`witness.py`), a silo whose ledger was put back to a copy from before the last
-closed round reserves nothing: it refuses instead, and the log keeps the refusal. What it released in a round that is
-not closed yet stands in its ledger alone.
+Guarantee: a silo whose ledger was put back to a copy from before the last closed round reserves nothing: it refuses
+instead, and the log keeps the refusal. That holds while its journal was not put back as well; and where it was, while
+the server neither forks the log (`witness.py`), nor leaves a head out, nor closes an old round again (`verify.py` finds
+it). What a silo released in a round that is not closed yet stands in its ledger alone.
 """
 
 from dataclasses import dataclass
@@ -79,8 +81,10 @@ class Recent:
         return entries
 
 
-def hold_ledger(ledger: Ledger, silo: str, recent: Recent | None, head: Checkpoint, *, beginning: int) -> None:
-    """Follow the steps above for the round that begins.
+def hold_ledger(
+    ledger: Ledger, silo: str, recent: Recent | None, head: Checkpoint, *, beginning: int, remembered: str | None = None
+) -> None:
+    """Follow the steps above for the round that begins; `remembered` is the ledger head that the journal named last.
 
     Raises: Refused with `ledger_rolled_back`; ProtocolError for lines that do not prove what the last round was.
     """
@@ -91,10 +95,11 @@ def hold_ledger(ledger: Ledger, silo: str, recent: Recent | None, head: Checkpoi
     if last != beginning - 1:
         raise ProtocolError(f"manifest: round {beginning} was to begin, and the log says that round {last} closed last")
     committed = closed.ledgers.get(silo) if closed else None
-    if committed is not None and not ledger.holds(committed):  # (3)
-        raise Refused(
-            "ledger_rolled_back",
-            f"the log of round {last} commits to ledger head {committed[:16]} for {silo}, which this ledger does not "
-            "hold: it was replaced, or an older copy was put back. Nothing was reserved or trained; put the newest "
-            "copy back, then resume",
-        )
+    for whose, named in ((f"the log of round {last}", committed), ("its own journal", remembered)):  # (3)
+        if named is not None and not ledger.holds(named):
+            raise Refused(
+                "ledger_rolled_back",
+                f"{whose} commits to ledger head {named[:16]} for {silo}, which this ledger does not hold: it was "
+                "replaced, or an older copy was put back. Nothing was reserved or trained; put the newest copy back, "
+                "then resume",
+            )

@@ -122,7 +122,14 @@ def _closed(contents: LogContents) -> list[RoundClosed]:
 
 
 def _check_order(entries: tuple[Entry, ...]) -> None:
+    closed = 0
     for entry in entries:
+        if isinstance(entry.event, RoundClosed):
+            if entry.event.round != closed + 1:
+                raise LogError(
+                    f"round {entry.event.round} is closed after round {closed}: rounds close once", entry.index
+                )
+            closed = entry.event.round
         if isinstance(entry.event, RunStarted) != (entry.index == 0):
             raise LogError("a log begins with run_started, and holds it once", entry.index)
         if isinstance(entry.event, RunFinished) and entry.index != len(entries) - 1:

@@ -13,15 +13,16 @@ import itertools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
+from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_secure.audit.fields import is_decimal
 from fedcollm_secure.audit.witness import View
 
 MAGIC = b"FedCoLLM\x02"
@@ -182,9 +183,7 @@ def read_reply(chunks: Iterable[bytes]) -> Iterator[bytes] | Refusal | Closed | 
     note = _note(rest)
     if kind == _COSIGNED:
         return _cosigned(note)
-    if kind == _REFUSAL:
-        return Refusal(**_fields(note, ("reason_code", "reason")))
-    return Closed(**_fields(note, ("ledger", "epsilon")))
+    return _refusal(note) if kind == _REFUSAL else _closed(note)
 
 
 def _begin(data: bytes) -> Begin:
@@ -210,21 +209,35 @@ def _floats(data: bytes) -> NDArray[np.float32]:
 
 
 def _close(data: bytes) -> Close:
-    note = _parsed(data)
-    number = note.get("round")
-    if set(note) != {"session", "round", "adapter"} or not isinstance(number, int):
-        raise ProtocolError("close: expected session, round and adapter")
-    texts = _fields({name: note[name] for name in ("session", "adapter")}, ("session", "adapter"))
-    return Close(session=texts["session"], round=number, adapter=texts["adapter"])
+    fields = Fields("close", _parsed(data))
+    session, number, adapter = fields.text("session"), fields.integer("round", 0, 1 << 53), fields.text("adapter")
+    fields.close()
+    return Close(session=session, round=number, adapter=octets("close.adapter", adapter, HASH_BYTES).hex())
 
 
 def _show(data: bytes) -> Show:
     view = _parsed(data).get("view", "")
-    return Show(view=None if view is None else View.from_json(cast(canonical.Json, view)))
+    return Show(view=None if view is None else View.from_json(view))
 
 
-def _cosigned(note: Mapping[str, object]) -> Cosigned:
-    fields = Fields("cosigned", cast(canonical.Json, note))
+def _refusal(note: Mapping[str, canonical.Json]) -> Refusal:
+    fields = Fields("refusal", note)
+    code, reason = fields.text("reason_code", LARGEST_NOTE), fields.text("reason", LARGEST_NOTE)
+    fields.close()
+    return Refusal(reason_code=code, reason=reason)
+
+
+def _closed(note: Mapping[str, canonical.Json]) -> Closed:
+    fields = Fields("closed", note)
+    ledger, epsilon = fields.octets("ledger", 0, HASH_BYTES).hex(), fields.text("epsilon")
+    fields.close()
+    if epsilon and not is_decimal(epsilon):  # the log will state it
+        raise ProtocolError("closed.epsilon: a decimal such as 1.25 was expected")
+    return Closed(ledger=ledger, epsilon=epsilon)
+
+
+def _cosigned(note: Mapping[str, canonical.Json]) -> Cosigned:
+    fields = Fields("cosigned", note)
     cosigned = Cosigned(lines=fields.text("lines", LARGEST_NOTE), size=fields.integer("size", 0, 1 << 53))
     fields.close()
     return cosigned
@@ -254,7 +267,7 @@ def _greeting(chunks: Iterator[bytes]) -> Greeting:
     return Greeting(lines=lines, chunks=itertools.chain((bytes(held),), chunks))
 
 
-def _note(chunks: Iterator[bytes]) -> Mapping[str, object]:
+def _note(chunks: Iterator[bytes]) -> Mapping[str, canonical.Json]:
     data = bytearray()
     for chunk in chunks:
         data += chunk
@@ -263,18 +276,11 @@ def _note(chunks: Iterator[bytes]) -> Mapping[str, object]:
     return _parsed(bytes(data))
 
 
-def _parsed(data: bytes) -> Mapping[str, object]:
+def _parsed(data: bytes) -> Mapping[str, canonical.Json]:
     value = canonical.decode(data)
     if not isinstance(value, dict):
         raise ProtocolError("message: expected a JSON object")
     return value
-
-
-def _fields(note: Mapping[str, object], names: tuple[str, ...]) -> dict[str, str]:
-    texts = {name: value for name, value in note.items() if isinstance(value, str)}
-    if set(note) != set(names) or set(texts) != set(names):
-        raise ProtocolError(f"message: expected exactly the texts {', '.join(names)}")
-    return texts
 
 
 def _head(kind: int) -> bytes:

@@ -10,8 +10,10 @@ A silo checks for itself and refuses with a reason; it never takes the server's 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_CEILING, Decimal
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded
+from fedcollm_secure.audit.journal import GENESIS, AttemptJoined, Journal, RoundEnded, last_ledger
 from fedcollm_secure.audit.recent import hold_ledger
 from fedcollm_secure.audit.witness import View, Witness
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
@@ -161,7 +163,8 @@ class Silo:
         )
         if self._budget is not None:
             ledger, head = self._budget.ledger, self._witness.head
-            hold_ledger(ledger, self.name, request.view.recent, head, beginning=manifest.round)
+            last = last_ledger(self._journal)
+            hold_ledger(ledger, self.name, request.view.recent, head, beginning=manifest.round, remembered=last)
             ledger.reserve(session=self._expected.session_id, round=manifest.round, plan=self._budget.plan)
         self._end = self._make_end(request.manifest, lambda: self._vector(request))
         return lines
@@ -190,6 +193,11 @@ class Silo:
                 )
         if manifest.adapter_hash != digest(request.adapter):
             raise ProtocolError("manifest: the adapter that came is not the one it names")
+        length = self._learner.adapter.schema.length
+        if len(request.adapter) != length or not (
+            np.isfinite(request.adapter).all() and np.isfinite(asked.basis).all()
+        ):
+            raise ProtocolError(f"manifest: expected an adapter of {length} values and a basis, all of them finite")
         if self._trust_region is not None:
             self._trust_region.check(manifest, request.adapter, request.reference)
         if manifest.log_checkpoint != Note.decode(request.view.note).text:
@@ -254,11 +262,18 @@ class Silo:
         if self._budget is not None:
             ledger = self._budget.ledger
             ledger.done(session=request.session, round=request.round)
-            note = Closed(ledger=ledger.head, epsilon=f"{ledger.epsilon_spent():.6f}")
+            note = Closed(ledger=ledger.head, epsilon=_rounded_up(ledger.epsilon_spent()))
         self._journal.append(
             RoundEnded(round=request.round, adapter_digest=request.adapter, ledger=note.ledger or GENESIS)
         )
         return note_reply(note)
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Return ε with six decimals, never less than was spent."""
+    if not math.isfinite(epsilon):
+        return "inf"
+    return f"{Decimal(str(epsilon)).quantize(Decimal('0.000001'), rounding=ROUND_CEILING):f}"
 
 
 def _version(manifest: RoundManifest) -> str:

@@ -82,9 +82,10 @@ def log_likelihoods(
     was_training = model.training
     model.eval()
     found: dict[Tokens, Likelihood] = {}
-    groups: dict[tuple[int, ...], list[Tokens]] = {}
+    # Where the answer begins is part of the key: of another record's split of the same tokens nothing may depend.
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[Tokens]] = {}
     for sequence in sequences:
-        groups.setdefault((*sequence.prompt, *sequence.answer[:-1]), []).append(sequence)
+        groups.setdefault((tuple(sequence.prompt), tuple(sequence.answer[:-1])), []).append(sequence)
     shared = sorted(groups.values(), key=lambda group: len(group[0].prompt) + len(group[0].answer))
     device = next(model.parameters()).device
     for start in range(0, len(shared), batch_size):

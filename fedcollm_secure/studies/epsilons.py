@@ -1,6 +1,6 @@
 """How ε is written for people: rounded towards the careful side, and never as 0.00 where there is some."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 
 
 def spent(epsilon: float, decimals: int = 2) -> str:
@@ -24,4 +24,5 @@ def _rounded(epsilon: float, decimals: int, rounding: str) -> str:
         return "∞"
     if 0 < exact < Decimal("0.1"):
         return f"{float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding=rounding)):g}"
-    return f"{exact.quantize(Decimal(1).scaleb(-decimals), rounding=rounding):f}"
+    with localcontext(prec=400):  # the longest binary64 has 309 digits before its point
+        return f"{exact.quantize(Decimal(1).scaleb(-decimals), rounding=rounding):f}"

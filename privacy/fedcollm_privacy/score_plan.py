@@ -27,6 +27,7 @@ from fedcollm_privacy.discrete import discrete_laplace
 
 MECHANISM = "discrete_laplace"
 INTEGERS = 2
+_MOST = 1e6  # beyond any promise; its arithmetic is exact up to there
 _GRID = 2**20  # r is a multiple of 1/_GRID, rounded to the private side: the sampler takes fractions
 
 
@@ -41,8 +42,10 @@ class ScorePlan:
     epsilon: float
 
     def __post_init__(self) -> None:
-        """Refuse an ε that is not positive, or so small that no rate is left (`ValueError`)."""
+        """Refuse an ε that is not positive, so small that no rate is left, or senselessly large (`ValueError`)."""
         validate.positive(epsilon=self.epsilon)
+        if self.epsilon > _MOST:
+            raise ValueError(f"epsilon must be at most {_MOST:g}, got {self.epsilon}: it would protect nothing")
         if self.rate <= 0:
             raise ValueError(f"epsilon must be at least {INTEGERS / _GRID:.3g}, got {self.epsilon}: say a larger one")
 

@@ -166,3 +166,18 @@ def test_a_server_that_shows_no_lines_is_refused(witnessed: Begin, tmp_path: Pat
 
     with pytest.raises(ProtocolError, match="expected the log's recent lines"):
         hold_ledger(ledger, "north", None, head, beginning=1)
+
+
+def test_what_the_server_leaves_out_or_closes_again_the_journal_still_says(
+    witnessed: Begin, tmp_path: Path, ledger: Ledger
+) -> None:
+    log, old = witnessed(tmp_path / "log"), ledger.head
+    log.log.append(closed(1, north=old))
+    log.log.append(closed(2, north=DIGEST))
+    log.log.append(closed(1, north=old))  # the server writes the log
+    head, recent = head_of(log), log.log.recent()
+
+    hold_ledger(ledger, "north", recent, head, beginning=2, remembered=old)
+    with pytest.raises(Refused, match="its own journal commits to ledger head cdcdcdcdcdcdcdcd") as refused:
+        hold_ledger(ledger, "north", recent, head, beginning=2, remembered=DIGEST)
+    assert refused.value.reason_code == "ledger_rolled_back"

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,15 @@ def test_a_summary_digest_leaves_out_the_log_and_nothing_else() -> None:
 
     with pytest.raises(ValueError, match="not JSON compliant"):
         summary_digest({"loss": float("nan")})
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_round_that_is_closed_twice_or_out_of_turn_is_found(killed: Path, number: int) -> None:
+    log = reopened(killed)
+    events = [entry.event for entry in read_log(killed / "audit" / "log.jsonl").entries]
+    again = next(event for event in events if isinstance(event, RoundClosed))
+    log.append(replace(again, round=number))
+
+    with pytest.raises(LogError, match=f"round {number} is closed after round 2: rounds close once") as caught:
+        verify_run(killed)
+    assert caught.value.first_bad == log.head.size - 1

@@ -1,9 +1,11 @@
 """The audit: an honest configuration stays under its claim, and each sabotage is caught by the part that can see it."""
 
 import ast
+import itertools
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +15,7 @@ import torch
 import yaml
 
 from fedcollm_privacy import dpsgd, noise, per_record, sampling
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure import cli, config
 from fedcollm_secure.assemble import prepare
 from fedcollm_secure.errors import ConfigError
@@ -20,13 +23,23 @@ from fedcollm_secure.learning import losses, training
 from fedcollm_secure.studies.audit import SABOTAGES, audit, audit_words, exit_code
 from fedcollm_secure.studies.audit.canaries import Canaries
 from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.mechanism import ChosenBatches
+from fedcollm_secure.studies.audit.mechanism import ChosenBatches, sampling_checks
 from fedcollm_secure.studies.audit.plan import audited_config
 from fedcollm_secure.studies.audit.planted import Planted, _directions
 from fedcollm_secure.studies.audit.sabotage import sabotaged
 
 ROOT = Path(__file__).parents[2]
 CLAIMED = 1.5
+SAMPLED = RecordPlan(
+    epsilon=1e9,
+    delta=1e-5,
+    clip_norm=1.0,
+    sampling_rate=0.05,
+    noise_multiplier=1.0,
+    steps_per_round=1,
+    rounds=1,
+    batch_size=4,
+)
 Make = Callable[..., dict[str, object]]
 Document = Mapping[str, object]
 # Enough coordinates for a thousand canaries: both B matrices together have 2048.
@@ -132,6 +145,36 @@ def test_chosen_batches_are_drawn_and_the_noise_is_the_systems() -> None:
     assert sampling.poisson_sample(5, 0.3, random) == [1, 4]
     assert random(64) != random(64)
     assert sampling.poisson_sample(5, 0.3, random) == []
+
+
+def always_the_first(population: int, rate: float, random: Callable[[int], bytes]) -> list[int]:
+    return list(range(len(sampling.poisson_sample(population, rate, random))))
+
+
+def everybody_in_turn() -> Callable[..., list[int]]:
+    turn = itertools.count()
+
+    def sample(population: int, rate: float, random: Callable[[int], bytes]) -> list[int]:
+        count = len(sampling.poisson_sample(population, rate, random))
+        return sorted({next(turn) % population for _ in range(count)})
+
+    return sample
+
+
+@pytest.mark.parametrize("way", [always_the_first, everybody_in_turn()])
+def test_batches_of_the_right_sizes_but_of_the_wrong_ones_are_caught(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[..., list[int]]
+) -> None:
+    assert [each.name for each in sampling_checks(SAMPLED) if not each.holds] == []
+    monkeypatch.setattr(dpsgd, "poisson_sample", way)
+
+    assert [each.name for each in sampling_checks(SAMPLED) if not each.holds] == ["draws of each"]
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-3, 0.2, 1.0])
+def test_honest_sampling_holds_at_any_rate(rate: float) -> None:
+    for _ in range(2):
+        assert all(each.holds for each in sampling_checks(replace(SAMPLED, sampling_rate=rate)))
 
 
 def test_a_canarys_gradient_is_its_coordinate(settings: config.Config) -> None:

@@ -109,3 +109,12 @@ def test_likelihoods_agree_with_lm_evaluation_harness(base: Base) -> None:
 
     assert [x.log for x in ours] == pytest.approx([log for log, _ in theirs], rel=1e-4)
     assert [x.greedy for x in ours] == [bool(greedy) for _, greedy in theirs]
+
+
+def test_no_record_is_read_by_where_another_one_begins_to_answer(base: Base) -> None:
+    encoder = Encoder(base.tokenizer, 64, end_answers=False)
+    record, other = ("note : rash itch", " skin heart"), ("note :", " rash itch skin eye")  # the same but for the last
+    alone = log_likelihoods(base.model, encoder, encoder.encode([record]), batch_size=1)
+    beside = log_likelihoods(base.model, encoder, encoder.encode([other, record]), batch_size=1)
+
+    assert beside[1] == alone[0]

@@ -72,13 +72,22 @@ def test_begin_is_read_back() -> None:
     [
         Step(payload=b"abc"),
         Step(payload=b""),
-        Close(session="s", round=2, adapter="x"),
+        Close(session="s", round=2, adapter="ab" * 32),
         Show(view=VIEW),
         Show(view=None),
     ],
 )
 def test_other_requests_are_read_back(request_: Step | Close | Show) -> None:
     assert decode(encode(request_)) == request_
+
+
+@pytest.mark.parametrize(
+    ("number", "adapter", "message"),
+    [(-1, "ab" * 32, "close.round"), (True, "ab" * 32, "close.round"), (1, "not a digest", "close.adapter")],
+)
+def test_a_close_that_no_journal_could_keep_is_refused(number: int, adapter: str, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        decode(encode(Close(session="s", round=number, adapter=adapter)))
 
 
 @given(cut=st.integers(0, len(encode(BEGIN)) - len(b"first") - 1))
@@ -130,7 +139,8 @@ def test_a_greeting_streams_through_behind_its_cosignature_however_it_is_cut(siz
     "note",
     [
         Refusal(reason_code="budget_exhausted", reason="no"),
-        Closed(ledger="ab", epsilon="1.5"),
+        Closed(ledger="ab" * 32, epsilon="1.5"),
+        Closed(ledger="", epsilon=""),
         Cosigned(lines="— north AAAA\n" * 2, size=7),
     ],
 )
@@ -143,7 +153,11 @@ def test_notes_are_read_back(note: Refusal | Closed | Cosigned) -> None:
     [
         ([], "expected a payload"),
         ([b"\x09x"], "expected a payload"),
-        ([b"\x02", b"{}"], "expected exactly the texts reason_code, reason"),
+        ([b"\x02", b"{}"], "refusal: the field reason_code is missing"),
+        ([b"\x02", b'{"reason":"no","reason_code":3}'], "refusal.reason_code"),
+        ([b"\x03", b'{"epsilon":"1.5","ledger":"not a head"}'], "closed.ledger"),
+        ([b"\x03", b'{"epsilon":"1e9","ledger":""}'], "closed.epsilon"),
+        ([b"\x03", b'{"epsilon":"","ledger":"","x":""}'], "closed: unknown fields"),
         ([b"\x02", b"[]"], "expected a JSON object"),
         ([b"\x02", b"not json"], "."),
         ([b"\x04", b'{"lines":"","size":-1}'], "cosigned.size"),

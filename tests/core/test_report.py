@@ -427,6 +427,7 @@ def test_a_damaged_file_is_named(name: str, content: str, message: str, tmp_path
         (epsilons.spent(0.0), "0.00"),
         (epsilons.spent(0.0999), "0.1"),
         (epsilons.spent(float("inf")), "∞"),
+        (epsilons.spent(2.0**100), "1267650600228229400000000000000.00"),
         (epsilons.left(0.000_109), "0.0001"),
         (epsilons.left(0.9999, 3), "0.999"),
         (epsilons.allowed(8.0), "8"),

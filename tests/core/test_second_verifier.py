@@ -12,7 +12,7 @@ import pytest
 
 from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit.entry import write_line
-from fedcollm_secure.audit.events import RunFinished
+from fedcollm_secure.audit.events import RoundClosed, RunFinished
 from fedcollm_secure.studies.verify import verify_log
 
 ROOT = Path(__file__).parent.parent.parent
@@ -133,6 +133,28 @@ def test_both_agree_on_random_changes(audit: Path) -> None:
         assert code == ours == 1
         # An event's fields are ours alone to judge: the second verifier then sees the broken chain behind it.
         assert abs(found["first_bad"] - ours_found["first_bad"]) <= 1
+
+
+def test_both_find_a_round_that_is_closed_twice(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "run")
+    closed = RoundClosed(
+        round=1,
+        contributors=("north",),
+        total_weight=1,
+        sum_digest="ab" * 32,
+        adapter_before="ab" * 32,
+        adapter_after="ab" * 32,
+        llm_adapter_digest="ab" * 32,
+        ledgers={},
+        epsilon={},
+    )
+    log.log.append(closed)
+    log.log.append(closed)
+    log.attest()
+
+    code, found = node(tmp_path / "run")
+    ours, ours_found = verify_log(log.path, None, None)
+    assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]) == (1, 2)
 
 
 def test_a_path_that_is_not_there_or_a_bad_key_is_a_usage_error(audit: Path) -> None:

@@ -80,6 +80,15 @@ def test_a_control_is_the_same_combination_and_seed_without_privacy(
     assert Sweep.load(written()).points(tmp_path)[0].control is None
 
 
+def test_two_kinds_of_privacy_at_one_epsilon_are_not_averaged(written: Callable[..., Path], tmp_path: Path) -> None:
+    wider = {"record_dp": {**cast(dict[str, object], dp(2.0)["record_dp"]), "clip_norm": 2.0}}
+    with pytest.raises(ConfigError, match="got 2 for ffa, unsafe_plain at ε = 2: their means would be one"):
+        Sweep.load(written(sweep={"privacy": [dp(2.0), wider], "factors": ["ffa"]})).points(tmp_path)
+    swept = {"privacy": [dp(2.0)], "privacy.record_dp.clip_norm": [1.0, 2.0]}
+
+    assert len({point.way for point in Sweep.load(written(sweep=swept)).points(tmp_path)}) == 2
+
+
 def test_a_study_with_a_control_runs_it_and_shows_the_gain(
     written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

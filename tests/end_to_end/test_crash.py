@@ -5,18 +5,26 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fedcollm_privacy.ledger import read_ledger
 from fedcollm_secure.assemble import prepare, resume, start
 from fedcollm_secure.audit.events import PartyRefused, RoundClosed
 from fedcollm_secure.audit.log import read_log
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import parse, resolved
+from fedcollm_secure.engines.engine import Chunks
+from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import LogError, RunError
+from fedcollm_secure.federation.coordinator import Coordinator
+from fedcollm_secure.federation.messages import Begin, Refusal, decode, encode, read_reply
 from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.learning.vectors import digest
 from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.report import write_report
 from fedcollm_secure.studies.run import run
@@ -141,6 +149,55 @@ def test_a_silo_whose_ledger_was_put_back_sits_out_and_the_others_go_on(private:
     assert _spent(out, "silo-2") == 0  # nothing was reserved, so nothing was trained
     with pytest.raises(LogError, match="silo-2"):
         verify_run(out)
+
+
+def test_a_server_that_leaves_a_ledger_out_of_its_log_does_not_hide_an_older_copy(
+    private: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(closed: Callable[..., RoundClosed]) -> Callable[..., RoundClosed]:
+        def without(*arguments: object) -> RoundClosed:
+            event = closed(*arguments)
+            return replace(event, ledgers={name: head for name, head in event.ledgers.items() if name != "silo-2"})
+
+        return without
+
+    monkeypatch.setattr(Coordinator, "_closed", forgetful(Coordinator._closed))
+    config, out = parse(private(rounds=2, aggregation=MASKED)), tmp_path / "run"
+    job = start(prepare(config), out, lambda _, __: None)
+    ledger, lines = out / "silos" / "silo-2" / "ledger.jsonl", job.rounds()
+    copy = ledger.read_bytes()
+    next(lines), next(lines)
+    job.close()
+    ledger.write_bytes(copy)
+    run(config, out, resuming=True, show=Quiet())
+    events = [entry.event for entry in read_log(out / "audit" / "log.jsonl").entries]
+
+    assert PartyRefused(round=2, party="silo-2", reason_code="ledger_rolled_back") in events
+    assert ledger.read_bytes() == copy  # nothing was reserved, so nothing was trained
+
+
+def test_what_is_no_adapter_is_refused_before_anything_is_reserved(
+    private: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[object] = []
+    exchange = LocalEngine.exchange
+
+    def hostile(self: LocalEngine, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
+        request = decode(bytes(requests.get("silo-1") or b"FedCoLLM\x02\x02"))
+        if isinstance(request, Begin) and not refused:
+            whole = request.adapter
+            for wrong in (whole[:-1], whole[:0], whole * np.float32("nan"), whole + np.float32("inf")):
+                manifest = replace(request.manifest, adapter_hash=digest(wrong))
+                message = encode(replace(request, adapter=wrong, manifest=manifest))
+                refused.extend(read_reply(reply) for _, reply in exchange(self, {"silo-1": message}))
+            assert read_ledger(tmp_path / "run" / "silos" / "silo-1" / "ledger.jsonl") == ()
+        yield from exchange(self, requests)
+
+    monkeypatch.setattr(LocalEngine, "exchange", hostile)
+    run(parse(private(rounds=1, aggregation=MASKED)), tmp_path / "run", resuming=False, show=Quiet())
+
+    reason = "manifest: expected an adapter of 64 values and a basis, all of them finite"
+    assert refused == [Refusal(reason_code="protocol_violation", reason=reason)] * 4
 
 
 def test_a_round_that_died_after_its_sum_goes_on_from_the_sum(tree: Make, tmp_path: Path) -> None:

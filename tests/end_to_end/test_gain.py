@@ -187,6 +187,9 @@ def test_whoever_is_handed_a_release_can_check_it(private_run: Path, tmp_path: P
         (identity, {"run": "another"}, "not about an adapter"),
         (identity, {"silo": "silo-1"}, "under its own name"),
         (identity, {"noisy_gain": "1"}, "expected an integer"),
+        (identity, {"round": [1]}, "round: expected an integer"),
+        (identity, {"round": True}, "round: expected an integer"),
+        (identity, {"epsilon": "1e+305"}, "epsilon must be at most 1e"),
         (other, {}, "does not verify"),
     ):
         forged.write_bytes(sign(signer, "own-score", {**body, **change}).encode())
@@ -243,6 +246,20 @@ def test_a_lost_ledger_is_not_begun_anew(private_run: Path) -> None:
 
     with pytest.raises(RunError, match="a fresh ledger would forget it"):
         asked.release(private_run, SILO, 0.5)
+
+
+def test_a_ledger_that_was_put_back_pays_for_no_score(private: Make, tmp_path: Path) -> None:
+    config, folder = parse(private(rounds=1, aggregation={"masked": {}}, evaluate=OWN)), tmp_path / "run"
+    job = start(prepare(config), folder, lambda _, __: None)
+    ledger = folder / "silos" / SILO / "ledger.jsonl"
+    copy = ledger.read_bytes()
+    list(job.rounds())
+    job.close()
+    ledger.write_bytes(copy)
+
+    with pytest.raises(LogError, match="does not hold a head that the log commits to"):
+        asked.release(folder, SILO, 0.5)
+    assert ledger.read_bytes() == copy
 
 
 def test_without_differential_privacy_a_ledger_is_opened_for_the_score(open_run: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_noise_bound_is_the_least_that_holds(epsilon: float, probability: fl
     assert beyond(bound) <= probability < beyond(bound - 1)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, 1e-9])
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, 1e-9, 1e7, 1e305])
 def test_an_epsilon_that_no_noise_fits_is_refused(epsilon: float) -> None:
     with pytest.raises(ValueError, match="epsilon"):
         ScorePlan(epsilon=epsilon)

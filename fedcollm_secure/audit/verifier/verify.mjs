@@ -201,6 +201,7 @@ function readLines(data) {
 function readLog(data) {
   const { lines, torn } = readLines(data), leaves = [], events = [];
   let previous = "0".repeat(64);
+  let closed = 0;
   lines.forEach((line, index) => {
     let body;
     try { body = decode(line); } catch (error) { throw new Bad(error.message, index); }
@@ -214,6 +215,7 @@ function readLog(data) {
     if (!EVENTS.includes(body.event?.type)) throw new Bad("unknown event type", index);
     if ((body.event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
     if (events.at(-1)?.type === "run_finished") throw new Bad("entries follow run_finished", index);
+    if (body.event.type === "round_closed" && body.event.round !== ++closed) throw new Bad("rounds close once, in order", index);
     const leaf = leafHash(line);
     leaves.push(leaf); events.push(body.event); previous = leaf.toString("hex");
   });

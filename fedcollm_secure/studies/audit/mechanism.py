@@ -9,17 +9,19 @@ plain descent at rate 1 a round's update is minus the sum of its noisy gradients
 | contribution | a person of more records than the plan admits | a bound that is not kept |
 | noise | two updates from one batch, under fresh noises | no noise, too little, or one that repeats |
 | empty batches | the same, over steps of which all but one draw nobody | skipped empty batches, steps left out |
-| sampling rate, batch sizes | who is drawn over many steps | another rate, or batches of a fixed size |
+| sampling rate, batch sizes | how many are drawn over many steps | another rate, or batches of a fixed size |
+| draws of each | who is drawn over many steps | always the same ones, or everybody in turn |
 | steps | how many are taken | one more than is charged |
 """
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 from fedcollm_privacy import dpsgd
@@ -32,6 +34,7 @@ SLACK = 1e-3
 """An update is read in float32; what a record changes is known to about this part of C."""
 DRAWS, POPULATION = 200, 500
 SIX_SIGMA = 6.0
+RARELY = 1e-9
 QUIET, UNBOUNDED, LOOSE = 1e-7, 1e30, 1e3
 """Noise, ε and clip norm of plans that are trained under to look at the sums alone; they release nothing."""
 RECORDS_OF_A_PERSON = 2
@@ -131,52 +134,62 @@ class Bench:
 
 
 def sampling_checks(plan: RecordPlan) -> list[Check]:
-    """Count who is drawn in many steps of `dpsgd.train`, and the steps of a round."""
+    """Note who is drawn in many steps of `dpsgd.train`, and count the steps of a round."""
     many = replace(plan, steps_per_round=DRAWS, rounds=1, epsilon=UNBOUNDED)
-    sizes, taken = _drawn(many)
+    drawn, taken = _drawn(many)
     told = f"{taken} steps taken of {DRAWS} that are priced"
     return [
-        *sampling_counts(sizes, plan.sampling_rate),
+        *sampling_counts(drawn, plan.sampling_rate),
         Check(name="steps", measured=taken, low=DRAWS, high=DRAWS, told=told),
     ]
 
 
-def sampling_counts(sizes: Sequence[int], expected: float) -> list[Check]:
-    """Hold the sizes of DRAWS batches of POPULATION units against Poisson sampling at the `expected` rate."""
+def sampling_counts(drawn: Sequence[Collection[int]], expected: float) -> list[Check]:
+    """Hold DRAWS batches of POPULATION units against Poisson sampling at the `expected` rate."""
+    sizes = [len(batch) for batch in drawn]
+    times = [sum(unit in batch for batch in drawn) for unit in range(POPULATION)]
+    least, most = (int(each) for each in binom.interval(1 - RARELY, DRAWS * POPULATION, expected))
     rate = sum(sizes) / (DRAWS * POPULATION)
-    off = SIX_SIGMA * (expected * (1 - expected) / (DRAWS * POPULATION)) ** 0.5
-    variance = POPULATION * expected * (1 - expected)
-    spread = float(np.var(sizes)) / variance if variance else 1.0
-    # The variance of a sample variance, with the binomial's own excess kurtosis.
-    wide = SIX_SIGMA * ((2 + 1 / max(variance, 1e-9)) / DRAWS) ** 0.5 if variance else 0.0
+    told = f"{sum(sizes)} draws of {DRAWS * POPULATION}, a rate of {rate:.4f} where {expected:g} is priced"
     return [
         Check(
             name="sampling rate",
             measured=rate,
-            low=expected - off,
-            high=expected + off,
-            told=f"{sum(sizes)} draws of {DRAWS * POPULATION}, a rate of {rate:.4f} where {expected:g} is priced",
+            low=least / (DRAWS * POPULATION),
+            high=most / (DRAWS * POPULATION),
+            told=told,
         ),
-        Check(
-            name="batch sizes",
-            measured=spread,
-            low=max(0.0, 1 - wide),
-            high=1 + wide,
-            told=f"batch sizes vary {spread:.2f} times as Poisson sampling's do",
+        _variation(
+            "batch sizes", sizes, POPULATION, expected, "batch sizes vary {:.2f} times as Poisson sampling's do"
         ),
+        _variation("draws of each", times, DRAWS, expected, "how often each is drawn varies {:.2f} times as it should"),
     ]
 
 
-def _drawn(plan: RecordPlan) -> tuple[list[int], int]:
-    """Return how many units each step draws, and the number of steps, of a round on a linear model."""
-    model, sizes, steps = nn.Linear(1, 1, bias=False), [0] * (plan.steps_per_round + 1), [0]
+def _variation(name: str, counts: Sequence[int], trials: int, rate: float, told: str) -> Check:
+    """Hold the variance of counts against that of as many independent draws: each Binomial(`trials`, `rate`)."""
+    variance, number = trials * rate * (1 - rate), len(counts)
+    measured = float(np.var(counts)) / variance if variance else 1.0
+    below = above = 0.0
+    if variance:
+        # The variance of a sample variance has the binomial's own excess kurtosis; Cornish and Fisher's first term
+        # follows its skewness, which is large where hardly anybody is drawn.
+        fourth, sixth = 2 + 1 / variance, 8 + 22 / variance + 1 / variance**2
+        below = SIX_SIGMA * math.sqrt(fourth / number)
+        above = below + (SIX_SIGMA**2 - 1) / 6 * sixth / (fourth * number)
+    return Check(name=name, measured=measured, low=max(0.0, 1 - below), high=1 + above, told=told.format(measured))
+
+
+def _drawn(plan: RecordPlan) -> tuple[list[set[int]], int]:
+    """Return the units that each step draws, and the number of steps, of a round on a linear model."""
+    model, steps = nn.Linear(1, 1, bias=False), [0]
+    drawn = [set[int]() for _ in range(plan.steps_per_round + 1)]
     each = RECORDS_OF_A_PERSON if plan.unit == "subject" else 1
     persons = [range(each * unit, each * (unit + 1)) for unit in range(POPULATION)]
 
     def losses(indices: Sequence[int]) -> Tensor:
-        sizes[min(steps[0], plan.steps_per_round)] = len(
-            {index // each for index in indices}
-        )  # the probe's two come first, and are written over
+        # The probe's two come first, and are written over.
+        drawn[min(steps[0], plan.steps_per_round)] = {index // each for index in indices}
         answers: Tensor = model(torch.ones(len(indices), 1))
         return answers[:, 0]
 
@@ -190,4 +203,4 @@ def _drawn(plan: RecordPlan) -> tuple[list[int], int]:
         subjects=persons if plan.unit == "subject" else None,
         progress=lambda step: steps.__setitem__(0, step),
     )
-    return sizes[:-1], steps[0]
+    return drawn[:-1], steps[0]

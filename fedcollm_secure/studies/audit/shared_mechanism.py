@@ -10,7 +10,8 @@ which every sum surely holds. All figures are taken from the integers that are a
 | noise | the honest silos' shares together, of one round against another's | shares that are correlated or repeat |
 | empty batches | the share of a silo that draws nobody | a silo that draws nobody and adds nothing |
 | second look | what a silo sends when it is asked for one round again | noise that is drawn afresh |
-| sampling rate, batch sizes | who is drawn over many steps of the learner | another rate, or batches of a fixed size |
+| sampling rate, batch sizes | how many are drawn over many steps of the learner | another rate, or a fixed size |
+| draws of each | who is drawn over many steps | always the same ones, or everybody in turn |
 | steps | how many sums a silo enters | one more than is charged |
 """
 
@@ -122,29 +123,29 @@ class LoudLearner(Learner):
 
 
 def _sampling(learner: Learner, plan: SharedPlan) -> list[Check]:
-    sizes = list[int]()
+    drawn = list[set[int]]()
     parts = {each.name: getattr(learner, each.name) for each in fields(Learner)}
     each = 2 if plan.unit == "subject" else 1
     parts["records"] = [learner.records[0]] * (each * POPULATION)
     parts["subjects"] = [range(each * unit, each * (unit + 1)) for unit in range(POPULATION)] if each > 1 else None
     parts["settings"] = replace(learner.settings, microbatch=each * POPULATION)
-    counting = CountingLearner(**parts, each=each, sizes=sizes)
+    counting = CountingLearner(**parts, each=each, drawn=drawn)
     start = learner.adapter.read()
     for _ in range(DRAWS):
-        counting.sizes.append(0)
+        counting.drawn.append(set())
         counting.update(start, 1)
-    return sampling_counts(sizes, plan.sampling_rate)
+    return sampling_counts(drawn, plan.sampling_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountingLearner(Learner):
-    """A learner that notes how many units its last batch held, and whose losses cost nothing."""
+    """A learner that notes which units its last batch held, and whose losses cost nothing."""
 
     each: int  # records of a unit
-    sizes: list[int] = field(repr=False)
+    drawn: list[set[int]] = field(repr=False)
 
     def _losses(self, indices: Sequence[int]) -> Tensor:
-        self.sizes[-1] = len({index // self.each for index in indices})  # a probe comes first, and is written over
+        self.drawn[-1] = {index // self.each for index in indices}  # a probe comes first, and is written over
         total = torch.zeros(len(indices))
         for layer in layers_of(self.adapter.model, self.adapter.parameters):
             total = total + layer(torch.zeros(len(indices), layer.in_features).to(layer.weight)).sum(dim=1).cpu()

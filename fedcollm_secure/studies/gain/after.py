@@ -21,7 +21,8 @@ class AfterRun:
     """A run with at least one complete round, seen by `silo`.
 
     `adapter_digest` is that of RUN/adapters/slm, which round `round` left; `start_digest` that of the vector that round
-    1 began from; `base_digest` that of the small model's weights.
+    1 began from; `base_digest` that of the small model's weights. `ledger_heads`: where the silo's ledger stood
+    whenever the log committed to it.
     """
 
     run: RunDirectory
@@ -32,6 +33,7 @@ class AfterRun:
     adapter_digest: str
     start_digest: str
     base_digest: str
+    ledger_heads: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -81,6 +83,9 @@ def read_run(folder: Path, silo: str) -> AfterRun:
         adapter_digest=adapter_digest,
         start_digest=first.adapter_digest,
         base_digest=started.models["slm"],
+        ledger_heads=tuple(
+            event.ledgers[silo] for event in events if isinstance(event, RoundClosed) and silo in event.ledgers
+        ),
     )
 
 

@@ -65,8 +65,9 @@ def _check(file: Path, log: Path, key: NoteKey | None) -> tuple[str, int, str]:
 def _check_adapter(entries: tuple[Entry, ...], body: Json) -> None:
     events = [entry.event for entry in entries]
     ours = any(isinstance(event, RunStarted) and event.run_id == body.get("run") for event in events)
-    left = {(event.round, event.adapter_after) for event in events if isinstance(event, RoundClosed)}
-    if not ours or (body.get("round"), body.get("adapter")) not in left:
+    round_number, adapter = _integer(body, "round"), body.get("adapter")
+    left = [(event.round, event.adapter_after) for event in events if isinstance(event, RoundClosed)]
+    if not ours or (round_number, adapter) not in left:
         raise ProtocolError("release: it is not about an adapter that a round of this run left behind")
 
 

@@ -12,7 +12,7 @@ from fedcollm_secure.assemble.silos import open_ledger
 from fedcollm_secure.audit import durable
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, PerRecord, RecordDP, SiloDP
-from fedcollm_secure.errors import ConfigError, RunError
+from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.gain.after import AfterRun, read_run
 from fedcollm_secure.studies.gain.paired import verdict
 from fedcollm_secure.studies.gain.release import RELEASE_NAME, publish, read_body, signed_document, terms_of
@@ -65,6 +65,11 @@ def _publish(after_run: AfterRun, plan: ScorePlan, path: Path) -> bytes:
         raise RunError(f"{ledger_file} is missing: what training spent is unknown, and a fresh ledger would forget it")
     identity = Identity.load(after_run.silo, after_run.folder / "identity.pem")
     with open_ledger(after_run.config, after_run.run, after_run.silo) as ledger:
+        if not all(ledger.holds(head) for head in after_run.ledger_heads):
+            raise LogError(
+                f"{ledger_file} does not hold a head that the log commits to: it was replaced, or an older copy was "
+                "put back, and what training spent is not all in it. Nothing was drawn; put the newest copy back"
+            )
         scored = score(after_run, one_by_one=True)
         terms = terms_of(after_run, plan, scored.metric)
         return publish(

@@ -13,6 +13,7 @@ control: {silo.learning_rate: 1.0e-12}   # what each point is compared with, see
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,6 +116,7 @@ class Sweep:
                 overrides = [*self.overrides, *swept, _override("seed", seed)]
                 point = Point(config=config.load(self.base, overrides), others=others, folder=folder)
                 found.append(replace(point, control=self._control(point, overrides)) if self.control else point)
+        _require_apart(found)
         return found
 
     def _control(self, point: Point, overrides: Sequence[str]) -> Point:
@@ -122,6 +124,20 @@ class Sweep:
         same = _override("factors", point.config.what_travels)
         settings = config.load(self.base, [*overrides, NO_PRIVACY, same, *self.control])
         return replace(point, config=settings)
+
+
+def _require_apart(points: Sequence[Point]) -> None:
+    """Refuse points that one group would take for seeds of one another. Raises: ConfigError."""
+    named = Counter((point.way, point.epsilon, point.config.seed) for point in points)
+    for (way, epsilon, _), count in named.items():
+        if count > 1:
+            bound = "∞" if epsilon is None else f"{epsilon:g}"
+            raise ConfigError(
+                "sweep",
+                f"expected one combination for each way and ε, got {count} for {way} at ε = {bound}: their means would "
+                "be one. Sweep what tells them apart by a key of its own (privacy.record_dp.clip_norm), or give each "
+                "kind of privacy a study",
+            )
 
 
 def _override(key: str, value: object) -> str:
