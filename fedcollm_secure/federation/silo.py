@@ -255,14 +255,14 @@ class Silo:
     def _close(self, request: Close) -> Iterator[bytes]:
         if request.session != self._expected.session_id:
             raise ProtocolError("close: another session than this silo's")
-        self._last_closed = max(self._last_closed, request.round)
-        self._end = None
-        self._pending.forget()
         note = Closed(ledger="", epsilon="")
         if self._budget is not None:
             ledger = self._budget.ledger
-            ledger.done(session=request.session, round=request.round)
+            ledger.done(session=request.session, round=request.round)  # refuses a round in which nothing left
             note = Closed(ledger=ledger.head, epsilon=_rounded_up(ledger.epsilon_spent()))
+        self._last_closed = max(self._last_closed, request.round)
+        self._end = None
+        self._pending.forget()
         self._journal.append(
             RoundEnded(round=request.round, adapter_digest=request.adapter, ledger=note.ledger or GENESIS)
         )

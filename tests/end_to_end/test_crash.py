@@ -22,7 +22,7 @@ from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
-from fedcollm_secure.federation.messages import Begin, Refusal, decode, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Close, Refusal, decode, encode, read_reply
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.learning.vectors import digest
 from fedcollm_secure.studies.live import PlainShow
@@ -198,6 +198,18 @@ def test_what_is_no_adapter_is_refused_before_anything_is_reserved(
 
     reason = "manifest: expected an adapter of 64 values and a basis, all of them finite"
     assert refused == [Refusal(reason_code="protocol_violation", reason=reason)] * 4
+
+
+def test_a_close_of_a_round_that_never_was_changes_nothing(private: Make, tmp_path: Path) -> None:
+    job = start(prepare(parse(private(rounds=1, aggregation=MASKED))), tmp_path / "run", lambda _, __: None)
+    early = encode(Close(session=job.session, round=77, adapter="ab" * 32))
+    replies = [read_reply(reply) for _, reply in job.coordinator._tools.engine.exchange({"silo-1": early})]
+    list(job.rounds())
+    job.close()
+    events = [entry.event for entry in read_log(tmp_path / "run" / "audit" / "log.jsonl").entries]
+
+    assert [reply.reason_code for reply in replies if isinstance(reply, Refusal)] == ["ledger_refused"]
+    assert "silo-1" in next(event for event in events if isinstance(event, RoundClosed)).contributors
 
 
 def test_a_round_that_died_after_its_sum_goes_on_from_the_sum(tree: Make, tmp_path: Path) -> None:
