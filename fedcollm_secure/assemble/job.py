@@ -55,9 +55,12 @@ class Job:
     done: int | None  # complete rounds of an earlier start; None where not even round 0 was scored
     attempts: Mapping[int, int]  # at each round, by what the log holds
     resources: ExitStack = field(repr=False)
+    finished: bool = False  # the log is closed, and the last cosignatures and the summary's seal are missing
 
     def rounds(self) -> Iterator[Json]:
         """Run what is left and yield each round's line of metrics (see `Coordinator.rounds`)."""
+        if self.finished:
+            return iter(())
         return self.coordinator.rounds(self.done, self.attempts)
 
     def close(self) -> None:
@@ -98,15 +101,17 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     parties = load_parties(prepared, run)
     events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
     log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
-    if isinstance(events[-1], RunFinished):
+    finished, summary = isinstance(events[-1], RunFinished), run.summary()
+    if finished and (not summary or "log" in summary):
         raise RunError(f"{out} is finished; there is nothing to resume")
     last = next((event for event in reversed(events) if isinstance(event, RoundClosed)), None)
     closed = last.round if last else 0
     done = run.settle(closed)
-    log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
+    if not finished:
+        log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
     job = _wire(prepared, parties, run, log, _session(events), watch)
     job.coordinator.restore(done, last.ledgers if last else {})
-    job.done = closed
+    job.done, job.finished = closed, finished
     job.attempts = Counter(event.round for event in events if isinstance(event, RoundStarted))
     return job
 

@@ -193,6 +193,8 @@ def _check_summary(folder: Path, contents: LogContents) -> list[str]:
     summary = _read_summary(path)
     if summary_digest(summary) != finished.summary_digest:
         raise LogError("summary.json was changed after the run", contents.head.size - 1)
+    if "log" not in summary:
+        return ["summary.json does not name the log's head: the run died in its last step; resume it"]
     if summary.get("log") != {"size": contents.head.size, "root": contents.head.root}:
         raise LogError("summary.json names another head than the log has: the log was cut or replaced")
     return []

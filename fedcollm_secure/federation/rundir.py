@@ -92,6 +92,11 @@ class RunDirectory:
         """Write a JSON document (see `write_text`)."""
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
+    def summary(self) -> Json:
+        """Return summary.json, empty where there is none; it names the log's head (`log`) once the run is sealed."""
+        path = self.path / "summary.json"
+        return cast(Json, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
     def metrics(self) -> list[Json]:
         """Return the rounds' lines; a line that a crash tore is left out."""
         path = self.path / "metrics.jsonl"

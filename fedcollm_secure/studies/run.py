@@ -45,19 +45,31 @@ def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -
             stopped = error
         summary = _write_summary(prepared, job, stopped)
     write_report(out)
+    if job.finished and summary["stopped_because"]:  # a log is closed over no other stop
+        stopped = RefusedByPolicy(str(summary["stopped_because"]))
     if stopped is not None:
         raise stopped
     return summary
 
 
 def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
-    """Write summary.json; a run that can go on is not closed in the log."""
-    summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
-    if not isinstance(stopped, RunIncomplete):
-        job.log.append(RunFinished(summary_digest=summary_digest(summary)))
+    """Write summary.json; a run that can go on is not closed in the log.
+
+    It is written before the log is closed over its digest, and sealed with the log's head after: a run that dies in
+    between is resumed to do the rest.
+    """
+    summary = job.run.summary() if job.finished else _closed(prepared, job, stopped)
     job.coordinator.attest()
     summary = {**summary, "log": {"size": job.log.head.size, "root": job.log.head.root}}
     job.run.write_json("summary.json", summary)
+    return summary
+
+
+def _closed(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
+    summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
+    if not isinstance(stopped, RunIncomplete):
+        job.run.write_json("summary.json", summary)
+        job.log.append(RunFinished(summary_digest=summary_digest(summary)))
     return summary
 
 

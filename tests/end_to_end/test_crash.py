@@ -110,6 +110,10 @@ def test_a_killed_run_is_readable_and_resumes_without_paying_twice(private: Make
     assert {_spent(out, f"silo-{i}") for i in range(1, 5)} == {2}
 
 
+def _interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _job_until(prepared: object, out: Path, rounds: int) -> None:
     job = start(prepared, out, lambda _, __: None)  # type: ignore[arg-type]
     lines = job.rounds()
@@ -234,6 +238,25 @@ def test_another_configuration_cannot_resume(tree: Make, tmp_path: Path) -> None
 
     with pytest.raises(RunError, match="differs from the given configuration"):
         run(parse(tree(rounds=5)), tmp_path / "run", resuming=True, show=Quiet())
+
+
+def test_a_run_that_died_in_its_last_step_is_resumed_to_do_the_rest(
+    tree: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = parse(tree(rounds=1, aggregation=MASKED)), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Coordinator, "attest", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, out, resuming=False, show=Quiet())
+    entries = len(read_log(out / "audit" / "log.jsonl").entries)
+    assert "resume it" in str(verify_run(out).incomplete)
+    summary = run(config, out, resuming=True, show=Quiet())
+
+    assert summary["log"] == json.loads((out / "summary.json").read_text())["log"]
+    assert verify_run(out).incomplete is None
+    assert len(read_log(out / "audit" / "log.jsonl").entries) == entries  # the log was closed, and stays as it was
+    with pytest.raises(RunError, match="is finished"):
+        run(config, out, resuming=True, show=Quiet())
 
 
 def test_a_finished_run_cannot_be_resumed(tree: Make, tmp_path: Path) -> None:

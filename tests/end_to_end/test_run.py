@@ -17,6 +17,7 @@ from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import Config, parse
 from fedcollm_secure.errors import RefusedByPolicy, RunError
+from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
@@ -126,10 +127,18 @@ def _exhausting(private: Make) -> Config:
     return parse(private(privacy={"record_dp": dp}, silo=silo, rounds=9, aggregation=MASKED))
 
 
-def test_an_exhausted_budget_stops_the_run_and_keeps_its_work(private: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_exhausted_budget_stops_the_run_and_keeps_its_work(
+    private: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
     out = tmp_path / "run"
+    if dies:  # in its last step; resumed, it does the rest and says the same
+        with monkeypatch.context() as patch:
+            patch.setattr(Coordinator, "attest", lambda _: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                run(_exhausting(private), out, resuming=False, show=Quiet())
     with pytest.raises(RefusedByPolicy, match=r"round \d did not start"):
-        run(_exhausting(private), out, resuming=False, show=Quiet())
+        run(_exhausting(private), out, resuming=dies, show=Quiet())
     summary = json.loads((out / "summary.json").read_text())
     events = [entry.event for entry in read_log(out / "audit" / LOG_NAME).entries]
     spent = [row["spent"] for row in summary["budget"].values()]

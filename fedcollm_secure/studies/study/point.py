@@ -68,7 +68,7 @@ def _finished(out: Path) -> Json | None:
     if not path.is_file():
         return None
     summary = cast(Json, json.loads(path.read_text(encoding="utf-8")))
-    return summary if summary["rounds_done"] == summary["rounds_planned"] else None
+    return summary if "log" in summary and summary["rounds_done"] == summary["rounds_planned"] else None
 
 
 def _in_words(result: Json) -> str:
