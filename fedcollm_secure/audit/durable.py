@@ -13,10 +13,12 @@ def write_new(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file whole, in the place of an older one if there is one."""
+def replace(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file whole, in the place of an older one if there is one; a `private` one its owner alone can read."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
+        if private:
+            partial.chmod(0o600)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -97,6 +97,7 @@ def test_at_home_a_silo_sees_its_own_scores_and_leaves_no_trace_elsewhere(open_r
     assert (found["metric"], found["round"], found["may_be_told"]) == ("accuracy", 2, False)
     assert changed(before, open_run) == {f"silos/{SILO}/gain.json"}
     assert json.loads((open_run / "silos" / SILO / "gain.json").read_text()) == found
+    assert (open_run / "silos" / SILO / "gain.json").stat().st_mode & 0o077 == 0  # what nobody paid for, nobody reads
 
 
 def test_a_person_is_told_that_the_figure_stays_at_home(private_run: Path, open_run: Path) -> None:

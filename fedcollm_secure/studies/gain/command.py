@@ -33,7 +33,7 @@ def gain(folder: Path, silo: str) -> Json:
     after_run = read_run(folder, silo)
     document = _document(after_run, score(after_run, one_by_one=False))
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    durable.replace(after_run.folder / GAIN_NAME, text.encode())
+    durable.replace(after_run.folder / GAIN_NAME, text.encode(), private=True)
     return document
 
 
