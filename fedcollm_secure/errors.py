@@ -34,6 +34,12 @@ class RunError(FedCoLLMError):
     """A run that cannot be read, resumed or closed."""
 
 
+class NotStarted(RunError):
+    """Nothing was started: the folder that was given is taken, holds no such run, or holds another one."""
+
+    exit_code = 2
+
+
 class RunIncomplete(RunError):
     """A run that stopped before its end; what it had done is kept and can be resumed."""
 

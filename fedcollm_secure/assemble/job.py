@@ -28,7 +28,7 @@ from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.engines.local import LocalEngine
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
 from fedcollm_secure.federation.exchange import Traffic
@@ -95,15 +95,17 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     run = RunDirectory(out)
     config = out / "config.yaml"
     if not config.is_file():
-        raise RunError(f"{out} holds no run to resume; start one without --resume")
+        raise NotStarted(f"{out} holds no run to resume; start one without --resume")
     if config.read_text(encoding="utf-8") != resolved(prepared.config):
-        raise RunError(f"{config} differs from the given configuration; resume with the one that began the run")
+        raise NotStarted(
+            f"{config} differs from the given configuration; resume with the one that began the run, and its --set"
+        )
     parties = load_parties(prepared, run)
     events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
     log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
     finished, summary = isinstance(events[-1], RunFinished), run.summary()
     if finished and (not summary or "log" in summary):
-        raise RunError(f"{out} is finished; there is nothing to resume")
+        raise NotStarted(f"{out} is finished; there is nothing to resume")
     last = next((event for event in reversed(events) if isinstance(event, RoundClosed)), None)
     closed = last.round if last else 0
     done = run.settle(closed)

@@ -122,7 +122,7 @@ def prepare(config: Config) -> Prepared:
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     rule = _rule(config, server_slm, len(holdings.silos))
     shared = make_shared_plan(config, rule, len(holdings.silos))
-    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
+    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), holdings)
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
     return Prepared(
         config=config,
@@ -170,10 +170,10 @@ def check_subjects_apart(config: Config, holdings: Holdings) -> None:
         )
 
 
-def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int) -> Signal | None:
+def _signal(config: Config, plan: TrainingPlan | None, trained: int, holdings: Holdings) -> Signal | None:
     if plan is None:
         return None
-    signal = Signal.of(plan, trained=trained, silos=silos)
+    signal = Signal.of(plan, trained=trained, silos=len(holdings.silos), records=max(holdings.sizes.values()))
     require_signal(config, signal)
     return signal
 

@@ -14,8 +14,14 @@ from fedcollm_secure.errors import FedCoLLMError
 
 
 def entry() -> None:
-    """Leave with the command's exit code."""
-    sys.exit(main(sys.argv[1:]))
+    """Leave with the command's exit code; a reader that went away, such as `head`, is no error."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+        code = 0
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:

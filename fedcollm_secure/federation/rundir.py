@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import NotStarted, RunError
 
 Json = Mapping[str, object]
 
@@ -45,10 +45,10 @@ class RunDirectory:
         """Make the folder with the resolved configuration in it.
 
         Raises:
-            RunError: something is there already; a run is never written over.
+            NotStarted: something is there already; a run is never written over.
         """
         if path.exists() and any(path.iterdir()):
-            raise RunError(f"{path} is not empty; choose another --out, or go on with --resume")
+            raise NotStarted(f"{path} is not empty; choose another --out, or go on with --resume")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run.write_text("config.yaml", config)

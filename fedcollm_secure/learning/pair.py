@@ -12,6 +12,15 @@ from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores
 
+CARD = """\
+---
+library_name: peft
+---
+A LoRA adapter of the {name}, made by fedcollm-secure: RUN/audit says how, and RUN/config.yaml with which settings.
+Its base model is `{origin}` (of `embedded:` names the weights lie in the package's folder `embedded/`):
+`PeftModel.from_pretrained(base, this_folder)`.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -33,6 +42,10 @@ class Pair:
             model = cast(PeftModel, adapter.model)
             model.peft_config["default"].base_model_name_or_path = self.origins[name]
             model.save_pretrained(str(folder / name), save_embedding_layers=False)
+            # In the place of peft's unfilled card, which names this machine's folders.
+            (folder / name / "README.md").write_text(
+                CARD.format(name=name, origin=self.origins[name]), encoding="utf-8"
+            )
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""

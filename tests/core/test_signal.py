@@ -38,7 +38,7 @@ def test_the_ratio_is_what_simulated_steps_give() -> None:
     direction = np.full(dimension, dimension**-0.5)
     step, run = 20 * 0.5 * direction, steps * silos * 20 * 0.5 * direction
 
-    signal = Signal.of(plan, trained=dimension, silos=silos)
+    signal = Signal.of(plan, trained=dimension, silos=silos, records=200)
 
     assert signal.release == pytest.approx(np.linalg.norm(step) / np.linalg.norm(noise, axis=1).mean(), rel=0.02)
     assert signal.run == pytest.approx(np.linalg.norm(run) / np.linalg.norm(noise.sum(axis=0)), rel=0.05)
@@ -49,7 +49,15 @@ def test_the_main_job_is_far_from_the_limit_even_at_half_an_epsilon() -> None:
         epsilon=0.5, delta=1e-5, clip_norm=1.0, sampling_rate=0.05, steps_per_round=10, rounds=4, batch_size=128
     )
 
-    assert Signal.of(plan, trained=31_872, silos=4).run > 30 * LEAST_OF_A_RUN
+    assert Signal.of(plan, trained=31_872, silos=4, records=3000).run > 30 * LEAST_OF_A_RUN
+
+
+def test_a_public_normaliser_beyond_the_records_is_no_signal() -> None:
+    plan = RecordPlan.calibrated(
+        epsilon=0.01, delta=1e-5, clip_norm=1.0, sampling_rate=0.05, steps_per_round=10, rounds=4, batch_size=3200
+    )
+
+    assert Signal.of(plan, trained=31_872, silos=4, records=30).run < LEAST_OF_A_RUN
 
 
 @pytest.mark.parametrize("noise", ["own", "joint"])

@@ -21,7 +21,7 @@ from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import GateRejected, RoundClosed, RunFinished, RunStarted
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, LogContents
-from fedcollm_secure.errors import RunError
+from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.studies.evidence.check import INDEX_NAME
 from fedcollm_secure.studies.evidence.sbom import bill_of_materials
 from fedcollm_secure.studies.report import write_report
@@ -58,7 +58,7 @@ def write_pack(run: Path, out: Path) -> Path:
     if found.incomplete:
         raise RunError(f"{run} is no evidence yet: {found.incomplete}")
     if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} is not empty; choose another folder")
+        raise NotStarted(f"{out} is not empty; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     contents = verify.verify_log(run / "audit" / LOG_NAME).contents
     shutil.copytree(run / "audit", out / "audit")

@@ -24,7 +24,8 @@ def gain_words(found: Json, run: Path) -> str:
     lines += [f"gain {points} (95 %, paired: Bonett and Price 2012)"]
     lines += [f"{silo} {VERDICTS[cast(str, found['verdict'])]}"]
     unpaid = "no budget paid for it, and it is about the silo's own records" if found["private"] else "it is not noised"
-    lines += [f"This figure must stay at home: {unpaid}. To tell others: gain {run} {silo} --release EPSILON"]
+    lines += [f"This figure must stay at home: {unpaid}. To tell others: gain {run} {silo} --release EPSILON,"]
+    lines += ["which a run with evaluate.own_epsilon above 0 has set a budget apart for"]
     return "\n".join([*lines, f"Kept in {run / 'silos' / silo / 'gain.json'}"])
 
 
