@@ -47,7 +47,7 @@ def log_state(run: Path, record: Record) -> LogState:
     stated = record.summary.child("log") if record.summary else None
     entries = stated.whole("size") if stated else None
     root = stated.text("root") if stated else None
-    command = f"fedcollm-secure verify {shlex.quote(str(run))}"
+    command = f"fedcollm-secure verify {shlex.quote(run.resolve().name)}"
     try:
         verified = verify_run(run)
     except LogError as error:
