@@ -72,7 +72,7 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
     """Make the run's folder and everything in it.
 
     Raises:
-        RunError: `out` is not empty.
+        NotStarted: `out` is not empty.
         ConfigError: a silo holds more records than a weight can count.
     """
     check_weights(prepared)
@@ -89,7 +89,8 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     """Go on with a run that stopped: its log is verified, what a crash interrupted is mended, no round is paid twice.
 
     Raises:
-        RunError: there is no run, it has another configuration, or it died before round 0 was scored.
+        NotStarted: there is no run, it has another configuration, or it is finished.
+        RunError: it died before round 0 was scored.
         LogError: its log was changed.
     """
     run = RunDirectory(out)

@@ -3,10 +3,10 @@
 They replace parts of the training path in this process, so that the path itself has no switch for them.
 """
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import cast
 from unittest.mock import patch
 
 import numpy as np
@@ -48,12 +48,10 @@ def _no_noise(stack: ExitStack) -> None:
 
 def _small_share(stack: ExitStack) -> None:
     """Divide the variance by the cohort once more, as if the plan's were that of the whole noise."""
+    share_variance = cast(Callable[[SharedPlan], int], SharedPlan.__dict__["share_variance"].fget)
 
     def divided(plan: SharedPlan) -> int:
         return max(9, share_variance(plan) // plan.silos)
-
-    def share_variance(plan: SharedPlan) -> int:
-        return math.ceil((plan.noise_multiplier * plan.sensitivity / plan.grid) ** 2 / plan.honest)
 
     stack.enter_context(patch.object(SharedPlan, "share_variance", property(divided)))
 

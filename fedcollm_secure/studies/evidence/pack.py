@@ -52,7 +52,7 @@ def write_pack(run: Path, out: Path) -> Path:
     """Write the pack of a run that verifies, and return its folder.
 
     Raises:
-        LogError: the run does not verify. RunError: it is not finished, or `out` is not empty.
+        LogError: the run does not verify. RunError: it is not finished. NotStarted: `out` is not empty.
     """
     found = verify.verify_run(run)
     if found.incomplete:

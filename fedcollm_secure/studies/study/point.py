@@ -1,6 +1,5 @@
 """Run one point of a study: the whole job as `run` does it, then one small result."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import RunError
+from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.studies.cells import fresh, write_result
 from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
@@ -64,10 +64,7 @@ def _summary(point: Point) -> Json:
 
 
 def _finished(out: Path) -> Json | None:
-    path = out / "summary.json"
-    if not path.is_file():
-        return None
-    summary = cast(Json, json.loads(path.read_text(encoding="utf-8")))
+    summary = RunDirectory(out).summary()
     return summary if "log" in summary and summary["rounds_done"] == summary["rounds_planned"] else None
 
 
