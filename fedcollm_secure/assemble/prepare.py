@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_
 from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
+from fedcollm_secure.learning.probe import why_apart
 from fedcollm_secure.learning.training import Learner
 
 
@@ -42,6 +43,7 @@ class Prepared:
     packing: Packing | None  # where vectors travel encrypted
     plan: TrainingPlan | None
     signal: Signal | None  # what the plan's noise leaves, at best
+    apart: str = ""  # under DP-SGD, why each record needs a forward pass of its own; empty where they share one
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ class Prepared:
             name=silo,
             plan=self.plan,
             trains=self.rule.trained,
+            one_by_one=bool(self.apart),
             optimizer_file=optimizer_file,
         )
 
@@ -124,7 +127,7 @@ def prepare(config: Config) -> Prepared:
     shared = make_shared_plan(config, rule, len(holdings.silos))
     signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), holdings)
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
-    return Prepared(
+    prepared = Prepared(
         config=config,
         holdings=holdings,
         llm=llm,
@@ -139,6 +142,18 @@ def prepare(config: Config) -> Prepared:
         plan=shared or plan,
         signal=signal,
     )
+    return replace(prepared, apart=_apart(prepared))
+
+
+def _apart(prepared: Prepared) -> str:
+    """Return why records cannot share a forward pass; empty where they can, or where no record has its own gradient.
+
+    Raises:
+        ConfigError: DP-SGD cannot train what `lora` names.
+    """
+    if prepared.plan is None or prepared.plan.unit == "silo":
+        return ""
+    return why_apart(prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer))
 
 
 def gather_for(config: Config) -> Holdings:

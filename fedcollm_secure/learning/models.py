@@ -56,7 +56,7 @@ def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
     try:
         loaded = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no tokenizer at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no tokenizer at {source.source!r}: {first_line(error)}") from error
     tokenizer = cast(PreTrainedTokenizerBase, loaded)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -72,7 +72,7 @@ def context_length(source: ModelSource, where: str) -> int:
     try:
         shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
     return longest_sequence(shape)
 
 
@@ -97,7 +97,7 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
             use_safetensors=True,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
     model = cast(PreTrainedModel, cast(torch.nn.Module, loaded).to(device).eval().requires_grad_(False))
     return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model))
 
@@ -162,7 +162,8 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
                 model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
-            raise ConfigError("lora.targets", _no_target(base.model, lora)) from error
+            told = first_line(error) if "incompatible" in str(error) else _no_target(base.model, lora)
+            raise ConfigError("lora.targets", told) from error
         _initialise(model)
     return cast(PeftModel, model)
 
@@ -209,5 +210,6 @@ def _place(source: ModelSource) -> str:
     return str(folder)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
