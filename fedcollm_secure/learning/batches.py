@@ -1,5 +1,9 @@
 """Records → token ids → padded batches, split into prompt and answer exactly as lm-evaluation-harness does.
 
+A text begins with what the tokenizer itself puts before one: a beginning-of-text token for Llama, Gemma and OPT,
+nothing for GPT-2. What a tokenizer would append is left out: a prompt that ended with an end-of-text token would have
+its answer after the end (the harness then cuts in the wrong place).
+
 Sequences are padded on the left: answers then end at the same place, and the model's head runs on the last few
 positions alone (`logits_to_keep`), which for short answers saves most of the work of a large vocabulary.
 """
@@ -15,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from fedcollm_secure.errors import ConfigError
 
 WIDTH_STEP, KEEP_STEP = 8, 4
+SOME_TEXT = "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,9 @@ class Encoder:
         end = cast(int | None, tokenizer.eos_token_id)
         self._end = [end] if end_answers and end is not None else []
         self.pad = cast(int | None, tokenizer.pad_token_id) or 0
+        self._before = beginning(tokenizer)
+        self._first = self._first_token()
+        self._written = cast(str, tokenizer.decode([self._first]))
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Tokenise prompt and answer together and cut where the prompt's own tokens end.
@@ -80,14 +88,20 @@ class Encoder:
         return [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Return each text's tokens; one that begins with the written-out token gets no second one (as the harness)."""
         if not texts:
             return []
-        return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [
+            list(ids) if text.startswith(self._written) else [*self._before, *ids]
+            for text, ids in zip(texts, found, strict=True)
+        ]
 
     def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
         answer = whole[len(prompt) :] + self._end
         if not prompt:
-            prompt = [self._first_token()]
+            answer = answer[1:] if answer[:1] == [self._first] else answer
+            prompt = [self._first]
         if not answer or len(answer) > self.max_length:
             raise ConfigError(
                 "data.task", f"expected answers of 1 to {self.max_length} tokens, got one of {len(answer)}"
@@ -123,6 +137,15 @@ class Encoder:
 
 def _rounded_up(length: int, step: int) -> int:
     return -(-length // step) * step
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that a tokenizer puts before every text of its own accord."""
+    bare, dressed = (
+        cast(list[int], tokenizer(SOME_TEXT, add_special_tokens=special)["input_ids"]) for special in (False, True)
+    )
+    places = range(len(dressed) - len(bare) + 1)
+    return list(dressed[: next((place for place in places if dressed[place : place + len(bare)] == bare), 0)])
 
 
 def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.learning.batches import longest_sequence
+from fedcollm_secure.learning.batches import beginning, longest_sequence
 
 MOST_NAMES = 12  # of modules, in a message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -112,10 +112,11 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return SHA-256 over vocabulary and special tokens: equal fingerprints, equal token ids."""
+    """Return SHA-256 over vocabulary, special tokens and what begins a text: equal fingerprints, equal token ids."""
     content = {
         "vocabulary": sorted(tokenizer.get_vocab().items()),
         "special": sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
+        "beginning": beginning(tokenizer),
     }
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
