@@ -11,11 +11,11 @@ from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort import check_cohort
-from fedcollm_secure.assemble.plans import make_encoding, make_packing, make_plan, make_shared_plan
+from fedcollm_secure.assemble.plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
 from fedcollm_secure.assemble.signal import Signal, fewest_trained, require_signal
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import PerSubject, RecordDP
+from fedcollm_secure.config.protection import PerSubject, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
@@ -58,8 +58,12 @@ class Prepared:
     @property
     def vector_lengths(self) -> tuple[int, ...]:
         """Return the length of each vector that a silo sends in a run, pass by pass, round by round."""
-        passes = [Pass(round=t, number=k) for t in range(1, self.config.rounds + 1) for k in range(self.rule.passes)]
-        return tuple(self.encoding.length(self.rule.length(each)) for each in passes)
+        # A rule trains the same factors in every second round.
+        of_two = [
+            [self.encoding.length(self.rule.length(Pass(round=t, number=k))) for k in range(self.rule.passes)]
+            for t in (1, 2)
+        ]
+        return tuple(length for t in range(self.config.rounds) for length in of_two[t % 2])
 
     @cached_property
     def base_digest(self) -> str:
@@ -114,6 +118,7 @@ def prepare(config: Config) -> Prepared:
     plan = make_plan(config)
     holdings = gather_for(config)
     check_subjects_apart(config, holdings)
+    check_delta(config, _most_units(config, holdings))
     make_packing(config, make_encoding(config, len(holdings.silos)), len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
@@ -125,7 +130,7 @@ def prepare(config: Config) -> Prepared:
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     rule = _rule(config, server_slm, len(holdings.silos))
     shared = make_shared_plan(config, rule, len(holdings.silos))
-    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), holdings)
+    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
     prepared = Prepared(
         config=config,
@@ -185,10 +190,20 @@ def check_subjects_apart(config: Config, holdings: Holdings) -> None:
         )
 
 
-def _signal(config: Config, plan: TrainingPlan | None, trained: int, holdings: Holdings) -> Signal | None:
+def _most_units(config: Config, holdings: Holdings) -> int:
+    """Return how many units the guarantee speaks of: of the largest silo, or silos where they are the unit."""
+    privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return len(holdings.silos)
+    if isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject):
+        return max(len({record.subject for record in records}) for records in holdings.silos.values())
+    return max(holdings.sizes.values())
+
+
+def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int) -> Signal | None:
     if plan is None:
         return None
-    signal = Signal.of(plan, trained=trained, silos=len(holdings.silos), records=max(holdings.sizes.values()))
+    signal = Signal.of(plan, trained=trained, silos=silos)
     require_signal(config, signal)
     return signal
 
