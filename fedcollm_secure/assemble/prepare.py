@@ -209,6 +209,13 @@ def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int)
 
 
 def _rule(config: Config, slm: Adapter, silos: int) -> Rule:
+    ranks = {shape[0] for name, shape in slm.schema.shapes.items() if ".lora_A." in name}
+    if config.what_travels in ("fedsvd", "exact") and ranks != {config.lora.rank}:
+        raise ConfigError(
+            "factors",
+            f"{config.what_travels} decomposes products B·A of rank {config.lora.rank}, but with these lora.targets some "
+            "modules hold several products in one pair, as experts do: use fedavg, ffa or rolora, or name other targets",
+        )
     try:
         return make_rule(config.what_travels, slm.schema, silos=silos, seed=config.seed)
     except ValueError as error:

@@ -101,6 +101,7 @@ class CoTuning:
     @torch.no_grad()
     def slm_loss(self) -> float:
         """Return the SLM's mean cross-entropy over all auxiliary records, in nats."""
+        self.slm.model.eval()
         everything = range(len(self.records))
         losses = [cross_entropy(answer_logits(self.slm.model, part), part.targets) for part in self._parts(everything)]
         return float(torch.cat(losses).mean())

@@ -143,7 +143,7 @@ def require_same_tokenizer(llm: Base, slm: Base) -> None:
 
 
 def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
-    """Wrap `base` with LoRA; the same seed gives the same initial A (B starts at zero) on every machine.
+    """Wrap `base` with LoRA, in eval mode; the same seed gives the same initial A (B is zero) on every machine.
 
     Raises:
         ConfigError: no module has one of the names in `lora.targets`.
@@ -166,7 +166,7 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
             told = first_line(error) if "incompatible" in str(error) else _no_target(base.model, lora)
             raise ConfigError("lora.targets", told) from error
         _initialise(model)
-    return cast(PeftModel, model)
+    return cast(PeftModel, cast(torch.nn.Module, model).eval())  # peft's own layers begin in training mode
 
 
 def _no_target(model: PreTrainedModel, lora: Lora) -> str:

@@ -94,6 +94,7 @@ class Learner:
         """
         self.adapter.write(start)
         self.adapter.choose(self.trains(round_number))
+        self.adapter.model.eval()  # plain training turns dropout on for itself
         if isinstance(self.plan, SharedPlan):
             return self._clipped_update(start, round_number, self.plan)
         optimizer = self._optimizer()

@@ -47,7 +47,7 @@ def check(config: Config) -> Json:
         "own": _own(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
-        "warnings": trust.warnings(config, count),
+        "warnings": [*trust.warnings(config, count), *_without_effect(prepared)],
     }
 
 
@@ -125,6 +125,13 @@ def _gradients(prepared: Prepared) -> str:
     if prepared.apart:
         return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}"
     return f"{prepared.learner(prepared.silos[0]).rows} records in a forward pass"
+
+
+def _without_effect(prepared: Prepared) -> list[str]:
+    """Say what is set and does nothing in this run."""
+    if prepared.plan is None or prepared.plan.unit == "silo" or prepared.config.lora.dropout == 0:
+        return []
+    return ["lora.dropout: silos train without it under record_dp, where a record's mask would depend on the others"]
 
 
 def _plan(prepared: Prepared) -> Json:
