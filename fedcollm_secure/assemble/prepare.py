@@ -213,8 +213,8 @@ def _rule(config: Config, slm: Adapter, silos: int) -> Rule:
     if config.what_travels in ("fedsvd", "exact") and ranks != {config.lora.rank}:
         raise ConfigError(
             "factors",
-            f"{config.what_travels} decomposes products B·A of rank {config.lora.rank}, but with these lora.targets some "
-            "modules hold several products in one pair, as experts do: use fedavg, ffa or rolora, or name other targets",
+            f"{config.what_travels} decomposes products B·A of rank {config.lora.rank}, but with these lora.targets "
+            "some modules hold several products in one pair, as experts do: use fedavg, ffa or rolora, or name others",
         )
     try:
         return make_rule(config.what_travels, slm.schema, silos=silos, seed=config.seed)

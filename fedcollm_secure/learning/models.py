@@ -159,8 +159,10 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            with warnings.catch_warnings():  # peft asks transformers for a property that it renamed
+            with warnings.catch_warnings():
+                # peft asks transformers for a property that it renamed, and has patterns of its own for experts.
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+                warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
                 model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
             told = first_line(error) if "incompatible" in str(error) else _no_target(base.model, lora)
