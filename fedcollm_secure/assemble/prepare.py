@@ -147,6 +147,8 @@ def prepare(config: Config) -> Prepared:
         plan=shared or plan,
         signal=signal,
     )
+    for records in (*holdings.silos.values(), holdings.auxiliary):
+        prepared.tokens(records)  # an answer that no model can read is refused here, and not in the run
     return replace(prepared, apart=_apart(prepared))
 
 
@@ -154,11 +156,15 @@ def _apart(prepared: Prepared) -> str:
     """Return why records cannot share a forward pass; empty where they can, or where no record has its own gradient.
 
     Raises:
-        ConfigError: DP-SGD cannot train what `lora` names.
+        ConfigError: one of the models cannot be trained with what `lora` names.
     """
+    learner, vocabulary = prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer)
+    plainly = replace(learner, plan=None, settings=replace(learner.settings, microbatch=1))
+    why_apart(replace(plainly, adapter=prepared.server_llm, trains=lambda _: "AB"), vocabulary)
     if prepared.plan is None or prepared.plan.unit == "silo":
+        why_apart(plainly, vocabulary)
         return ""
-    return why_apart(prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer))
+    return why_apart(learner, vocabulary)
 
 
 def gather_for(config: Config) -> Holdings:

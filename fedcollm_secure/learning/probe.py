@@ -24,13 +24,18 @@ SPREAD = 0.05  # away from B = 0, where A has no gradient
 def why_apart(learner: Learner, vocabulary: int) -> str:
     """Return why each record needs a forward pass of its own; empty where records can share one.
 
-    Both factors of every LoRA product are tried, as the rounds train them. The adapter is left as it was.
+    With `microbatch` 1 nothing but whether the model can be trained is asked. Both factors of every LoRA product are
+    tried, as the rounds train them. The adapter is left as it was.
 
     Raises:
         ConfigError: a trained matrix that no record reaches, by name; or a model that these targets break.
     """
     adapter, generator = learner.adapter, np.random.default_rng(0)
     start = adapter.read()
+    if not len(start):
+        raise ConfigError(
+            "lora.targets", "expected names of linear layers, got none that has two LoRA matrices to train"
+        )
     tried = replace(learner, records=_made_up(learner, vocabulary, generator), subjects=None)
     adapter.write((start + generator.normal(0.0, SPREAD, len(start))).astype(np.float32))
     try:

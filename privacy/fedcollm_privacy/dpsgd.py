@@ -112,7 +112,7 @@ def gradient_sum(
 
     Raises: as `train`, but for weights that did not move.
     """
-    _check_trainable(model, parameters)
+    check_trainable(model, parameters)
     units = _grouped(population, subjects)
     drawn = [units[unit] for unit in poisson_sample(population, sampling_rate, random)]
     with _taps(model, parameters, one_by_one=one_by_one) as taps:
@@ -236,14 +236,15 @@ def linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[
 
 def _check_model(model: nn.Module, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Refuse a model or optimiser that would train something besides `parameters`, or couple records."""
-    _check_trainable(model, parameters)
+    check_trainable(model, parameters)
     wanted = {id(each) for each in parameters}
     held = {id(each) for group in optimizer.param_groups for each in group["params"] if each.requires_grad}
     if held != wanted:
         raise ValueError(f"the optimiser holds {len(held)} trainable tensors, expected exactly the {len(wanted)} given")
 
 
-def _check_trainable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+def check_trainable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    """Refuse parameters that are not exactly the trainable ones, and layers that mix records. Raises: ValueError."""
     wanted = {id(each) for each in parameters}
     if not wanted or len(wanted) != len(parameters) or not wanted <= {id(each) for each in model.parameters()}:
         raise ValueError("parameters must be distinct, non-empty, and each one of the model's")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedcollm_privacy.dpsgd import Losses, linear_layers
+from fedcollm_privacy.dpsgd import Losses, check_trainable, linear_layers
 from fedcollm_privacy.one_by_one import gradient
 from fedcollm_privacy.per_record import NotPerRecord, gradient_of, tapped
 
@@ -30,8 +30,9 @@ def probe(
     `dtype` is what the model computes in. Neither parameters nor modes change.
 
     Raises:
-        ValueError: a parameter that has no gradient on any of them, or none that is finite.
+        ValueError: a parameter that has no gradient on any of them, or none that is finite; trainable ones besides.
     """
+    check_trainable(model, parameters)
     references = [gradient(losses([record])[0], parameters) for record in range(RECORDS)]
     _check_reached(model, parameters, references)
     if rows == 1:
@@ -75,7 +76,7 @@ def _refuse(
     bad = [names[id(parameter)] for parameter, *gradients in columns if all(wrong(each) for each in gradients)]
     if bad:
         more = f" and {len(bad) - _MOST_NAMES} more" if len(bad) > _MOST_NAMES else ""
-        raise ValueError(f"{', '.join(bad[:_MOST_NAMES])}{more}: {what}, so training it would add noise alone")
+        raise ValueError(f"{', '.join(bad[:_MOST_NAMES])}{more}: {what}, so nothing can train it")
 
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:

@@ -222,3 +222,15 @@ def test_one_record_in_memory_needs_no_company(models: Path) -> None:
 
     assert why_apart(one, WORDS) == "one record is in memory at a time"
     assert isinstance(one.adapter.model, nn.Module)
+
+
+def test_a_target_that_is_no_linear_layer_is_refused_by_name(models: Path) -> None:
+    one = learner(models, DENSE["llama"][0](), ("q_proj", "embed_tokens"))
+
+    with pytest.raises(ConfigError, match=r"lora\.targets: .*embed_tokens\.lora_embedding_A.*exactly the given"):
+        why_apart(one, WORDS)
+
+
+def test_an_adapter_without_matrices_is_refused(models: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lora\.targets: expected names of linear layers"):
+        why_apart(learner(models, DENSE["llama"][0](), ("embed_tokens",)), WORDS)
