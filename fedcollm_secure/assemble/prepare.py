@@ -23,7 +23,7 @@ from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
 from fedcollm_secure.learning.probe import why_apart
-from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.training import Learner, both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def _apart(prepared: Prepared) -> str:
     """
     learner, vocabulary = prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer)
     plainly = replace(learner, plan=None, settings=replace(learner.settings, microbatch=1))
-    why_apart(replace(plainly, adapter=prepared.server_llm, trains=lambda _: "AB"), vocabulary)
+    why_apart(replace(plainly, adapter=prepared.server_llm, trains=both), vocabulary)
     if prepared.plan is None or prepared.plan.unit == "silo":
         why_apart(plainly, vocabulary)
         return ""

@@ -54,7 +54,8 @@ def clip_vector(vector: Float32, norm: float) -> Float32:
     return (wide * min(1.0, norm / length)).astype(np.float32) if length else vector
 
 
-def _both(_: int) -> Matrices:
+def both(_round_number: int) -> Matrices:
+    """Train A and B in every round."""
     return "AB"
 
 
@@ -77,7 +78,7 @@ class Learner:
     name: str
     plan: TrainingPlan | None
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
-    trains: Callable[[int], Matrices] = _both
+    trains: Callable[[int], Matrices] = both
     one_by_one: bool = False
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
     random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
