@@ -138,6 +138,26 @@ def make_packing(config: Config, encoding: FixedPoint, silos: int) -> Packing | 
         raise ConfigError("aggregation", str(error)) from error
 
 
+def check_delta(config: Config, units: int) -> None:
+    """Refuse a δ of 1/`units` or more: publishing one unit outright, drawn at random, is (0, 1/units)-DP.
+
+    How many units a silo holds is private, so the message does not say it. That a job is not refused tells that every
+    silo holds fewer than 1/δ.
+
+    Raises:
+        ConfigError: δ is too large.
+    """
+    privacy = config.privacy
+    if isinstance(privacy, NonPrivate) or privacy.delta * units < 1:
+        return
+    where = "privacy.silo_dp.delta" if isinstance(privacy, SiloDP) else "privacy.record_dp.delta"
+    raise ConfigError(
+        where,
+        f"expected less than 1 in the number of units (records, persons or silos) of each silo's data, got "
+        f"{privacy.delta:g}: at that a run could publish one of them outright and keep its promise. Use 1e-5, or less",
+    )
+
+
 def ledger_budget(config: Config) -> tuple[float, float]:
     """Return (ε, δ) of a silo's ledger: training's, and what it may spend on a score of its own.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,18 +11,19 @@ from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort import check_cohort
-from fedcollm_secure.assemble.plans import make_encoding, make_packing, make_plan, make_shared_plan
+from fedcollm_secure.assemble.plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
 from fedcollm_secure.assemble.signal import Signal, fewest_trained, require_signal
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import PerSubject, RecordDP
+from fedcollm_secure.config.protection import PerSubject, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
-from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.probe import why_apart
+from fedcollm_secure.learning.training import Learner, both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Prepared:
     packing: Packing | None  # where vectors travel encrypted
     plan: TrainingPlan | None
     signal: Signal | None  # what the plan's noise leaves, at best
+    apart: str = ""  # under DP-SGD, why each record needs a forward pass of its own; empty where they share one
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -56,8 +58,12 @@ class Prepared:
     @property
     def vector_lengths(self) -> tuple[int, ...]:
         """Return the length of each vector that a silo sends in a run, pass by pass, round by round."""
-        passes = [Pass(round=t, number=k) for t in range(1, self.config.rounds + 1) for k in range(self.rule.passes)]
-        return tuple(self.encoding.length(self.rule.length(each)) for each in passes)
+        # A rule trains the same factors in every second round.
+        of_two = [
+            [self.encoding.length(self.rule.length(Pass(round=t, number=k))) for k in range(self.rule.passes)]
+            for t in (1, 2)
+        ]
+        return tuple(length for t in range(self.config.rounds) for length in of_two[t % 2])
 
     @cached_property
     def base_digest(self) -> str:
@@ -88,6 +94,7 @@ class Prepared:
             name=silo,
             plan=self.plan,
             trains=self.rule.trained,
+            one_by_one=bool(self.apart),
             optimizer_file=optimizer_file,
         )
 
@@ -111,6 +118,7 @@ def prepare(config: Config) -> Prepared:
     plan = make_plan(config)
     holdings = gather_for(config)
     check_subjects_apart(config, holdings)
+    check_delta(config, _most_units(config, holdings))
     make_packing(config, make_encoding(config, len(holdings.silos)), len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
@@ -122,9 +130,9 @@ def prepare(config: Config) -> Prepared:
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     rule = _rule(config, server_slm, len(holdings.silos))
     shared = make_shared_plan(config, rule, len(holdings.silos))
-    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), holdings)
+    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
-    return Prepared(
+    prepared = Prepared(
         config=config,
         holdings=holdings,
         llm=llm,
@@ -139,6 +147,24 @@ def prepare(config: Config) -> Prepared:
         plan=shared or plan,
         signal=signal,
     )
+    for records in (*holdings.silos.values(), holdings.auxiliary):
+        prepared.tokens(records)  # an answer that no model can read is refused here, and not in the run
+    return replace(prepared, apart=_apart(prepared))
+
+
+def _apart(prepared: Prepared) -> str:
+    """Return why records cannot share a forward pass; empty where they can, or where no record has its own gradient.
+
+    Raises:
+        ConfigError: one of the models cannot be trained with what `lora` names.
+    """
+    learner, vocabulary = prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer)
+    plainly = replace(learner, plan=None, settings=replace(learner.settings, microbatch=1))
+    why_apart(replace(plainly, adapter=prepared.server_llm, trains=both), vocabulary)
+    if prepared.plan is None or prepared.plan.unit == "silo":
+        why_apart(plainly, vocabulary)
+        return ""
+    return why_apart(learner, vocabulary)
 
 
 def gather_for(config: Config) -> Holdings:
@@ -170,15 +196,32 @@ def check_subjects_apart(config: Config, holdings: Holdings) -> None:
         )
 
 
-def _signal(config: Config, plan: TrainingPlan | None, trained: int, holdings: Holdings) -> Signal | None:
+def _most_units(config: Config, holdings: Holdings) -> int:
+    """Return how many units the guarantee speaks of: of the largest silo, or silos where they are the unit."""
+    privacy = config.privacy
+    if isinstance(privacy, SiloDP):
+        return len(holdings.silos)
+    if isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject):
+        return max(len({record.subject for record in records}) for records in holdings.silos.values())
+    return max(holdings.sizes.values())
+
+
+def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int) -> Signal | None:
     if plan is None:
         return None
-    signal = Signal.of(plan, trained=trained, silos=len(holdings.silos), records=max(holdings.sizes.values()))
+    signal = Signal.of(plan, trained=trained, silos=silos)
     require_signal(config, signal)
     return signal
 
 
 def _rule(config: Config, slm: Adapter, silos: int) -> Rule:
+    ranks = {shape[0] for name, shape in slm.schema.shapes.items() if ".lora_A." in name}
+    if config.what_travels in ("fedsvd", "exact") and ranks != {config.lora.rank}:
+        raise ConfigError(
+            "factors",
+            f"{config.what_travels} decomposes products B·A of rank {config.lora.rank}, but with these lora.targets "
+            "some modules hold several products in one pair, as experts do: use fedavg, ffa or rolora, or name others",
+        )
     try:
         return make_rule(config.what_travels, slm.schema, silos=silos, seed=config.seed)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """What noise leaves of the signal in the best case, known before anything is trained.
 
     a silo's step     b clipped gradients of one direction, ‖·‖ ≤ b·C, against E‖N(0, σ²C²·I_d)‖ ≈ σC√d
-                      b = q·records, what the largest silo draws on average; `silo.batch_size` divides both alike
+                      b = `silo.batch_size`, the plan's public word for what a silo draws on average: how many records
+                      a silo holds is nobody's business, and this figure is printed and kept where all can read it
     the run           K silos of n steps: the signals add up, K·n·bC; the noises' squares do, √(K·n)·σC√d
 
 Real gradients agree far less. Under shared noise one release is a round's sum, and the plan knows its ratio.
@@ -33,11 +34,11 @@ class Signal:
     run: float
 
     @classmethod
-    def of(cls, plan: TrainingPlan, *, trained: int, silos: int, records: int) -> "Signal":
-        """Return both ratios; `trained` is d of a step, at its least, `records` the largest silo's. See the module."""
+    def of(cls, plan: TrainingPlan, *, trained: int, silos: int) -> "Signal":
+        """Return both ratios; `trained` is d of a step, at its least. See the module."""
         match plan:
             case RecordPlan():
-                release = plan.sampling_rate * records / (plan.noise_multiplier * math.sqrt(trained))
+                release = plan.batch_size / (plan.noise_multiplier * math.sqrt(trained))
                 releases = plan.steps_per_round * plan.rounds * silos
             case SharedPlan():  # all silos are in its one sum a round
                 release, releases = plan.signal_to_noise, plan.rounds
@@ -63,7 +64,7 @@ def require_signal(config: Config, signal: Signal) -> None:
         "privacy.record_dp.epsilon",
         f"the noise for epsilon {privacy.epsilon:g} would drown the whole run: if every clipped gradient of every step "
         f"and silo pointed one way, they would add up to {signal.run:.2g} times the noise, expected at least "
-        f"{LEAST_OF_A_RUN:g}. Use a larger epsilon (0.5 to 8 is usual), more records in a silo or a larger "
-        "sampling_rate, more steps, or fewer parameters (lora.rank, lora.targets); to see it all the same, state "
+        f"{LEAST_OF_A_RUN:g}. Use a larger epsilon (0.5 to 8 is usual), more records in a silo and a larger "
+        "batch_size, more steps, or fewer parameters (lora.rank, lora.targets); to see it all the same, state "
         "privacy.record_dp.noise_multiplier",
     )

@@ -59,6 +59,16 @@ class Adapter:
         """Return the trainable tensors in canonical order."""
         return [parameter for parameter in self._parameters.values() if parameter.requires_grad]
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the shared tensors lie."""
+        return next(iter(self._parameters.values())).device
+
+    @property
+    def computes_in(self) -> torch.dtype:
+        """Return the coarsest type that the model's weights have."""
+        return min((p.dtype for p in self.model.parameters() if p.is_floating_point()), key=lambda each: each.itemsize)
+
     def choose(self, matrices: Matrices) -> None:
         """Train these factors alone, of those that are shared."""
         for name, parameter in self._parameters.items():

@@ -1,5 +1,9 @@
 """Records → token ids → padded batches, split into prompt and answer exactly as lm-evaluation-harness does.
 
+A text begins with what the tokenizer itself puts before one: a beginning-of-text token for Llama, Gemma and OPT,
+nothing for GPT-2. What a tokenizer would append is left out: a prompt that ended with an end-of-text token would have
+its answer after the end (the harness then cuts in the wrong place).
+
 Sequences are padded on the left: answers then end at the same place, and the model's head runs on the last few
 positions alone (`logits_to_keep`), which for short answers saves most of the work of a large vocabulary.
 """
@@ -13,6 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from fedcollm_secure.errors import ConfigError
+
+WIDTH_STEP, KEEP_STEP = 8, 4
+SOME_TEXT = "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +44,35 @@ class Batch:
         return int(self.targets.shape[1])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Of a forward pass: `width` positions, of which the head scores the last `keep`."""
+
+    width: int
+    keep: int
+
+    @classmethod
+    def covering(cls, shapes: Sequence["Shape"]) -> "Shape":
+        """Return the smallest shape that all of these fit in."""
+        return cls(width=max(shape.width for shape in shapes), keep=max(shape.keep for shape in shapes))
+
+
+SMALLEST = Shape(width=1, keep=1)
+
+
 class Encoder:
     """Tokenise (prompt, answer) pairs for one model family."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, *, end_answers: bool) -> None:
         """Keep at most `max_length` tokens; `end_answers` adds the end-of-text token (free text)."""
         self._tokenizer = tokenizer
-        self._max_length = max_length
+        self.max_length = max_length
         end = cast(int | None, tokenizer.eos_token_id)
         self._end = [end] if end_answers and end is not None else []
         self.pad = cast(int | None, tokenizer.pad_token_id) or 0
+        self._before = beginning(tokenizer)
+        self._first = self._first_token()
+        self._written = cast(str, tokenizer.decode([self._first]))
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
         """Tokenise prompt and answer together and cut where the prompt's own tokens end.
@@ -62,38 +88,64 @@ class Encoder:
         return [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Return each text's tokens; one that begins with the written-out token gets no second one (as the harness)."""
         if not texts:
             return []
-        return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [
+            list(ids) if text.startswith(self._written) else [*self._before, *ids]
+            for text, ids in zip(texts, found, strict=True)
+        ]
 
     def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
         answer = whole[len(prompt) :] + self._end
         if not prompt:
-            prompt = [self._first_token()]
-        if not answer or len(answer) > self._max_length:
+            answer = answer[1:] if answer[:1] == [self._first] else answer
+            prompt = [self._first]
+        if not answer or len(answer) > self.max_length:
             raise ConfigError(
-                "data.task", f"expected answers of 1 to {self._max_length} tokens, got one of {len(answer)}"
+                "data.task", f"expected answers of 1 to {self.max_length} tokens, got one of {len(answer)}"
             )
-        room = self._max_length + 1 - len(answer)  # the answer's last token is predicted, not read
+        room = self.max_length + 1 - len(answer)  # the answer's last token is predicted, not read
         return Tokens(prompt=tuple(prompt[-room:]), answer=tuple(answer))
 
     def _first_token(self) -> int:
         tokens = cast(tuple[int | None, ...], (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id))
         return next((token for token in tokens if token is not None), self.pad)
 
-    def collate(self, sequences: Sequence[Tokens], device: torch.device) -> Batch:
-        """Pad to the longest; an empty list gives tensors with B = 0."""
+    def shape(self, record: Tokens) -> Shape:
+        """Return a record's own lengths, rounded up so that few shapes serve all records."""
+        width, keep = len(record.prompt) + len(record.answer) - 1, len(record.answer)
+        width = max(width, min(_rounded_up(width, WIDTH_STEP), self.max_length))
+        return Shape(width=width, keep=min(_rounded_up(keep, KEEP_STEP), width))
+
+    def collate(self, sequences: Sequence[Tokens], device: torch.device, least: Shape = SMALLEST) -> Batch:
+        """Pad to the longest, and to `least` at least; an empty list gives tensors with B = 0."""
         rows = [(*sequence.prompt, *sequence.answer[:-1]) for sequence in sequences]
         width = max((len(row) for row in rows), default=1)
         keep = max((len(sequence.answer) for sequence in sequences), default=1)
-        ids = torch.full((len(rows), width), self.pad, dtype=torch.int64)
-        mask = torch.zeros((len(rows), width), dtype=torch.int64)
-        targets = torch.full((len(rows), keep), -100, dtype=torch.int64)
+        shape = Shape.covering([least, Shape(width=width, keep=keep)])
+        ids = torch.full((len(rows), shape.width), self.pad, dtype=torch.int64)
+        mask = torch.zeros((len(rows), shape.width), dtype=torch.int64)
+        targets = torch.full((len(rows), shape.keep), -100, dtype=torch.int64)
         for number, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
-            ids[number, width - len(row) :] = torch.tensor(row)
-            mask[number, width - len(row) :] = 1
-            targets[number, keep - len(sequence.answer) :] = torch.tensor(sequence.answer)
+            ids[number, shape.width - len(row) :] = torch.tensor(row)
+            mask[number, shape.width - len(row) :] = 1
+            targets[number, shape.keep - len(sequence.answer) :] = torch.tensor(sequence.answer)
         return Batch(ids=ids.to(device), mask=mask.to(device), targets=targets.to(device))
+
+
+def _rounded_up(length: int, step: int) -> int:
+    return -(-length // step) * step
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that a tokenizer puts before every text of its own accord."""
+    bare, dressed = (
+        cast(list[int], tokenizer(SOME_TEXT, add_special_tokens=special)["input_ids"]) for special in (False, True)
+    )
+    places = range(len(dressed) - len(bare) + 1)
+    return list(dressed[: next((place for place in places if dressed[place : place + len(bare)] == bare), 0)])
 
 
 def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:

@@ -7,6 +7,7 @@ Both steps of one r start from the same pair of models: interleaved and simultan
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ from fedcollm_secure.learning.optimise import (
     make_optimizer,
     make_schedule,
     save_optimizer,
+    seeded,
 )
 
 
@@ -89,8 +91,9 @@ class CoTuning:
         batches = self._batches(round_number)
         for side in (llm, slm):
             side.adapter.model.train()
-        for _ in range(self.settings.steps):
-            self._step(llm, slm, next(batches))
+        with self._dropout(round_number):
+            for _ in range(self.settings.steps):
+                self._step(llm, slm, next(batches))
         for side in (llm, slm):
             side.adapter.model.eval()
             self._keep(side)
@@ -98,6 +101,7 @@ class CoTuning:
     @torch.no_grad()
     def slm_loss(self) -> float:
         """Return the SLM's mean cross-entropy over all auxiliary records, in nats."""
+        self.slm.model.eval()
         everything = range(len(self.records))
         losses = [cross_entropy(answer_logits(self.slm.model, part), part.targets) for part in self._parts(everything)]
         return float(torch.cat(losses).mean())
@@ -110,12 +114,13 @@ class CoTuning:
         """
         side, batches = self._side("llm", self.llm, 1), self._batches(1)
         side.adapter.model.train()
-        for _ in range(self.settings.steps):
-            indices = next(batches)
-            for part in self._parts(indices):
-                losses = cross_entropy(side.logits(part), part.targets)
-                side.add_gradient(losses.sum() / len(indices))
-            side.step(self.settings.gradient_norm)
+        with self._dropout(1):
+            for _ in range(self.settings.steps):
+                indices = next(batches)
+                for part in self._parts(indices):
+                    losses = cross_entropy(side.logits(part), part.targets)
+                    side.add_gradient(losses.sum() / len(indices))
+                side.step(self.settings.gradient_norm)
         side.adapter.model.eval()
 
     def _step(self, llm: Side, slm: Side, indices: Sequence[int]) -> None:
@@ -138,6 +143,10 @@ class CoTuning:
         )
         return losses + self.settings.weight * divergence
 
+    def _dropout(self, round_number: int) -> AbstractContextManager[None]:
+        """Let both models' dropout follow from seed and round, so that a resumed run goes on as it would have."""
+        return seeded(self.seed, f"server/round {round_number}/dropout", self.slm.device)
+
     def _batches(self, round_number: int) -> Iterator[list[int]]:
         return batch_order(
             len(self.records), self.settings.batch_size, seed=self.seed, purpose=f"server/round {round_number}"
@@ -145,7 +154,7 @@ class CoTuning:
 
     def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
         """Yield a batch in parts of records of like length."""
-        device, size = self.slm.parameters[0].device, self.settings.microbatch
+        device, size = self.slm.device, self.settings.microbatch
         ordered = by_length([self.records[index] for index in indices])
         for start in range(0, len(ordered), size):
             yield self.encoder.collate(ordered[start : start + size], device)

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.learning.batches import longest_sequence
+from fedcollm_secure.learning.batches import beginning, longest_sequence
 
 MOST_NAMES = 12  # of modules, in a message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -56,7 +56,7 @@ def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
     try:
         loaded = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no tokenizer at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no tokenizer at {source.source!r}: {first_line(error)}") from error
     tokenizer = cast(PreTrainedTokenizerBase, loaded)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -72,7 +72,7 @@ def context_length(source: ModelSource, where: str) -> int:
     try:
         shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
     return longest_sequence(shape)
 
 
@@ -97,7 +97,7 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
             use_safetensors=True,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {_first_line(error)}") from error
+        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
     model = cast(PreTrainedModel, cast(torch.nn.Module, loaded).to(device).eval().requires_grad_(False))
     return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model))
 
@@ -112,10 +112,11 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return SHA-256 over vocabulary and special tokens: equal fingerprints, equal token ids."""
+    """Return SHA-256 over vocabulary, special tokens and what begins a text: equal fingerprints, equal token ids."""
     content = {
         "vocabulary": sorted(tokenizer.get_vocab().items()),
         "special": sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
+        "beginning": beginning(tokenizer),
     }
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
@@ -142,7 +143,7 @@ def require_same_tokenizer(llm: Base, slm: Base) -> None:
 
 
 def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
-    """Wrap `base` with LoRA; the same seed gives the same initial A (B starts at zero) on every machine.
+    """Wrap `base` with LoRA, in eval mode; the same seed gives the same initial A (B is zero) on every machine.
 
     Raises:
         ConfigError: no module has one of the names in `lora.targets`.
@@ -158,13 +159,16 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            with warnings.catch_warnings():  # peft asks transformers for a property that it renamed
+            with warnings.catch_warnings():
+                # peft asks transformers for a property that it renamed, and has patterns of its own for experts.
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+                warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
                 model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
-            raise ConfigError("lora.targets", _no_target(base.model, lora)) from error
+            told = first_line(error) if "incompatible" in str(error) else _no_target(base.model, lora)
+            raise ConfigError("lora.targets", told) from error
         _initialise(model)
-    return cast(PeftModel, model)
+    return cast(PeftModel, cast(torch.nn.Module, model).eval())  # peft's own layers begin in training mode
 
 
 def _no_target(model: PreTrainedModel, lora: Lora) -> str:
@@ -209,5 +213,6 @@ def _place(source: ModelSource) -> str:
     return str(folder)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

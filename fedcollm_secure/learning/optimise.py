@@ -1,7 +1,9 @@
 """Optimisers, learning-rate schedules and batch order: the settings that local training and distillation share."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +62,14 @@ def batch_order(count: int, batch_size: int, *, seed: int, purpose: str) -> Iter
         order = shuffled(count, seed=seed, purpose=f"{purpose}/epoch {epoch}").tolist()
         yield from (order[start : start + batch_size] for start in range(0, count, batch_size))
         epoch += 1
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, device: torch.device) -> Generator[None]:
+    """Let dropout follow from seed and purpose alone until the block ends, whatever was drawn before it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int.from_bytes(sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big"))
+        yield
 
 
 def save_optimizer(optimizer: Optimizer, path: Path) -> None:

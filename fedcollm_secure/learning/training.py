@@ -4,6 +4,12 @@
 
 Where silos share one noise (`SharedPlan`), what is returned has none yet and must go into a sum: the clipped Δ of a
 silo, or the clipped gradients of one step, Σ clip(∇) / batch_size.
+
+Where records or persons are the unit of privacy, a record is padded to a shape that follows from itself alone, and
+stands in a pass of a constant number of rows: its gradient then has the same bits whoever else is drawn
+(`fedcollm_privacy.blocks`).
+Such training knows no dropout, in no model: a mask that follows from a record's place in a pass would move with the
+other records.
 """
 
 import os
@@ -23,7 +29,7 @@ from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter, Matrices
-from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits
+from fedcollm_secure.learning.batches import SMALLEST, Encoder, Shape, Tokens, answer_logits
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -31,8 +37,12 @@ from fedcollm_secure.learning.optimise import (
     make_optimizer,
     make_schedule,
     save_optimizer,
+    seeded,
 )
 from fedcollm_secure.learning.vectors import Float32
+
+ROWS = 16
+"""Rows of a pass whose shape must not tell who else is in it; one that is not full is filled up."""
 
 
 def clip_vector(vector: Float32, norm: float) -> Float32:
@@ -44,7 +54,8 @@ def clip_vector(vector: Float32, norm: float) -> Float32:
     return (wide * min(1.0, norm / length)).astype(np.float32) if length else vector
 
 
-def _both(_: int) -> Matrices:
+def both(_round_number: int) -> Matrices:
+    """Train A and B in every round."""
     return "AB"
 
 
@@ -54,6 +65,7 @@ class Learner:
 
     `subjects` lists each person's records, where a plan protects persons.
     `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
+    `one_by_one` gives each record, or person, a pass of its own: for models that need it (`learning.probe`).
     Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
     """
 
@@ -66,7 +78,8 @@ class Learner:
     name: str
     plan: TrainingPlan | None
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
-    trains: Callable[[int], Matrices] = _both
+    trains: Callable[[int], Matrices] = both
+    one_by_one: bool = False
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
     random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
 
@@ -82,6 +95,7 @@ class Learner:
         """
         self.adapter.write(start)
         self.adapter.choose(self.trains(round_number))
+        self.adapter.model.eval()  # plain training turns dropout on for itself
         if isinstance(self.plan, SharedPlan):
             return self._clipped_update(start, round_number, self.plan)
         optimizer = self._optimizer()
@@ -103,6 +117,11 @@ class Learner:
         """Return E in optimiser steps."""
         batches = -(-len(self.records) // self.settings.batch_size)
         return self.settings.steps or batches * (self.settings.epochs or 1)
+
+    @property
+    def rows(self) -> int:
+        """Return how many records stand in a forward pass where they are the unit of privacy."""
+        return min(self.settings.microbatch, ROWS)
 
     def _optimizer(self) -> Optimizer:
         settings = self.settings
@@ -133,7 +152,9 @@ class Learner:
             population=len(self.records if self.subjects is None else self.subjects),
             losses=self._losses,
             subjects=self.subjects,
-            microbatch=self.settings.microbatch,
+            microbatch=self.rows,
+            shape_of=self._shape,
+            one_by_one=self.one_by_one,
             random=self.random,
         )
         gradient: Float32 = (total / plan.batch_size).to(torch.float32).numpy()
@@ -149,18 +170,22 @@ class Learner:
             purpose=f"silo {self.name}/round {round_number}",
         )
         self.adapter.model.train()
-        for step in range(1, self.steps_per_round + 1):
-            optimizer.zero_grad()
-            if not np.isfinite(loss := self._accumulate(sorted(next(batches)))):
-                raise TrainingError(
-                    f"silo {self.name}: the loss of step {step} is not finite ({loss}), and nothing is sent. "
-                    "Lower silo.learning_rate, set silo.gradient_norm, or look for broken records"
-                )
-            if self.settings.gradient_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.adapter.parameters, self.settings.gradient_norm)
-            optimizer.step()
-            schedule.step()
+        with seeded(self.seed, f"silo {self.name}/round {round_number}/dropout", self.adapter.device):
+            for step in range(1, self.steps_per_round + 1):
+                self._step(optimizer, sorted(next(batches)), step)
+                schedule.step()
         self.adapter.model.eval()
+
+    def _step(self, optimizer: Optimizer, indices: Sequence[int], step: int) -> None:
+        optimizer.zero_grad()
+        if not np.isfinite(loss := self._accumulate(indices)):
+            raise TrainingError(
+                f"silo {self.name}: the loss of step {step} is not finite ({loss}), and nothing is sent. "
+                "Lower silo.learning_rate, set silo.gradient_norm, or look for broken records"
+            )
+        if self.settings.gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.adapter.parameters, self.settings.gradient_norm)
+        optimizer.step()
 
     def _accumulate(self, indices: Sequence[int]) -> float:
         """Add up the gradient of the batch's mean loss, a microbatch at a time."""
@@ -182,15 +207,30 @@ class Learner:
             population=len(self.records if self.subjects is None else self.subjects),
             losses=self._losses,
             subjects=self.subjects,
-            microbatch=self.settings.microbatch,
+            microbatch=self.rows,
+            shape_of=self._shape,
+            one_by_one=self.one_by_one,
             random=self.random,
             progress=lambda _: schedule.step(),
         )
+
+    def losses(self, indices: Sequence[int]) -> Tensor:
+        """Return float32[B], one loss a record, as training computes them."""
+        return self._losses(indices)
 
     def _losses(self, indices: Sequence[int]) -> Tensor:
         """Return float32[B], one loss a record; empty for no records (transformers refuses a batch of none)."""
         if not indices:
             return torch.zeros(0, requires_grad=True)
-        device = self.adapter.parameters[0].device
-        batch = self.encoder.collate([self.records[index] for index in indices], device)
+        records = [self.records[index] for index in indices]
+        least = Shape.covering([self._shape(index) for index in indices]) if self._by_record else SMALLEST
+        batch = self.encoder.collate(records, self.adapter.device, least)
         return cross_entropy(answer_logits(self.adapter.model, batch), batch.targets)
+
+    @property
+    def _by_record(self) -> bool:
+        return self.plan is not None and self.plan.unit != "silo"
+
+    def _shape(self, index: int) -> Shape:
+        """Return the shape that a record is padded to, by itself alone."""
+        return self.encoder.shape(self.records[index])

@@ -14,6 +14,7 @@ from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
 Json = Mapping[str, object]
+MOST_FIGURES = 100
 
 
 def check(config: Config) -> Json:
@@ -41,11 +42,12 @@ def check(config: Config) -> Json:
         "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
         "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
+        "gradients": _gradients(prepared),
         "unit": _unit(config),
         "own": _own(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
-        "warnings": trust.warnings(config, count),
+        "warnings": [*trust.warnings(config, count), *_without_effect(prepared)],
     }
 
 
@@ -116,12 +118,28 @@ def _own(config: Config) -> Json:
     return {**own, "ledger_epsilon": ledger_budget(config)[0]}
 
 
+def _gradients(prepared: Prepared) -> str:
+    """Return how DP-SGD gets each record's gradient; empty where it needs none."""
+    if prepared.plan is None or prepared.plan.unit == "silo":
+        return ""
+    if prepared.apart:
+        return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}"
+    return f"{prepared.learner(prepared.silos[0]).rows} records in a forward pass"
+
+
+def _without_effect(prepared: Prepared) -> list[str]:
+    """Say what is set and does nothing in this run."""
+    if prepared.plan is None or prepared.plan.unit == "silo" or prepared.config.lora.dropout == 0:
+        return []
+    return ["lora.dropout: silos train without it under record_dp, where a record's mask would depend on the others"]
+
+
 def _plan(prepared: Prepared) -> Json:
     plan = prepared.plan
     if plan is None:
         return {}
     row: dict[str, object] = {
-        "epsilon_per_round": [_digits(plan.epsilon_after(n)) for n in range(1, plan.rounds + 1)],
+        "epsilon_per_round": [_digits(plan.epsilon_after(n)) for n in _some_rounds(plan.rounds)],
         "epsilon_total": _digits(plan.epsilon_after(plan.rounds)),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
@@ -131,6 +149,13 @@ def _plan(prepared: Prepared) -> Json:
         row["signal_to_noise_run"] = _digits(prepared.signal.run)
         row["release"] = "a round's sum" if isinstance(plan, SharedPlan) else "a silo's step"
     return dict.fromkeys(prepared.silos, row)
+
+
+def _some_rounds(rounds: int) -> list[int]:
+    """Return every round; of very many, a hundred evenly spaced ones with the last: each figure takes its time."""
+    if rounds <= MOST_FIGURES:
+        return list(range(1, rounds + 1))
+    return [rounds * (place + 1) // MOST_FIGURES for place in range(MOST_FIGURES)]
 
 
 def _digits(value: float) -> float:

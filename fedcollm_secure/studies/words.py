@@ -44,6 +44,7 @@ def check_words(check: Json) -> str:
         after = ", ".join(map(spent, cast(Sequence[float], row["epsilon_per_round"])))
         terms = f"δ = {row['delta']:g}, σ = {row['noise_multiplier']:.3f}"
         lines += [f"{silo}: ε of {UNITS[cast(str, unit['unit'])]} after each round {after} ({terms})"]
+    lines += [f"gradients: {check['gradients']}"] if check["gradients"] else []
     lines += _signal(plan)
     lines += _unit(unit)
     lines += _own(cast(Json, check["own"]))

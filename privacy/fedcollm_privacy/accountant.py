@@ -127,7 +127,9 @@ def pld_epsilon(steps: tuple[tuple[Step, int], ...], delta: float) -> float:
     coarse_guess = rdp_epsilon(steps, delta)
     if coarse_guess == 0 or coarse_guess > _RDP_ABOVE:
         return coarse_guess
-    interval = FINE_INTERVAL if coarse_guess < _FINE_BELOW else COARSE_INTERVAL
+    # Where noise is small the losses of a step lie far apart, and a fine grid of them would take seconds.
+    noisy = min(step.noise_multiplier for step, _ in steps) >= 1
+    interval = FINE_INTERVAL if coarse_guess < _FINE_BELOW and noisy else COARSE_INTERVAL
     accountant = _DpPLD(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, interval)
     for step, count in steps:
         accountant.compose(_dp_event(step), count)

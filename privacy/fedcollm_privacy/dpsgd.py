@@ -10,12 +10,15 @@ would tell that nobody was drawn.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from fedcollm_privacy.blocks import ShapeOf, blocks
 from fedcollm_privacy.noise import gaussian
+from fedcollm_privacy.one_by_one import OneByOne
 from fedcollm_privacy.per_record import Taps, clipped_sum, couples_records, tapped
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.sampling import poisson_sample
@@ -37,6 +40,8 @@ def train(
     losses: Losses,
     subjects: Sequence[Sequence[int]] | None = None,
     microbatch: int | None = None,
+    shape_of: ShapeOf | None = None,
+    one_by_one: bool = False,
     random: Randomness = os.urandom,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -46,12 +51,16 @@ def train(
     that record alone, with records along the first axis of every activation. `population` is the number of records,
     indexed from 0. Under `plan.unit` "subject" it is the number of persons, and `subjects[i]` (see `subjects.py`)
     lists the records of person i: a person is drawn as one, and the mean of their gradients is clipped as one.
-    `microbatch` bounds how many units are in memory at once; it changes nothing else. `progress` is told the number
-    of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
+
+    `microbatch` is the number of rows of every forward pass, filled up, of records with one `shape_of` (`blocks.py`);
+    None takes all that are drawn at once, and promises nothing about rounding. `one_by_one` gives every unit a pass of
+    its own and takes its gradient by autograd: for models whose layers have no rows of records (`probe.py`). `progress`
+    is told the number of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
 
     Guarantee: the trained parameters are the output of `plan.round_event()` on the records, for every optimiser that
-    reads gradients only, against whoever sees the parameters, provided `random` is secret and `losses` keeps its word.
-    Neither an error nor the number of steps depends on a single record's values; time taken does.
+    reads gradients only, against whoever sees the parameters, provided `random` is secret and `losses` keeps its word,
+    with up to 32,768 units in a step. Neither an error nor the number of steps depends on a single record's values;
+    time taken does.
 
     Raises:
         ValueError: parameters, optimiser or model that do not fit together, or a `microbatch` below 1.
@@ -60,11 +69,10 @@ def train(
     """
     if microbatch is not None and microbatch < 1:
         raise ValueError(f"microbatch must be at least 1 or None, got {microbatch}")
-    layers = _linear_layers(model, parameters)
     _check_model(model, parameters, optimizer)
     units = _units(plan, population, subjects)
     before = [parameter.detach().clone() for parameter in parameters]
-    with tapped(layers) as taps:
+    with _taps(model, parameters, one_by_one=one_by_one) as taps:
         probed = False
         for step in range(1, plan.steps_per_round + 1):
             batch = poisson_sample(population, plan.sampling_rate, random)
@@ -72,7 +80,7 @@ def train(
                 _probe([units[unit][0] for unit in batch[:2]], losses, taps)
                 probed = True
             drawn = [units[unit] for unit in batch]
-            total = _batch_sum(drawn, losses, taps, plan.clip_norm, microbatch, parameters)
+            total = _batch_sum(drawn, losses, taps, plan.clip_norm, microbatch, parameters, shape_of)
             _apply(total, parameters, optimizer, plan, random)
             if progress is not None:
                 progress(step)
@@ -93,6 +101,8 @@ def gradient_sum(
     losses: Losses,
     subjects: Sequence[Sequence[int]] | None = None,
     microbatch: int | None = None,
+    shape_of: ShapeOf | None = None,
+    one_by_one: bool = False,
     random: Randomness = os.urandom,
 ) -> Tensor:
     """Return float64[d] = Σ clip(∇) over one Poisson draw of units, without noise and without a step; see `train`.
@@ -102,30 +112,42 @@ def gradient_sum(
 
     Raises: as `train`, but for weights that did not move.
     """
-    layers = _linear_layers(model, parameters)
-    _check_trainable(model, parameters)
+    check_trainable(model, parameters)
     units = _grouped(population, subjects)
     drawn = [units[unit] for unit in poisson_sample(population, sampling_rate, random)]
-    with tapped(layers) as taps:
+    with _taps(model, parameters, one_by_one=one_by_one) as taps:
         if len(drawn) > 1:
             _probe([records[0] for records in drawn[:2]], losses, taps)
-        parts = _batch_sum(drawn, losses, taps, clip_norm, microbatch, parameters)
+        parts = _batch_sum(drawn, losses, taps, clip_norm, microbatch, parameters, shape_of)
     return torch.cat([part.reshape(-1).cpu() for part in parts])
+
+
+@contextmanager
+def _taps(model: nn.Module, parameters: Sequence[nn.Parameter], *, one_by_one: bool) -> Generator[Taps | OneByOne]:
+    if one_by_one:
+        yield OneByOne(parameters=parameters)
+        return
+    with tapped(linear_layers(model, parameters)) as taps:
+        yield taps
 
 
 def _batch_sum(
     batch: Sequence[Sequence[int]],
     losses: Losses,
-    taps: Taps,
+    taps: Taps | OneByOne,
     clip_norm: float,
     microbatch: int | None,
     parameters: Sequence[nn.Parameter],
+    shape_of: ShapeOf | None = None,
 ) -> list[Tensor]:
     """Return float64 Σ clip(∇) over the units of `batch`, one tensor per parameter; zeros for the empty batch."""
     totals = {id(each): torch.zeros_like(each, dtype=torch.float64) for each in parameters}
-    for units in _chunks(batch, microbatch):
-        values = _losses_of([record for unit in units for record in unit], losses, taps)
-        sizes = [len(unit) for unit in units]
+    for block in blocks(batch, 1 if isinstance(taps, OneByOne) else microbatch, shape_of):
+        values = _losses_of(block.records, losses, taps)
+        counted = sum(block.unit_sizes)
+        # What fills the block up has a loss without a gradient, so its contribution is zero.
+        values = torch.cat([values[:counted], values[counted:].detach()])
+        sizes = [*block.unit_sizes, *[1] * (len(values) - counted)]
         parts = clipped_sum(values, taps, clip_norm, unit_sizes=None if max(sizes) == 1 else sizes)
         for parameter, part in parts.items():
             totals[id(parameter)] += part
@@ -152,7 +174,7 @@ def _apply(
         parameter.grad = None
 
 
-def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps) -> Tensor:
+def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps | OneByOne) -> Tensor:
     taps.clear()
     with torch.enable_grad():
         values = losses(indices)
@@ -166,8 +188,10 @@ def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps) -> Tensor:
     return values
 
 
-def _probe(pair: Sequence[int], losses: Losses, taps: Taps) -> None:
+def _probe(pair: Sequence[int], losses: Losses, taps: Taps | OneByOne) -> None:
     """Run two records once and refuse when the first one's loss depends on the second one's activations."""
+    if isinstance(taps, OneByOne):  # nobody shares a pass
+        return
     if couples_records(_losses_of(pair, losses, taps), taps):
         raise RuntimeError(
             "the loss of one record depends on another record of the batch: return each record's own loss, "
@@ -192,12 +216,7 @@ def _grouped(population: int, subjects: Sequence[Sequence[int]] | None) -> Seque
     return subjects
 
 
-def _chunks(batch: Sequence[Sequence[int]], size: int | None) -> Iterator[Sequence[Sequence[int]]]:
-    step = size or max(1, len(batch))
-    return (batch[start : start + step] for start in range(0, len(batch), step))
-
-
-def _linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[str, nn.Linear]:
+def linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict[str, nn.Linear]:
     """Return the plain linear layers that own `parameters`, by name."""
     wanted = {id(each) for each in parameters}
     layers: dict[str, nn.Linear] = {}
@@ -210,24 +229,25 @@ def _linear_layers(model: nn.Module, parameters: Sequence[nn.Parameter]) -> dict
         if mine and isinstance(module, nn.Linear):
             layers[name] = module
             owned += mine
-    if not wanted or len(wanted) != len(parameters) or sorted(owned) != sorted(wanted):
-        raise ValueError(
-            "parameters must be distinct, non-empty, and each belong to exactly one nn.Linear of the model"
-        )
+    if sorted(owned) != sorted(wanted):
+        raise ValueError("parameters must each belong to exactly one nn.Linear of the model")
     return layers
 
 
 def _check_model(model: nn.Module, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     """Refuse a model or optimiser that would train something besides `parameters`, or couple records."""
-    _check_trainable(model, parameters)
+    check_trainable(model, parameters)
     wanted = {id(each) for each in parameters}
     held = {id(each) for group in optimizer.param_groups for each in group["params"] if each.requires_grad}
     if held != wanted:
         raise ValueError(f"the optimiser holds {len(held)} trainable tensors, expected exactly the {len(wanted)} given")
 
 
-def _check_trainable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+def check_trainable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    """Refuse parameters that are not exactly the trainable ones, and layers that mix records. Raises: ValueError."""
     wanted = {id(each) for each in parameters}
+    if not wanted or len(wanted) != len(parameters) or not wanted <= {id(each) for each in model.parameters()}:
+        raise ValueError("parameters must be distinct, non-empty, and each one of the model's")
     for name, parameter in model.named_parameters():
         if parameter.requires_grad != (id(parameter) in wanted):
             raise ValueError(

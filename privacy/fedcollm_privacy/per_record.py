@@ -8,6 +8,9 @@ batch's own weight gradient. Two exact ways lead from (a, g) to the clipped sum:
 * ghost (Li et al. 2022, arXiv 2110.05679): ‖Σ_t g_t a_tᵀ‖² = Σ_ts (g_t·g_s)(a_t·a_s), then one weighted product;
   cheapest where the sequence is short and both sides are wide.
 
+A layer may get [B·T, in] instead, records one after the other (OPT's feed-forward layers do): the same numbers, taken
+apart again. Whatever else a layer does with rows is refused; `probe` finds out beforehand.
+
 Sums over records run in float64: the rounding of one record's share must not depend on who else is in the batch.
 """
 
@@ -21,9 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from fedcollm_privacy.clipping import clip_factors
+from fedcollm_privacy.one_by_one import OneByOne
 
 # A coordinate that is written and read again costs about this many multiplications (measured: privacy/README.md).
 _COST_OF_A_COORDINATE = 16
+_EPSILON = 2.0**-52  # of binary64
+
+
+class NotPerRecord(RuntimeError):
+    """A layer whose rows are not the records of the batch: its parameters have no per-record gradient this way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +70,7 @@ def tapped(layers: Mapping[str, nn.Linear]) -> Generator[Taps]:
 
 
 def clipped_sum(
-    losses: Tensor, taps: Taps, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
+    losses: Tensor, taps: Taps | OneByOne, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
 ) -> dict[Tensor, Tensor]:
     """Return, for each trainable parameter of the tapped layers, float64 Σ_u clip(mean of ∇ losses[b] over b in u).
 
@@ -72,8 +81,10 @@ def clipped_sum(
     in row b depend on record b alone. A unit with a non-finite loss or gradient contributes zero.
 
     Raises:
-        RuntimeError: a layer without a gradient, or whose rows are not records.
+        NotPerRecord: a layer without a gradient, or whose rows are not records.
     """
+    if isinstance(taps, OneByOne):
+        return taps.clipped_sum(losses, clip_norm, unit_sizes or [1] * len(losses))
     gradients = _layer_gradients(losses, taps)
     with torch.no_grad():
         usable = torch.isfinite(losses)
@@ -85,12 +96,23 @@ def clipped_sum(
         return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(factors)}
 
 
+def gradient_of(losses: Tensor, taps: Taps, record: int) -> dict[Tensor, Tensor]:
+    """Return the float64 gradient of one record by the same way, neither clipped nor added to others."""
+    gradients = _layer_gradients(losses, taps)
+    with torch.no_grad():
+        chosen = torch.zeros(len(losses), dtype=torch.float64, device=losses.device)
+        chosen[record] = 1.0
+        return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(chosen)}
+
+
 def couples_records(losses: Tensor, taps: Taps) -> bool:
     """Tell whether losses[0] depends on the activations of another record; without any activations it does not."""
     outputs = [use.outputs for uses in taps.uses.values() for use in uses]
     if not outputs:
         return False
-    others = [slope[1:] for slope in _slopes(losses[0], outputs) if slope is not None]
+    slopes = [slope for slope in _slopes(losses[0], outputs) if slope is not None]
+    # [B, …] or [B·T, out]; what has other rows is refused where gradients are taken.
+    others = [slope.reshape(len(losses), -1)[1:] for slope in slopes if slope.shape[0] % len(losses) == 0]
     return any(bool((torch.isfinite(other) & (other != 0)).any()) for other in others)
 
 
@@ -113,11 +135,15 @@ def _layer_gradients(losses: Tensor, taps: Taps) -> list[_LayerGradient]:
     """Back-propagate once, to the outputs of the tapped layers only."""
     # A copy: activation checkpointing runs the forward hooks again during the backward pass.
     uses = {name: tuple(taps.uses.get(name, ())) for name in taps.layers}
+    shapes = [use.outputs.shape for each in uses.values() for use in each]
+    positions = {shape[1] for shape in shapes if len(shape) > 2 and shape[0] == len(losses)}
     for name, each in uses.items():
-        _check_uses(name, each, records=len(losses))
+        _check_uses(name, each, records=len(losses), positions=positions)
     outputs = [use.outputs for each in uses.values() for use in each]
     slopes = iter(_slopes(losses.sum(), outputs))
-    return [_join(name, taps.layers[name], each, [next(slopes) for _ in each]) for name, each in uses.items()]
+    return [
+        _join(name, taps.layers[name], each, [next(slopes) for _ in each], len(losses)) for name, each in uses.items()
+    ]
 
 
 def _slopes(value: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
@@ -125,28 +151,37 @@ def _slopes(value: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor | None, ..
     return torch.autograd.grad(value, outputs, allow_unused=True)
 
 
-def _check_uses(name: str, uses: Sequence[Use], *, records: int) -> None:
+def _check_uses(name: str, uses: Sequence[Use], *, records: int, positions: set[int]) -> None:
     if not uses:
-        raise RuntimeError(
+        raise NotPerRecord(
             f"{name} took no part in the forward pass, so its parameters have no per-record gradient: "
             f"freeze them, or make the model use the layer (is the adapter active, and not merged?)"
         )
     for use in uses:
         if use.versions != _versions(use.inputs, use.outputs):
-            raise RuntimeError(f"{name}: its input or output was changed in place; use the out-of-place operation")
-        if use.outputs.dim() < 2 or use.outputs.shape[0] != records:
-            raise RuntimeError(
-                f"{name}: expected one row per record, [{records}, …], got {list(use.outputs.shape)}: "
-                f"records must not be packed or flattened into one sequence"
+            raise NotPerRecord(f"{name}: its input or output was changed in place; use the out-of-place operation")
+        if not _rows_are_records(use.outputs.shape, records, positions):
+            raise NotPerRecord(
+                f"{name}: expected one row per record, [{records}, …], or per position, got {list(use.outputs.shape)}: "
+                f"records must not be packed into one sequence"
             )
 
 
-def _join(name: str, layer: nn.Linear, uses: Sequence[Use], slopes: Sequence[Tensor | None]) -> _LayerGradient:
+def _rows_are_records(shape: Sequence[int], records: int, positions: set[int]) -> bool:
+    """Say whether outputs [B, …] are of B records, or [B·T, out] of all their T positions, as many as elsewhere."""
+    if len(shape) < 2 or shape[0] == records:
+        return len(shape) >= 2
+    each, rest = divmod(shape[0], records)
+    return len(shape) == 2 and rest == 0 and each > 0 and (not positions or each in positions)
+
+
+def _join(
+    name: str, layer: nn.Linear, uses: Sequence[Use], slopes: Sequence[Tensor | None], records: int
+) -> _LayerGradient:
     """Concatenate all uses of one layer along the positions: its gradient is the sum over uses."""
     used = [(use.inputs, slope) for use, slope in zip(uses, slopes, strict=True) if slope is not None]
     if not used:
-        raise RuntimeError(f"{name}: the losses do not depend on it, so its parameters have no per-record gradient")
-    records = used[0][0].shape[0]
+        raise NotPerRecord(f"{name}: the losses do not depend on it, so its parameters have no per-record gradient")
     inputs = [each.reshape(records, -1, layer.in_features).float() for each, _ in used]
     slope = [each.reshape(records, -1, layer.out_features).float() for _, each in used]
     return _LayerGradient(layer, _concatenated(inputs), _concatenated(slope))
@@ -206,7 +241,10 @@ class _LayerGradient:
         # In float64: the terms of both signs may cancel, and a norm that came out too small would break the bound.
         inputs, slopes = self._inputs.double(), self._slopes.double()
         gram = (inputs @ inputs.transpose(1, 2)) * (slopes @ slopes.transpose(1, 2))  # [B, T, T]
-        return gram.sum(dim=(1, 2)).clamp(min=0.0)
+        # What rounding can hide where they cancel (Higham 2002, 3.1): γ_n · (Σ_t ‖g_t‖·‖a_t‖)², n additions a product.
+        additions = inputs.shape[1] ** 2 + inputs.shape[2] + slopes.shape[2]
+        lengths: Tensor = inputs.square().sum(dim=2).sqrt() * slopes.square().sum(dim=2).sqrt()  # [B, T]
+        return gram.sum(dim=(1, 2)).clamp(min=0.0) + _EPSILON * additions * lengths.sum(dim=1).square()
 
     def _weighted_weight(self, factors: Tensor, left_out: Tensor) -> Tensor:
         if self._outer is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 from fedcollm_privacy import validate
 from fedcollm_privacy.accountant import PLDAccountant
-from fedcollm_privacy.calibrate import noise_multiplier_for
+from fedcollm_privacy.calibrate import check_steps, noise_multiplier_for
 from fedcollm_privacy.decimals import parse_decimal, to_decimal
 from fedcollm_privacy.event import Event, PoissonGaussian
 
@@ -54,6 +54,7 @@ class RecordPlan:
         )
         if self.unit not in _UNITS:
             raise ValueError(f"unit must be one of {', '.join(_UNITS)}, got {self.unit!r}")
+        check_steps(self.steps_per_round * self.rounds)
         reached = self.epsilon_after(self.rounds)
         if reached > self.epsilon:
             raise ValueError(

@@ -29,7 +29,7 @@ from dataclasses import dataclass, fields
 
 from fedcollm_privacy import validate
 from fedcollm_privacy.accountant import PLDAccountant
-from fedcollm_privacy.calibrate import noise_multiplier_for
+from fedcollm_privacy.calibrate import check_steps, noise_multiplier_for
 from fedcollm_privacy.decimals import parse_decimal, to_decimal
 from fedcollm_privacy.event import Event, PoissonGaussian
 
@@ -78,6 +78,7 @@ class SharedPlan:
         validate.integer(silos=self.silos, at_least=self.honest)
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {self.unit!r}")
+        check_steps(self.rounds)
         self._check_grid()
         reached = self.epsilon_after(self.rounds)
         if reached > self.epsilon:

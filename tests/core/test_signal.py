@@ -1,6 +1,8 @@
 """What noise leaves of the signal: counted a second way, told by `check`, and refused where nothing is left."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.check import check
 from fedcollm_secure.studies.live import cells
 from fedcollm_secure.studies.words import check_words
+from tests.conftest import rows, write_jsonl
 
 Make = Callable[..., dict[str, object]]
 
@@ -38,7 +41,7 @@ def test_the_ratio_is_what_simulated_steps_give() -> None:
     direction = np.full(dimension, dimension**-0.5)
     step, run = 20 * 0.5 * direction, steps * silos * 20 * 0.5 * direction
 
-    signal = Signal.of(plan, trained=dimension, silos=silos, records=200)
+    signal = Signal.of(plan, trained=dimension, silos=silos)
 
     assert signal.release == pytest.approx(np.linalg.norm(step) / np.linalg.norm(noise, axis=1).mean(), rel=0.02)
     assert signal.run == pytest.approx(np.linalg.norm(run) / np.linalg.norm(noise.sum(axis=0)), rel=0.05)
@@ -49,15 +52,57 @@ def test_the_main_job_is_far_from_the_limit_even_at_half_an_epsilon() -> None:
         epsilon=0.5, delta=1e-5, clip_norm=1.0, sampling_rate=0.05, steps_per_round=10, rounds=4, batch_size=128
     )
 
-    assert Signal.of(plan, trained=31_872, silos=4, records=3000).run > 30 * LEAST_OF_A_RUN
+    assert Signal.of(plan, trained=31_872, silos=4).run > 30 * LEAST_OF_A_RUN
 
 
-def test_a_public_normaliser_beyond_the_records_is_no_signal() -> None:
-    plan = RecordPlan.calibrated(
-        epsilon=0.01, delta=1e-5, clip_norm=1.0, sampling_rate=0.05, steps_per_round=10, rounds=4, batch_size=3200
-    )
+def test_what_is_printed_and_kept_does_not_tell_how_many_records_a_silo_holds(private: Make, tmp_path: Path) -> None:
+    """One record less in one silo changes no word of `check`: figures that all can read come from the plan alone."""
+    sizes = (40, 39)
+    found = []
+    for size in sizes:
+        paths = {name: str(write_jsonl(tmp_path / f"{name}{size}.jsonl", rows(count))) for name, count in _held(size)}
+        found.append(check(parse(private(data={**_data(private), "silos": {"files": paths}}))))
 
-    assert Signal.of(plan, trained=31_872, silos=4, records=30).run < LEAST_OF_A_RUN
+    assert found[0] == found[1]
+
+
+def _held(size: int) -> list[tuple[str, int]]:
+    return [("north", size), ("south", 30), ("west", 20)]
+
+
+def _data(private: Make) -> dict[str, object]:
+    return {name: part for name, part in private()["data"].items() if name != "silos"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("delta", "persons"), [(0.05, False), (0.3, True)])
+def test_a_delta_at_which_a_record_could_be_published_is_refused(private: Make, delta: float, persons: bool) -> None:
+    unit = {"unit": {"subject": "text"}, "silos_per_subject": 4} if persons else {}
+
+    with pytest.raises(ConfigError, match=r"record_dp\.delta: expected less than 1 in the number of units") as caught:
+        prepare(parse(private(privacy=_dp(8.0, delta=delta, **unit))))
+
+    assert caught.value.exit_code == 2
+    assert not re.search(r"\b2[0-9]\b", str(caught.value))  # 22 or 23 records are in each silo, and nobody says so
+
+
+def test_a_delta_below_one_in_the_records_is_accepted(private: Make) -> None:
+    assert prepare(parse(private(privacy=_dp(8.0, delta=0.03)))).plan is not None
+
+
+def test_a_delta_of_one_in_the_silos_is_refused_where_silos_are_the_unit(private: Make) -> None:
+    silos = {"silo_dp": {"epsilon": 8.0, "delta": 0.25, "clip_norm": 0.5}}
+
+    with pytest.raises(ConfigError, match=r"silo_dp\.delta: expected less than 1"):
+        prepare(parse(private(privacy=silos, aggregation={"masked": {"clip": 1.0, "bits": 32}})))
+
+
+def test_very_many_rounds_are_told_in_a_hundred_figures(private: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedcollm_secure.studies.check.MOST_FIGURES", 3)
+    found = check(parse(private(rounds=7)))
+    row = found["plan"]["silo-1"]  # type: ignore[index]
+
+    assert len(row["epsilon_per_round"]) == 3
+    assert row["epsilon_per_round"][-1] == row["epsilon_total"]
 
 
 @pytest.mark.parametrize("noise", ["own", "joint"])

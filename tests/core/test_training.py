@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.config.training import Distillation, LearningRates, LocalTraining
 from fedcollm_secure.errors import TrainingError
@@ -219,3 +220,69 @@ def test_a_records_loss_is_the_same_alone_and_in_any_batch(models: Path) -> None
 
 def test_no_records_give_no_losses_and_no_error(models: Path) -> None:
     assert _learner(models)._losses([]).shape == (0,)
+
+
+def _with_dropout(models: Path, plan: RecordPlan | None) -> Learner:
+    base = load_base(ModelSource(source=str(models / "slm")), "models.slm", torch.device("cpu"))
+    lora = Lora(rank=2, alpha=4, dropout=0.5, targets=("q_proj", "v_proj"))
+    adapter = Adapter(with_lora(base, lora, seed=4), "fedavg")
+    return replace(_learner(models), adapter=adapter, plan=plan, random=np.random.default_rng(6).bytes)
+
+
+PLAN = RecordPlan(
+    epsilon=1e6,
+    delta=1e-5,
+    clip_norm=1.0,
+    sampling_rate=1.0,
+    noise_multiplier=0.1,
+    steps_per_round=3,
+    rounds=2,
+    batch_size=2,
+)
+
+
+def _twice(models: Path, plan: RecordPlan | None, *, rounds: tuple[int, int] = (1, 1)) -> list[np.ndarray]:
+    """Return the updates of two learners of one seed, after different draws from torch's own generator."""
+    found = []
+    for number, drawn in zip(rounds, (0, 777), strict=True):
+        learner = _with_dropout(models, plan)
+        learner.adapter.model.train()  # whatever mode it was left in
+        torch.rand(drawn)
+        found.append(learner.update(learner.adapter.read(), number))
+    return found
+
+
+def test_dropout_follows_seed_silo_and_round(models: Path) -> None:
+    same, other_round = _twice(models, None), _twice(models, None, rounds=(1, 2))
+
+    assert (same[0] == same[1]).all()
+    assert (other_round[0] != other_round[1]).any()
+
+
+def test_training_under_dp_knows_no_dropout(models: Path) -> None:
+    """A mask that follows from a record's place in a pass would move with the other records."""
+    dropped = _twice(models, PLAN)
+    plain = replace(_with_dropout(models, PLAN), adapter=Adapter(_without_dropout(models), "fedavg"))
+    undropped = plain.update(plain.adapter.read(), 1)
+
+    assert (dropped[0] == dropped[1]).all()
+    assert (dropped[0] == undropped).all()
+
+
+def _without_dropout(models: Path) -> torch.nn.Module:
+    base = load_base(ModelSource(source=str(models / "slm")), "models.slm", torch.device("cpu"))
+    return with_lora(base, Lora(rank=2, alpha=4, targets=("q_proj", "v_proj")), seed=4)
+
+
+def test_a_model_begins_in_eval_mode(models: Path) -> None:
+    model = _with_dropout(models, None).adapter.model
+
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_auxiliary_loss_knows_no_dropout(models: Path) -> None:
+    co_tuning = replace(_co_tuning(models), slm=_with_dropout(models, None).adapter)
+    co_tuning.slm.write(co_tuning.slm.read() + np.float32(0.3))
+    losses = {co_tuning.slm_loss() for _ in range(3) if co_tuning.slm.model.train()}
+
+    assert len(losses) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedcollm_privacy.ledger import read_ledger
 from fedcollm_secure.assemble import prepare, resume, start
@@ -131,6 +132,29 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tree: Make, tmp_path
 
     assert whole.read_bytes() == broken.read_bytes()
     assert verify_run(tmp_path / "broken").incomplete is None
+
+
+@pytest.mark.parametrize("drawn_before", [0, 1000])
+def test_a_resumed_run_with_dropout_ends_where_an_uninterrupted_one_does(
+    tree: Make, tmp_path: Path, drawn_before: int
+) -> None:
+    """Dropout follows seed, party and round, whatever this process drew before: both models' and LoRA's."""
+    lora = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"], "dropout": 0.4}
+    config = parse(tree(rounds=3, aggregation=MASKED, lora=lora))
+    run(config, tmp_path / "whole", resuming=False, show=Quiet())
+    _job_until(prepare(config), tmp_path / "broken", 1)
+    torch.rand(drawn_before)
+    run(config, tmp_path / "broken", resuming=True, show=Quiet())
+    without = parse(tree(rounds=3, aggregation=MASKED, lora={**lora, "dropout": 0.0}))
+    run(without, tmp_path / "without", resuming=False, show=Quiet())
+
+    for side in ("slm", "llm"):
+        whole, broken, undropped = (
+            (tmp_path / name / "adapters" / side / "adapter_model.safetensors").read_bytes()
+            for name in ("whole", "broken", "without")
+        )
+        assert whole == broken
+        assert whole != undropped  # dropout was there
 
 
 def test_a_silo_whose_ledger_was_put_back_sits_out_and_the_others_go_on(private: Make, tmp_path: Path) -> None:

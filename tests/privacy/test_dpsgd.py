@@ -53,7 +53,7 @@ def descend(subject, losses: Losses | None = None, *, plan: RecordPlan = PLAN, *
 def clipped_total(subject, losses: Losses, batch: Sequence[int], clip: float = CLIP) -> Tensor:  # type: ignore[no-untyped-def]  # a fixture's
     """Return what one step adds up before the noise, through the code that training runs."""
     parameters = subject.parameters()
-    with dpsgd.tapped(dpsgd._linear_layers(subject.model, parameters)) as taps:
+    with dpsgd.tapped(dpsgd.linear_layers(subject.model, parameters)) as taps:
         parts = dpsgd._batch_sum([(index,) for index in batch], losses, taps, clip, None, parameters)
     return torch.cat([part.reshape(-1) for part in parts])
 
@@ -397,7 +397,7 @@ def test_micro_batch_below_one_is_refused(build) -> None:  # type: ignore[no-unt
 def test_a_gradient_sum_is_what_a_step_would_have_noised(build) -> None:  # type: ignore[no-untyped-def]
     subject = build()
     everybody = list(range(len(subject.records)))
-    with dpsgd.tapped(dpsgd._linear_layers(subject.model, subject.parameters())) as taps:
+    with dpsgd.tapped(dpsgd.linear_layers(subject.model, subject.parameters())) as taps:
         parts = dpsgd._batch_sum(
             [(record,) for record in everybody], subject.losses, taps, 0.05, None, subject.parameters()
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fedcollm_privacy import per_record
-from fedcollm_privacy.per_record import clipped_sum, couples_records, tapped
+from fedcollm_privacy.per_record import NotPerRecord, clipped_sum, couples_records, tapped
 
 Subject = Callable[..., object]
 BATCH = list(range(12))
@@ -190,10 +190,52 @@ def test_layer_that_the_loss_ignores_is_refused() -> None:
             clipped_sum(losses, taps, 1.0)
 
 
-def test_packed_records_are_refused() -> None:
-    model = nn.Linear(2, 1)
-    with tapped({"layer": model}) as taps, pytest.raises(RuntimeError, match="layer: expected one row per record"):
-        clipped_sum(model(torch.ones(6, 2)).reshape(3, 2).sum(dim=1), taps, 1.0)
+class Flat(nn.Module):
+    """Two layers, of which the second gets its rows as the test says: OPT's feed-forward layers get [B·T, in]."""
+
+    def __init__(self, rows_of: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.rows_of = nn.Linear(3, 4), nn.Linear(4, 2), rows_of
+
+    def losses(self, data: Tensor) -> Tensor:
+        """Return float[B] of data [B, T, 3]."""
+        outputs = self.second(self.rows_of(torch.tanh(self.first(data))))
+        return outputs.square().reshape(len(data), -1).sum(dim=1)
+
+
+def flat_total(model: Flat, data: Tensor, clip: float) -> Tensor:
+    with tapped(layers_of(model)) as taps:
+        totals = clipped_sum(model.losses(data), taps, clip)
+    return torch.cat([totals[each].reshape(-1) for each in model.parameters()])
+
+
+def test_rows_that_are_positions_of_records_are_exact() -> None:
+    torch.manual_seed(1)
+    model, data = Flat(lambda rows: rows.reshape(-1, 4)), torch.randn(5, 3, 3)
+    gradients = []
+    for record in data:
+        parts = torch.autograd.grad(model.losses(record[None]).sum(), list(model.parameters()))
+        gradients.append(torch.cat([part.reshape(-1) for part in parts]))
+
+    assert close(flat_total(model, data, 0.5), clip_by_hand(gradients, 0.5))
+    assert not close(flat_total(model, data, 0.5), clip_by_hand(gradients, 1e9))
+
+
+@pytest.mark.parametrize(
+    "rows_of",
+    [
+        lambda rows: rows.reshape(1, -1, 4),  # packed into one sequence
+        lambda rows: rows.reshape(-1, 4)[:-1],  # fewer rows than positions: a router's
+        lambda rows: rows.repeat(1, 2, 1).reshape(-1, 4),  # as many rows a record, and other ones than positions
+    ],
+    ids=["packed", "fewer", "more"],
+)
+def test_rows_that_are_neither_records_nor_their_positions_are_refused(rows_of: Callable[[Tensor], Tensor]) -> None:
+    model = Flat(rows_of)
+    model.losses = lambda data: model.second(rows_of(model.first(data))).sum() * torch.ones(len(data))  # type: ignore[method-assign]
+
+    with pytest.raises(NotPerRecord, match=r"second: expected one row per record, \[5, …\], or per position"):
+        flat_total(model, torch.ones(5, 3, 3), 1.0)
 
 
 def test_change_in_place_is_refused() -> None:

@@ -29,7 +29,7 @@ def clipped_total(
     subject, units: Sequence[Sequence[int]], microbatch: int | None = None, clip: float = CLIP
 ) -> torch.Tensor:  # type: ignore[no-untyped-def]  # a fixture's
     parameters = subject.parameters()
-    with dpsgd.tapped(dpsgd._linear_layers(subject.model, parameters)) as taps:
+    with dpsgd.tapped(dpsgd.linear_layers(subject.model, parameters)) as taps:
         parts = dpsgd._batch_sum(units, subject.losses, taps, clip, microbatch, parameters)
     return torch.cat([part.reshape(-1) for part in parts])
 

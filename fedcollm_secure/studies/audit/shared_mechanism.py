@@ -145,7 +145,7 @@ class CountingLearner(Learner):
     drawn: list[set[int]] = field(repr=False)
 
     def _losses(self, indices: Sequence[int]) -> Tensor:
-        self.drawn[-1] = {index // self.each for index in indices}  # a probe comes first, and is written over
+        self.drawn[-1] |= {index // self.each for index in indices}  # a step may take several passes
         total = torch.zeros(len(indices))
         for layer in layers_of(self.adapter.model, self.adapter.parameters):
             total = total + layer(torch.zeros(len(indices), layer.in_features).to(layer.weight)).sum(dim=1).cpu()
