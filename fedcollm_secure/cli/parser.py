@@ -173,7 +173,9 @@ def _add_audit(subparsers: Commands) -> None:
         type=_names,
         default=(),
         metavar="S,…",
-        help="break the mechanism on purpose: nonoise, noclip, hfloss, skipempty, recordunit, smallshare, redraw",
+        help="break the mechanism on purpose: nonoise, layernonoise, halfnoise, optimizernonoise, laterounds, "
+        "othersilo, noclip, groupclip, recordunit, hfloss, duplicates, smallshare, redraw, … (any other word "
+        "lists all)",
     )
 
 

@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from fedcollm_privacy import validate
 
+LEAST_NOISE = 1e-3
+"""Of the typical noise: what a score is divided by where its own is next to nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guesses:
@@ -57,6 +60,19 @@ def guess(scores: Sequence[float], included: Sequence[bool], *, guesses: int, ou
     low, high = order[:low_guesses], order[len(order) - (guesses - low_guesses) :]
     right = sum(included[index] for index in high) + sum(not included[index] for index in low)
     return Guesses(canaries=len(scores), made=guesses, right=right)
+
+
+def scaled(scores: Sequence[float], noise: Sequence[float]) -> list[float]:
+    """Return each score over its own noise, of which at least a thousandth of the typical noise counts.
+
+    A score whose noise is small says more than one whose noise is large. `noise` must not be measured on the run whose
+    canaries are guessed, nor depend on which of them are in: then the bound of `epsilon_lower_bound` holds as before.
+    Noise that is not finite, or below zero, is an error (`ValueError`).
+    """
+    if len(scores) != len(noise) or not all(math.isfinite(each) and each >= 0 for each in noise):
+        raise ValueError("noise must be finite and at least 0, one for each score")
+    floor = max(LEAST_NOISE * float(np.median(noise)), LEAST_NOISE * float(np.mean(noise))) if len(noise) else 0.0
+    return [score / max(each, floor) if max(each, floor) else score for score, each in zip(scores, noise, strict=True)]
 
 
 def p_value(outcome: Guesses, *, epsilon: float, delta: float) -> float:

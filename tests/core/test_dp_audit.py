@@ -5,7 +5,6 @@ import itertools
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,39 +16,33 @@ import yaml
 from fedcollm_privacy import dpsgd, noise, per_record, sampling
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure import cli, config
-from fedcollm_secure.assemble import prepare
+from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import losses, training
+from fedcollm_secure.learning.data import holdings, own
+from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.studies.audit import SABOTAGES, audit, audit_words, exit_code
+from fedcollm_secure.studies.audit.alarms import FALSE_ALARM
 from fedcollm_secure.studies.audit.canaries import Canaries
-from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.mechanism import ChosenBatches, sampling_checks
+from fedcollm_secure.studies.audit.mechanism import mechanism_checks
+from fedcollm_secure.studies.audit.places import Places
 from fedcollm_secure.studies.audit.plan import audited_config
-from fedcollm_secure.studies.audit.planted import Planted, _directions
 from fedcollm_secure.studies.audit.sabotage import sabotaged
+from fedcollm_secure.studies.audit.watched_run import watched_run
 
 ROOT = Path(__file__).parents[2]
 CLAIMED = 1.5
-SAMPLED = RecordPlan(
-    epsilon=1e9,
-    delta=1e-5,
-    clip_norm=1.0,
-    sampling_rate=0.05,
-    noise_multiplier=1.0,
-    steps_per_round=1,
-    rounds=1,
-    batch_size=4,
-)
 Make = Callable[..., dict[str, object]]
 Document = Mapping[str, object]
 # Enough coordinates for a thousand canaries: both B matrices together have 2048.
 WIDE = {"rank": 64, "alpha": 64, "targets": ["q_proj", "v_proj"]}
-ROUND = {"steps": 5, "batch_size": 8, "learning_rate": 0.01}
+ROUND = {"steps": 4, "batch_size": 8, "learning_rate": 0.01, "schedule": "cosine"}
+NONE_AT_ALL = {"zeros", "noise of a tensor", "noise of a step"}
 
 
 @pytest.fixture
 def settings(private: Make) -> config.Config:
-    return config.parse(private(lora=WIDE, silo=ROUND, aggregation={"masked": {}}))
+    return config.parse(private(lora=WIDE, silo=ROUND, rounds=3, aggregation={"masked": {}}))
 
 
 def audited(settings: config.Config, *sabotages: str) -> Document:
@@ -67,24 +60,33 @@ def refuting(found: Document) -> set[str]:
 
 def test_an_honest_configuration_stays_under_its_claim(private: Make, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(private(lora=WIDE, silo=ROUND, aggregation={"masked": {}})))
+    path.write_text(yaml.safe_dump(private(lora=WIDE, silo=ROUND, rounds=3, aggregation={"masked": {}})))
     code = cli.main(["audit", str(path), "--claimed", str(CLAIMED), "--json"])
     found = json.loads(capsys.readouterr().out)
 
     assert code == 0
     assert (found["claimed"], found["confidence"], found["holds"], found["sabotage"]) == (CLAIMED, 0.95, True, None)
     assert found["lower_bound"] <= CLAIMED < found["largest_refutable"]
-    assert [each["point"] for each in found["observations"]] == ["update", "sum", "model"]
+    assert [each["point"] for each in found["observations"]] == ["steps", "update", "sum", "model"]
     assert broken(found) == set()
+    assert found["rounds"] == {"looked_at": [1, 2, 3], "planned": 3}
+    assert 0 < found["false_alarm"] <= FALSE_ALARM
 
 
 @pytest.mark.parametrize(
     ("sabotage", "checks", "points"),
     [
-        ("nonoise", {"noise", "empty batches"}, {"update", "sum"}),
-        ("noclip", {"sensitivity"}, {"update"}),
+        ("nonoise", NONE_AT_ALL, {"steps", "update", "sum"}),
+        ("noclip", {"sensitivity", "record"}, {"steps"}),
         ("hfloss", {"sensitivity"}, set[str]()),
-        ("skipempty", {"empty batches"}, set[str]()),
+        ("skipempty", NONE_AT_ALL, set[str]()),
+        ("layernonoise", NONE_AT_ALL, {"steps"}),
+        ("halfnoise", {"zeros", "noise of a coordinate", "spread over coordinates", "shape"}, {"steps"}),
+        ("optimizernonoise", NONE_AT_ALL, {"steps"}),
+        ("laterounds", NONE_AT_ALL, set[str]()),
+        ("othersilo", NONE_AT_ALL, set[str]()),
+        ("groupclip", {"sensitivity"}, set[str]()),
+        ("duplicates", {"record", "copies"}, set[str]()),
     ],
 )
 def test_a_sabotage_is_caught_by_the_part_that_can_see_it(
@@ -94,10 +96,79 @@ def test_a_sabotage_is_caught_by_the_part_that_can_see_it(
 
     assert exit_code(found) == 1
     assert found["sabotage"] == sabotage
-    assert broken(found) == checks
-    assert refuting(found) >= points  # what lies behind other silos' noise, or the server's work, shows less
-    assert bool(refuting(found)) == bool(points)
+    assert broken(found) >= checks
+    assert refuting(found) >= points  # what lies behind an optimiser, other silos or the server's work shows less
     assert "DOES NOT HOLD" in audit_words(found)
+
+
+@pytest.fixture
+def prepared(settings: config.Config) -> Prepared:
+    return prepare(audited_config(settings, CLAIMED))
+
+
+def watched(prepared: Prepared, sabotage: str) -> set[str]:
+    """Return what a watched run alone finds."""
+    plan = prepared.plan
+    assert isinstance(plan, RecordPlan)
+    places = Places.of(prepared.server_slm.schema)
+    with sabotaged([sabotage], silo="silo-4"):
+        run = watched_run(prepared, "silo-1", plan, Canaries.draw(prepared, places, 3), places)
+        return {each.name for each in run.checks() if not each.holds}
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "checks"),
+    [
+        ("samenoise", {"same noise twice", "repeats"}),
+        ("pairnoise", {"same noise twice", "steps in a row"}),
+        ("averagenoise", {"noise of a step"}),
+        ("centrednoise", {"sum of a tensor"}),
+        ("cutnoise", {"shape", "tails"}),
+        ("float16noise", {"grain"}),
+        ("seednoise", {"same noise twice", "repeats"}),
+        ("lastempty", {"zeros"}),
+        ("otherrate", {"sampling of a silo"}),
+        ("samebatches", {"sampling by round"}),
+        ("extrastep", {"steps of a round"}),
+        ("sidestep", {"post-processing"}),
+    ],
+)
+def test_a_sabotage_of_our_own_attack_is_caught_in_a_watched_run(
+    prepared: Prepared, sabotage: str, checks: set[str]
+) -> None:
+    assert watched(prepared, sabotage) >= checks
+
+
+@pytest.mark.parametrize(("sabotage", "check"), [("layerclip", "sensitivity"), ("edge", "crowd")])
+def test_a_sabotage_of_clipping_is_caught_by_its_neighbours(prepared: Prepared, sabotage: str, check: str) -> None:
+    with sabotaged([sabotage], silo="silo-4"):
+        found = {each.name for each in mechanism_checks(prepared, "silo-1") if not each.holds}
+
+    assert found == {check}
+
+
+def test_what_no_test_can_see_is_not_seen(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise whose seed can be guessed, less one direction that nobody looks along: it passes, as the pages say."""
+    seeds, direction = itertools.count(12345), np.random.default_rng(1).normal(size=prepared.parameters)
+    direction /= np.linalg.norm(direction)
+
+    def guessable(shape: Sequence[int], std: float, _random: object) -> torch.Tensor:
+        drawn = np.random.default_rng(next(seeds)).normal(0.0, std, tuple(shape))
+        return torch.from_numpy(drawn - direction * (drawn @ direction))
+
+    monkeypatch.setattr(dpsgd, "gaussian", guessable)
+
+    assert watched(prepared, "nothing") == set()
+
+
+def test_training_that_only_noise_would_move_is_said_to_stop(private: Make) -> None:
+    round_of_one = {**ROUND, "steps": 1, "optimizer": "sgd"}
+    given = config.parse(private(lora=WIDE, silo=round_of_one, rounds=3, aggregation={"masked": {}}))
+    found = audited(given, "othersilo")
+
+    assert exit_code(found) == 1
+    assert broken(found) == {"training"}
+    assert "no weight moved" in audit_words(found)
 
 
 def test_sigma_follows_the_claim_whatever_the_file_says(private: Make) -> None:
@@ -126,8 +197,23 @@ def test_a_sabotage_that_is_unknown_or_breaks_nothing_here_is_refused(settings: 
         audited(settings, "nonoise", sabotage)
 
 
+def test_a_sabotage_of_adamw_or_of_later_rounds_needs_them(private: Make) -> None:
+    given = config.parse(private(lora=WIDE, silo={**ROUND, "optimizer": "sgd"}, rounds=2))
+
+    for sabotage in ("optimizernonoise", "laterounds"):
+        with pytest.raises(ConfigError, match=f"got {sabotage}"):
+            audited(given, sabotage)
+
+
+def test_the_audit_trains_as_the_file_says(settings: config.Config) -> None:
+    given = audited_config(settings, CLAIMED)
+
+    assert given.silo == settings.silo
+    assert (given.rounds, given.lora, given.factors) == (settings.rounds, settings.lora, settings.factors)
+
+
 def test_a_sabotage_ends_with_its_block() -> None:
-    with sabotaged(SABOTAGES):
+    with sabotaged(SABOTAGES, silo="silo-2"):
         assert dpsgd.gaussian is not noise.gaussian
         assert not dpsgd.gaussian((3,), 1.0, lambda size: b"\1" * size).any(), (
             "no noise at all, whatever else is broken"
@@ -137,80 +223,8 @@ def test_a_sabotage_ends_with_its_block() -> None:
     assert dpsgd.clipped_sum is per_record.clipped_sum
     assert dpsgd.couples_records is per_record.couples_records
     assert training.cross_entropy is losses.cross_entropy
-
-
-def test_chosen_batches_are_drawn_and_the_noise_is_the_systems() -> None:
-    random = ChosenBatches(5, [[1, 4], []])
-
-    assert sampling.poisson_sample(5, 0.3, random) == [1, 4]
-    assert random(64) != random(64)
-    assert sampling.poisson_sample(5, 0.3, random) == []
-
-
-def always_the_first(population: int, rate: float, random: Callable[[int], bytes]) -> list[int]:
-    return list(range(len(sampling.poisson_sample(population, rate, random))))
-
-
-def everybody_in_turn() -> Callable[..., list[int]]:
-    turn = itertools.count()
-
-    def sample(population: int, rate: float, random: Callable[[int], bytes]) -> list[int]:
-        count = len(sampling.poisson_sample(population, rate, random))
-        return sorted({next(turn) % population for _ in range(count)})
-
-    return sample
-
-
-@pytest.mark.parametrize("way", [always_the_first, everybody_in_turn()])
-def test_batches_of_the_right_sizes_but_of_the_wrong_ones_are_caught(
-    monkeypatch: pytest.MonkeyPatch, way: Callable[..., list[int]]
-) -> None:
-    assert [each.name for each in sampling_checks(SAMPLED) if not each.holds] == []
-    monkeypatch.setattr(dpsgd, "poisson_sample", way)
-
-    assert [each.name for each in sampling_checks(SAMPLED) if not each.holds] == ["draws of each"]
-
-
-@pytest.mark.parametrize("rate", [1e-5, 1e-3, 0.2, 1.0])
-def test_honest_sampling_holds_at_any_rate(rate: float) -> None:
-    for _ in range(2):
-        assert all(each.holds for each in sampling_checks(replace(SAMPLED, sampling_rate=rate)))
-
-
-def test_a_canarys_gradient_is_its_coordinate(settings: config.Config) -> None:
-    adapter = prepare(audited_config(settings, CLAIMED)).silo_slm
-    adapter.write(np.arange(adapter.schema.length, dtype=np.float32))
-    values = _directions(adapter, [3, None, 1500])
-    gradients = torch.autograd.grad(values[2], adapter.parameters, allow_unused=True)
-    flat = torch.cat(
-        [
-            torch.zeros(p.numel()) if g is None else g.flatten()
-            for g, p in zip(gradients, adapter.parameters, strict=True)
-        ]
-    )
-
-    assert values.tolist() == [3.0, 0.0, 1500.0]
-    assert flat.nonzero().flatten().tolist() == [1500]
-    assert flat[1500] == 1
-
-
-def test_half_of_the_canaries_are_records_of_one_silo(settings: config.Config) -> None:
-    prepared = prepare(audited_config(settings, CLAIMED))
-    canaries = Canaries.draw(prepared)
-    planted = Planted.of(prepared, "silo-2", canaries)
-    own = len(planted.holdings.silos["silo-2"])
-
-    assert len(canaries.included) == 1024
-    assert 400 < sum(canaries.included) < 624
-    assert len(planted.learner("silo-2").records) == own + sum(canaries.included)
-    assert len(planted.learner("silo-1").records) == len(planted.holdings.silos["silo-1"])
-
-
-def test_a_check_holds_within_its_range_alone() -> None:
-    def check(measured: float) -> bool:
-        return Check(name="noise", measured=measured, low=0.9, high=1.1, told="").holds
-
-    assert [check(value) for value in (0.89, 0.9, 1.1, 1.11, float("nan"))] == [False, True, True, False, False]
+    assert holdings.set_apart is own.set_apart
+    assert Learner.update.__module__ == "fedcollm_secure.learning.training"
 
 
 def test_a_claim_that_canaries_cannot_refute_is_said_to_be_one() -> None:
@@ -227,12 +241,16 @@ def test_a_claim_that_canaries_cannot_refute_is_said_to_be_one() -> None:
         "noise": "own",
         "honest": None,
         "not_observed": {},
+        "rounds": {"looked_at": [1], "planned": 1},
+        "surely_found_below": None,
+        "false_alarm": 1e-7,
         "checks": [],
         "observations": [],
     }
 
     assert "can refute no claim from 4.20 up" in audit_words(found)
     assert "can refute" not in audit_words({**found, "claimed": 2.0})
+    assert "No test can see: a seed that somebody can guess, of the noise or of the sampler" in audit_words(found)
 
 
 def _imports(path: Path) -> set[str]:

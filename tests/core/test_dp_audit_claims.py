@@ -1,8 +1,8 @@
 """The audit of the other claims: persons as units, one noise that silos share, whole silos as units.
 
-How often an honest run fails here: canaries of persons need 200 of 228 right guesses to refute the claim, where 138 ± 7
-are right (8 deviations); with joint noise 83 of 92, where 56 ± 5 are (5.7 deviations, below 10^-7). Repeated sums
-refute it with probability below 10^-8 (summed over binomials). Checks of drawn figures fail beyond six deviations.
+How often an honest run fails here: canaries of persons need 209 of 238 right guesses at one of four points to refute
+the claim, where 140 ± 8 are right (8 deviations); with joint noise 111 of 124. Repeated sums refute it with probability
+below 10^-8 (summed over binomials). Checks of drawn figures fail once in a million audits.
 """
 
 import math
@@ -52,8 +52,8 @@ def refuting(found: Document) -> set[str]:
 @pytest.fixture
 def persons(private: Make) -> config.Config:
     unit = {**DP, "unit": {"subject": "site"}, "silos_per_subject": 4, "records_per_subject": BOUND}
-    step = {"steps": 5, "batch_size": 8, "learning_rate": 0.01}
-    return config.parse(private(privacy={"record_dp": unit}, lora=WIDE, silo=step))
+    step = {"steps": 4, "batch_size": 8, "learning_rate": 0.01}
+    return config.parse(private(privacy={"record_dp": unit}, lora=WIDE, silo=step, rounds=3))
 
 
 def test_the_claim_for_persons_holds(persons: config.Config) -> None:
@@ -70,23 +70,23 @@ def test_clipping_by_record_is_caught_where_persons_are_the_unit(persons: config
     found = audited(persons, "recordunit")
 
     assert exit_code(found) == 1
-    assert broken(found) == {"sensitivity"}
-    assert refuting(found) >= {"update"}
+    assert broken(found) >= {"sensitivity"}
+    assert refuting(found) >= {"steps"}
 
 
 def test_a_sabotage_of_records_is_caught_where_persons_are_the_unit(persons: config.Config) -> None:
     """The rest of each audit is the same run as for records."""
     prepared = prepare(audited_config(persons, CLAIMED))
-    caught = {
-        "nonoise": {"noise", "empty batches"},
-        "noclip": {"sensitivity"},
-        "hfloss": {"sensitivity"},
-        "skipempty": {"empty batches"},
-    }
+    caught = {"noclip": "sensitivity", "hfloss": "sensitivity", "groupclip": "sensitivity", "edge": "crowd"}
 
-    for sabotage, checks in caught.items():
-        with sabotaged([sabotage]):
-            assert failing(mechanism_checks(prepared, "silo-1")) == checks
+    for sabotage, check in caught.items():
+        with sabotaged([sabotage], silo="silo-4"):
+            assert check in failing(mechanism_checks(prepared, "silo-1"))
+
+
+def test_a_persons_records_count_once_however_often_they_are_there(persons: config.Config) -> None:
+    with pytest.raises(ConfigError, match="got duplicates"):
+        audited(persons, "duplicates")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def joint(private: Make) -> config.Config:
     stated = {**DP, "clip_norm": 0.02, "noise": "joint"}
     step = {"steps": 1, "batch_size": 8, "learning_rate": 0.01}
     masked = {"masked": {"clip": 1.0, "bits": 32}}
-    return config.parse(private(privacy={"record_dp": stated}, lora=WIDE, silo=step, aggregation=masked))
+    return config.parse(private(privacy={"record_dp": stated}, lora=WIDE, silo=step, rounds=3, aggregation=masked))
 
 
 def test_the_claim_of_joint_noise_holds(joint: config.Config) -> None:
@@ -115,6 +115,14 @@ def test_the_claim_of_joint_noise_holds(joint: config.Config) -> None:
         ("skipempty", {"share", "empty batches"}, set[str]()),
         ("smallshare", {"share", "noise", "empty batches"}, set[str]()),
         ("redraw", {"second look"}, set[str]()),
+        ("layernonoise", {"zeros", "noise of a tensor"}, set[str]()),
+        ("halfnoise", {"zeros", "noise of a coordinate", "spread over coordinates"}, {"sum"}),
+        ("optimizernonoise", {"zeros", "noise of a tensor"}, {"sum"}),
+        ("laterounds", {"zeros", "noise of a tensor"}, set[str]()),
+        ("othersilo", {"zeros", "noise of a tensor"}, set[str]()),
+        ("groupclip", {"sensitivity"}, set[str]()),
+        ("duplicates", {"record", "copies"}, set[str]()),
+        ("seednoise", {"same noise twice", "repeats"}, set[str]()),
     ],
 )
 def test_a_sabotage_is_caught_where_noise_is_joint(
@@ -131,14 +139,14 @@ def test_a_loss_that_couples_records_is_caught_where_noise_is_joint(joint: confi
     prepared = prepare(audited_config(joint, CLAIMED))
     assert isinstance(prepared.plan, SharedPlan)
 
-    with sabotaged(["hfloss"]):
+    with sabotaged(["hfloss"], silo="silo-4"):
         assert failing(joint_checks(prepared, "silo-1", prepared.plan)) == {"sensitivity"}
 
 
 @pytest.fixture
 def silos(private: Make) -> config.Config:
     stated = {"silo_dp": {"epsilon": 8.0, "delta": 1e-5, "clip_norm": 0.05}}
-    return config.parse(private(privacy=stated, lora=WIDE, aggregation={"masked": {"clip": 1.0, "bits": 32}}))
+    return config.parse(private(privacy=stated, lora=WIDE, rounds=3, aggregation={"masked": {"clip": 1.0, "bits": 32}}))
 
 
 def test_the_claim_for_whole_silos_holds(silos: config.Config) -> None:
@@ -157,6 +165,11 @@ def test_the_claim_for_whole_silos_holds(silos: config.Config) -> None:
         ("noclip", {"sensitivity"}, {"sum"}),
         ("smallshare", {"share", "noise"}, {"sum"}),
         ("redraw", {"second look"}, set[str]()),
+        ("layernonoise", {"zeros", "noise of a tensor"}, set[str]()),
+        ("halfnoise", {"zeros", "noise of a coordinate"}, set[str]()),
+        ("optimizernonoise", {"zeros", "noise of a tensor"}, {"sum"}),
+        ("laterounds", {"zeros", "noise of a tensor"}, set[str]()),
+        ("othersilo", {"zeros", "noise of a tensor"}, set[str]()),
     ],
 )
 def test_a_sabotage_is_caught_where_whole_silos_are_the_unit(
@@ -165,12 +178,13 @@ def test_a_sabotage_is_caught_where_whole_silos_are_the_unit(
     found = audited(silos, sabotage)
 
     assert exit_code(found) == 1
-    assert (broken(found), refuting(found)) == (checks, points)
+    assert broken(found) >= checks
+    assert refuting(found) >= points
 
 
-@pytest.mark.parametrize("sabotage", ["hfloss", "skipempty", "recordunit"])
+@pytest.mark.parametrize("sabotage", ["hfloss", "skipempty", "recordunit", "groupclip", "duplicates", "extrastep"])
 def test_a_sabotage_that_breaks_nothing_of_a_silos_claim_is_refused(silos: config.Config, sabotage: str) -> None:
-    with pytest.raises(ConfigError, match=f"expected some of nonoise, noclip, smallshare, redraw .*, got {sabotage}"):
+    with pytest.raises(ConfigError, match=f"expected some of noclip, redraw, layernonoise, .*, got {sabotage}"):
         audited(silos, sabotage)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fedcollm_privacy import dpsgd
-from fedcollm_privacy.canaries import Guesses, choose_included, epsilon_lower_bound, guess, p_value
+from fedcollm_privacy.canaries import Guesses, choose_included, epsilon_lower_bound, guess, p_value, scaled
 from fedcollm_privacy.dpsgd import train
 from fedcollm_privacy.plan import RecordPlan
 
@@ -83,6 +83,24 @@ def test_csprng_inclusion_is_a_fair_secret_coin() -> None:
 
     assert abs(sum(included) - 2000) < 6 * 4000**0.5 / 2
     assert included != choose_included(4000)
+
+
+def test_scores_are_counted_in_their_own_noise() -> None:
+    assert scaled([1.0, -4.0, 3.0], [2.0, 1.0, 0.5]) == [0.5, -4.0, 6.0]
+
+
+def test_a_score_without_noise_stands_out_and_divides_by_no_zero() -> None:
+    loud, silent = scaled([50.0, 1.0], [100.0, 0.0])
+
+    assert silent > 10 * loud
+    assert scaled([2.0, 3.0], [0.0, 0.0]) == [2.0, 3.0]
+    assert scaled([], []) == []
+
+
+@pytest.mark.parametrize("noise", [[1.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_impossible_noise_is_refused(noise: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite and at least 0"):
+        scaled([1.0, 2.0], noise)
 
 
 def audit(plan: RecordPlan, size: float = 1e3) -> float:

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A measured figure and the range [`low`, `high`] that an honest mechanism stays in. `told`: for a person."""
+    """A measured figure and the range [`low`, `high`] that an honest mechanism stays in. `told`: for a person.
+
+    `alarm` bounds the probability that an honest mechanism leaves the range; 0 where nothing drawn is compared.
+    """
 
     name: str
     measured: float
     low: float
     high: float
     told: str
+    alarm: float = 0.0
 
     @property
     def holds(self) -> bool:

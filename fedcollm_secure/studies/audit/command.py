@@ -1,5 +1,6 @@
 """Audit one configuration at one claim: the mechanism first, then what observers of a run can prove."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from fedcollm_privacy.plan import RecordPlan
@@ -19,19 +20,21 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
     """Return the document: what was measured, the largest ε that it refutes, and whether the claim holds.
 
     Guarantee: where training is as private as claimed, `lower_bound` exceeds the claim with probability at most 5 %,
-    and each of the mechanism's statistical checks fails with probability below 10^-6. Where silos share the noise,
+    and any of the mechanism's checks fails with probability below `alarms.FALSE_ALARM`. Where silos share the noise,
     that is against the server with all silos but as many as the plan counts on.
 
     Raises:
         ConfigError: nothing to audit, or a sabotage that is unknown or breaks nothing here.
     """
-    prepared = prepare(audited_config(config, claimed))
+    audited = audited_config(config, claimed)
+    prepared = prepare(audited)
     if (plan := prepared.plan) is None:
         raise ConfigError("privacy", "expected a plan: without differential privacy there is no claim to audit")
-    check_sabotages(sabotages, plan)
-    with sabotaged(sabotages):
-        found = _evidence(prepared, say)
-    lower_bound = max(observation.lower_bound for observation in found.observations)
+    check_sabotages(sabotages, plan, audited)
+    largest, *others = sorted(prepared.silos, key=lambda name: -len(prepared.holdings.silos[name]))
+    with sabotaged(sabotages, silo=others[-1] if others else largest):
+        found = _evidence(prepared, largest, say)
+    lower_bound = max((observation.lower_bound for observation in found.observations), default=0.0)
     return {
         "claimed": claimed,
         "lower_bound": round(lower_bound, 4),
@@ -45,6 +48,9 @@ def audit(config: Config, claimed: float, sabotages: Sequence[str], say: Callabl
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
         "canaries": found.canaries,
+        "rounds": {"looked_at": list(found.rounds), "planned": plan.rounds},
+        "surely_found_below": None if found.sight is None else found.sight.as_json(),
+        "false_alarm": math.fsum(check.alarm for check in found.checks),
         "checks": [check.as_json() for check in found.checks],
         "observations": [observation.as_json() for observation in found.observations],
         "not_observed": dict(found.not_observed),
@@ -56,8 +62,7 @@ def exit_code(found: Json) -> int:
     return 0 if found["holds"] is True else 1
 
 
-def _evidence(prepared: Prepared, say: Say) -> Evidence:
-    silo = max(prepared.silos, key=lambda name: len(prepared.holdings.silos[name]))
+def _evidence(prepared: Prepared, silo: str, say: Say) -> Evidence:
     match prepared.plan:
         case RecordPlan() as plan:
             return own_noise(prepared, silo, plan, CONFIDENCE, say)

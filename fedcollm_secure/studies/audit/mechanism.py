@@ -1,22 +1,20 @@
-"""Test the mechanism on the path that trains silos: `Learner` and `dpsgd.train`, asked through their randomness.
+"""Test the mechanism on the path that trains silos: what a unit changes of what the configured optimiser reads.
 
-Randomness is an argument of both, so the audit can say who is drawn. With
-plain descent at rate 1 a round's update is minus the sum of its noisy gradients over `batch_size`.
+Randomness is an argument of `Learner`, so the audit can say who is drawn: batches of up to more than a microbatch.
+Noise is next to nothing here, and tested in whole rounds (`noise_checks`); a record's way from its file in `records`.
 
 | check | what is compared | broken by |
 |---|---|---|
-| sensitivity | one step with and without a unit, next to no noise | no clipping, or by record; coupled records |
+| sensitivity | a step's sum with and without a unit | no clipping, or by record, layer, group; coupled records |
 | contribution | a person of more records than the plan admits | a bound that is not kept |
-| noise | two updates from one batch, under fresh noises | no noise, too little, or one that repeats |
-| empty batches | the same, over steps of which all but one draw nobody | skipped empty batches, steps left out |
+| crowd | what each of more than a microbatch counts | one at a microbatch's edge that counts twice |
 | sampling rate, batch sizes | how many are drawn over many steps | another rate, or batches of a fixed size |
 | draws of each | who is drawn over many steps | always the same ones, or everybody in turn |
 | steps | how many are taken | one more than is charged |
 """
 
 import math
-import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +25,16 @@ from torch import Tensor, nn
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared
+from fedcollm_secure.learning.training import Learner
+from fedcollm_secure.learning.vectors import Float32
+from fedcollm_secure.studies.audit.alarms import ALARM
 from fedcollm_secure.studies.audit.check import Check
+from fedcollm_secure.studies.audit.learners import ChosenBatches, WatchedLearner
 from fedcollm_secure.studies.audit.neighbours import Company, Float64
+from fedcollm_secure.studies.audit.watch import Step, Watch
 
 SLACK = 1e-3
-"""An update is read in float32; what a record changes is known to about this part of C."""
+"""What a record changes is known to about this part of C."""
 DRAWS, POPULATION = 200, 500
 SIX_SIGMA = 6.0
 RARELY = 1e-9
@@ -41,30 +44,40 @@ RECORDS_OF_A_PERSON = 2
 
 
 def mechanism_checks(prepared: Prepared, silo: str) -> list[Check]:
-    """Run every test on one silo's training. Raises: RuntimeError, ConfigError from training itself."""
+    """Run the tests of one silo's training. Raises: RuntimeError, ConfigError from training itself."""
     plan = prepared.plan
     if not isinstance(plan, RecordPlan):
         raise ValueError("mechanism_checks: expected a prepared configuration with a plan of DP-SGD in each silo")
     company = Company.of(prepared, silo)
     bench = Bench.of(company, plan)
-    checks = [bench.sensitivity(), *company.contribution(prepared), bench.noise(), bench.empty_batches()]
-    return [*checks, *sampling_checks(plan)]
+    return [bench.sensitivity(), bench.crowd(), *company.contribution(prepared), *sampling_checks(plan)]
 
 
-class ChosenBatches:
-    """Randomness under which the sampler draws exactly `batches`; noise comes from the operating system as ever."""
-
-    def __init__(self, population: int, batches: Iterable[Sequence[int]]) -> None:
-        """Tell a draw of `population` indices by its size, 8 bytes each."""
-        self._population, self._batches = population, iter(batches)
-
-    def __call__(self, size: int) -> bytes:
-        """Return bytes for one draw, or for one noise."""
-        if size != 8 * self._population:
-            return os.urandom(size)
-        words = np.full(self._population, 2**64 - 1, dtype="<u8")  # never drawn …
-        words[list(next(self._batches))] = 0  # … and always drawn
-        return words.tobytes()
+def sums_of(
+    learner: Learner,
+    start: Float32,
+    number: int,
+    batch: Sequence[int],
+    *,
+    loudness: Sequence[float] | None = None,
+    coordinates: Sequence[int | None] | None = None,
+) -> Float64:
+    """Return float64[d], what the learner's optimiser reads in a round of one step that draws `batch`, unscaled."""
+    found = list[Step]()
+    watch = Watch(took=found.append)
+    watched = WatchedLearner.of(learner, watch, loudness=loudness, coordinates=coordinates)
+    random = ChosenBatches(watched.population, [batch])
+    with watch.opened():
+        replace(watched, random=random).update(start, number)
+    read = np.zeros(len(start))
+    first = 0
+    for name, shape in learner.adapter.schema.shapes.items():
+        size = int(np.prod(shape))
+        for step in found:
+            if name in step.gradients:
+                read[first : first + size] += step.gradients[name]
+        first += size
+    return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +94,12 @@ class Bench:
     def of(cls, company: Company, plan: RecordPlan) -> "Bench":
         """Clip at half the gradient of the short record."""
         loose = cls(company=company, plan=replace(plan, clip_norm=LOOSE))
-        norm = float(np.linalg.norm(loose._quietly([company.short])))
+        norm = float(np.linalg.norm(loose.sums([company.short])))
         return cls(company=company, plan=replace(plan, clip_norm=norm / 2))
 
     def sensitivity(self) -> Check:
         """Measure the most that one unit changes one step's sum, in units of C, over neighbours of several sizes."""
-        measured = self.company.worst_change(self._quietly) / self.plan.clip_norm
+        measured = self.company.worst_change(self.sums) / self.plan.clip_norm
         return Check(
             name="sensitivity",
             measured=measured,
@@ -95,42 +108,33 @@ class Bench:
             told=f"one {self.plan.unit} changes a step's sum by at most {measured:.3f} C",
         )
 
-    def noise(self) -> Check:
-        """Measure the noise's standard deviation in units of σC on a batch of everybody."""
-        everybody = range(len(self.company.units))
-        return self._spread("noise", [everybody], "two updates from one batch differ by noise of {:.3f} σC")
-
-    def empty_batches(self) -> Check:
-        """Measure the noise of a whole round in which one step draws everybody and all others nobody."""
-        steps = max(2, self.plan.steps_per_round)
-        batches = [range(len(self.company.units)), *[range(0)] * (steps - 1)]
-        return self._spread(
-            "empty batches", batches, f"{steps - 1} steps without a {self.plan.unit}: noise of {{:.3f}} σC√steps"
+    def crowd(self) -> Check:
+        """Let each of a crowd, more than a microbatch holds, pull at an entry of its own: each counts C, and once."""
+        learner = replace(self.company.learner, plan=quiet_step(self.plan), rounds=1)
+        units = self.company.crowd[: len(self.company.start)]
+        records = [self.company.units[unit][0] for unit in units]
+        entries = np.linspace(0, len(self.company.start) - 1, len(units)).astype(int).tolist()
+        coordinates: list[int | None] = [None] * len(learner.records)
+        for record, entry in zip(records, entries, strict=True):
+            coordinates[record] = entry
+        read = sums_of(learner, self.company.start, 1, units, coordinates=coordinates)
+        pulled = np.abs(read[entries]) * self.plan.batch_size / self.plan.clip_norm
+        trained = pulled[pulled > 0.5] if self.company.learner.trains(1) != "AB" else pulled
+        worst = float(trained[np.argmax(np.abs(trained - 1))])
+        told = (
+            f"of {len(units)} {self.plan.unit}s at once each counts C; the one that is furthest from it {worst:.4f} C"
         )
+        return Check(name="crowd", measured=worst, low=1 - SLACK, high=1 + SLACK, told=told)
 
-    def _quietly(self, batch: Sequence[int]) -> Float64:
-        return self._sums([batch], replace(self.plan, noise_multiplier=QUIET, epsilon=UNBOUNDED))
+    def sums(self, batch: Sequence[int]) -> Float64:
+        """Return float64[d], one step's sum over these units, next to its noise."""
+        learner = replace(self.company.learner, plan=quiet_step(self.plan), rounds=1)
+        return self.plan.batch_size * sums_of(learner, self.company.start, 1, batch, loudness=self.company.loudness)
 
-    def _spread(self, name: str, batches: Sequence[Sequence[int]], told: str) -> Check:
-        """Compare two updates from the same batches under fresh noises with √2 · σC · √steps."""
-        difference = self._sums(batches, self.plan) - self._sums(batches, self.plan)
-        std = float(difference.std()) / math.sqrt(2 * len(batches)) / self.plan.clip_norm
-        measured = std / self.plan.noise_multiplier
-        tolerance = SIX_SIGMA / math.sqrt(2 * len(difference)) + SLACK
-        return Check(name=name, measured=measured, low=1 - tolerance, high=1 + tolerance, told=told.format(measured))
 
-    def _sums(self, batches: Sequence[Sequence[int]], plan: RecordPlan) -> Float64:
-        """Return float64[d]: the noisy gradient sums of a round that draws these batches, added up."""
-        shape = replace(plan, steps_per_round=len(batches), rounds=1, sampling_rate=0.5, epsilon=UNBOUNDED)
-        learner = replace(
-            self.company.learner,
-            plan=shape,
-            rounds=1,
-            settings=replace(self.company.learner.settings, batch_size=plan.batch_size),
-            random=ChosenBatches(len(self.company.units), batches),
-        )
-        sums: Float64 = -plan.batch_size * learner.update(self.company.start, 1).astype(np.float64)
-        return sums
+def quiet_step(plan: RecordPlan) -> RecordPlan:
+    """Return a plan of one step next to no noise, whose sampler is asked for its batch."""
+    return replace(plan, steps_per_round=1, rounds=1, sampling_rate=0.5, noise_multiplier=QUIET, epsilon=UNBOUNDED)
 
 
 def sampling_checks(plan: RecordPlan) -> list[Check]:
@@ -158,6 +162,7 @@ def sampling_counts(drawn: Sequence[Collection[int]], expected: float) -> list[C
             low=least / (DRAWS * POPULATION),
             high=most / (DRAWS * POPULATION),
             told=told,
+            alarm=RARELY,
         ),
         _variation(
             "batch sizes", sizes, POPULATION, expected, "batch sizes vary {:.2f} times as Poisson sampling's do"
@@ -177,7 +182,8 @@ def _variation(name: str, counts: Sequence[int], trials: int, rate: float, told:
         fourth, sixth = 2 + 1 / variance, 8 + 22 / variance + 1 / variance**2
         below = SIX_SIGMA * math.sqrt(fourth / number)
         above = below + (SIX_SIGMA**2 - 1) / 6 * sixth / (fourth * number)
-    return Check(name=name, measured=measured, low=max(0.0, 1 - below), high=1 + above, told=told.format(measured))
+    told, low = told.format(measured), max(0.0, 1 - below)
+    return Check(name=name, measured=measured, low=low, high=1 + above, told=told, alarm=ALARM)
 
 
 def _drawn(plan: RecordPlan) -> tuple[list[set[int]], int]:

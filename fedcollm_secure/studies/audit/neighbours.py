@@ -1,7 +1,9 @@
 """Who stands beside whom: the units of privacy on which the tests of the mechanism compare neighbours.
 
 Some are a silo's own, some made up. Beside copies of a short record, one with a long answer is the worst neighbour for
-a loss that couples records. Where persons are the unit there is also one with more records than the plan admits.
+a loss that couples records. Beside a crowd, more than a microbatch holds, the worst for clipping by group or by layer
+is one whose gradient is far longer than all others together and points against them. Where persons are the unit there
+is also one with more records than the plan admits.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +18,10 @@ from fedcollm_secure.learning.batches import Tokens, max_length
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.studies.audit.check import Check
 
-NEIGHBOURS, COPIES, PRIVATE_RECORDS = 16, 8, 8
+NEIGHBOURS, COPIES, PRIVATE_RECORDS = 12, 8, 8
 CROWD = "the audit's person with too many records"
+MORE_THAN_A_MICROBATCH, MOST_AT_ONCE = 40, 512
+LOUD = 1e3
 START_STD = 0.02
 Float64 = NDArray[np.float64]
 Sums = Callable[[Sequence[int]], Float64]
@@ -31,7 +35,9 @@ class Company:
     learner: Learner
     units: Sequence[Sequence[int]]
     short: int  # a unit of one record with a one-token answer, of which the next COPIES − 1 are copies
-    longer: Sequence[int]  # units with ever longer answers, and the crowd
+    longer: Sequence[int]  # units with ever longer answers, and the person with too many records
+    crowd: Sequence[int]  # copies of the short unit, more than a microbatch holds, between two that are loud
+    loudness: Sequence[float]  # of each record
     start: NDArray[np.float32]  # where the adapter stands: not at B = 0, whose gradients are small
 
     @classmethod
@@ -51,12 +57,22 @@ class Company:
         crowded = [] if subjects is None else [max(range(short), key=lambda unit: len(units[unit]))]
         loud = {record for unit in crowded for record in units[unit]}  # the same short record, whose gradient is 2 C
         records = [made_up[0] if place in loud else each for place, each in enumerate(learner.records)]
+        records = [*records, *made_up]
+        at_once = min(prepared.config.silo.microbatch, MOST_AT_ONCE) + MORE_THAN_A_MICROBATCH
+        known = len(units)
+        added = [(len(records) + place,) for place in range(at_once + 2)]
         noise = generator.normal(0.0, START_STD, prepared.parameters).astype(np.float32)
         return cls(
-            learner=replace(learner, records=[*records, *made_up], subjects=subjects),
-            units=units,
+            learner=replace(
+                learner,
+                records=[*records, *[made_up[0]] * len(added)],
+                subjects=None if subjects is None else [*subjects, *added],
+            ),
+            units=[*units, *added],
             short=short,
-            longer=[*range(short + COPIES, len(units)), *crowded],
+            longer=[*range(short + COPIES, known), *crowded],
+            crowd=range(known, known + len(added)),
+            loudness=[*[1.0] * len(records), -LOUD, *[1.0] * at_once, -LOUD],
             start=prepared.server_slm.read() + noise,
         )
 
@@ -65,8 +81,10 @@ class Company:
         generator = np.random.default_rng(len(self.units))
         copies = list(range(self.short, self.short + COPIES))
         pairs = [(copies[0], copies[1:]), *((added, copies) for added in self.longer)]
+        first, *between, last = self.crowd
+        pairs += [(first, between), (last, between), (between[0], between[1:])]
         for _ in range(NEIGHBOURS):
-            *others, added = generator.permutation(len(self.units))[: generator.integers(2, 10)].tolist()
+            *others, added = generator.permutation(self.crowd[0])[: generator.integers(2, 10)].tolist()
             pairs.append((added, others))
         return max(float(np.linalg.norm(sums([*others, added]) - sums(others))) for added, others in pairs)
 

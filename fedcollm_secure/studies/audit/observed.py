@@ -43,6 +43,10 @@ class Uploads:
         """Return the share that went into the round's sum."""
         return self.shares[silo, round_number][-1]
 
+    def left(self, silo: str, round_number: int) -> Int64:
+        """Return what the silo sent last in a round, less its share."""
+        return self.sent[silo, round_number][-1] - self.share(silo, round_number)
+
     def total(self, names: Sequence[str], round_number: int) -> Int64:
         """Return what these silos sent in a round, added up."""
         nothing = np.zeros_like(self.sent[next(iter(self.sent))][0])

@@ -1,4 +1,4 @@
-"""The configuration that is audited: the file's own, but for the claim, and cut to what an audit needs."""
+"""The configuration that is audited: the file's own but for the claim, and for less work after each sum."""
 
 from dataclasses import replace
 
@@ -6,15 +6,13 @@ from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 
-ROUNDS, ROUNDS_OF_ONE_STEP = 2, 4
-LEARNING_RATE = 1.0
+DISTILL_STEPS = 2
 
 
 def audited_config(config: Config, claimed: float) -> Config:
-    """Return the configuration with noise calibrated to `claimed`, few rounds, and silos that descend plainly.
+    """Return the configuration with noise calibrated to `claimed`: optimiser, schedule and rounds stay as they are.
 
-    Plain gradient descent hides nothing of the noisy sums: the guarantee holds for every optimiser, so an audit takes
-    the one that shows most.
+    The server's own steps read the sum, public data and its own randomness: two of them show as much as many.
 
     Raises:
         ConfigError: the file has no privacy, whose sampling rate, clip norm and δ the claim is about; or ε ≤ 0.
@@ -24,21 +22,11 @@ def audited_config(config: Config, claimed: float) -> Config:
         raise ConfigError("privacy", "expected record_dp or silo_dp: else there is no claim to audit")
     if not 0 < claimed < float("inf"):
         raise ConfigError("--claimed", f"expected a positive number, got {claimed}")
-    silo = replace(
-        config.silo,
-        optimizer="sgd",
-        learning_rate=LEARNING_RATE,
-        weight_decay=0.0,
-        schedule="constant",
-        warmup_steps=0,
-    )
-    rounds = min(config.rounds, ROUNDS if config.silo.steps != 1 else ROUNDS_OF_ONE_STEP)
     return replace(
         config,
         privacy=_claiming(privacy, claimed),
-        silo=silo,
-        rounds=rounds,
-        evaluate=replace(config.evaluate, every=rounds),
+        distill=replace(config.distill, steps=min(config.distill.steps, DISTILL_STEPS)),
+        evaluate=replace(config.evaluate, every=config.rounds, own=0.0, own_epsilon=0.0),
     )
 
 

@@ -1,90 +1,87 @@
-"""A run with canaries planted in one silo (none where silos are the unit): the product's own path, watched."""
+"""The job with planted records: the product's own path, configured as ever, and all silos watched.
+
+In one silo canaries are planted; every other silo holds fillers, so that it has batches of more than one microbatch.
+All losses but the canaries' are hushed: whatever else a step's gradient holds is its noise. To hush them is to grant
+the attacker all other records, as differential privacy does.
+
+Of a round's steps (of a run's, where a round has fewer than three) the first draws everybody and the second nobody,
+but that the canaries' silo draws by chance in the first; all others draw by chance everywhere.
+"""
 
 import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared, start
-from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
-from fedcollm_secure.studies.audit.canaries import Canaries, Observation, confidence_of_each
-from fedcollm_secure.studies.audit.mechanism import ChosenBatches
+from fedcollm_secure.studies.audit.canaries import Canaries
+from fedcollm_secure.studies.audit.data_set import Planted, texts, tokens_of, with_planted
+from fedcollm_secure.studies.audit.learners import HUSHED, WatchedLearner
+from fedcollm_secure.studies.audit.watch import Watch
 
-COMPANY = 64
-"""Records that each silo keeps. Differential privacy grants an attacker all of them, so that they need not be guessed
-around; many more would only hide the canaries from an audit that does not use that."""
-CANARY_NORM = 100.0
-"""Length of a canary's gradient before clipping, in units of C."""
-
-
-def observations(prepared: Prepared, silo: str, canaries: Canaries, confidence: float) -> list[Observation]:
-    """Run the job with the canaries in `silo` and guess at each point, so that all hold together at `confidence`."""
-    planted = Planted.of(prepared, silo, canaries)
-    before = prepared.server_slm.read()
-    planted.run()
-    seen = {
-        "update": np.stack(planted.updates).sum(axis=0),
-        "sum": np.stack(planted.changes()).sum(axis=0),
-        "model": prepared.server_slm.read() - before,
-    }
-    return guessed(planted, canaries, seen, confidence)
-
-
-def guessed(
-    prepared: Prepared, canaries: Canaries, seen: Mapping[str, Float32], confidence: float
-) -> list[Observation]:
-    """Guess at each point from the change float32[d] that is seen there."""
-    delta = prepared.plan.delta if prepared.plan is not None else 0.0
-    each = confidence_of_each(confidence, len(seen))
-    return [canaries.observe(point, change, delta, each) for point, change in seen.items()]
+MOST_FILLERS = 256
+ROUNDS = 4
+"""Rounds of the whole protocol that are run; of a longer plan a middle one and the last are trained without it."""
+SCRIPTED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planted(Prepared):
-    """A prepared run in which one silo's learner holds canaries; it keeps what is seen."""
+class PlantedRun(Prepared):
+    """A prepared run whose silos hold planted records; it keeps what is seen. `empty`: a silo that draws nobody."""
 
     silo: str
     canaries: Canaries | None
-    empty: str = ""  # a silo that draws nobody
-    updates: list[Float32] = field(default_factory=list[Float32], repr=False)
+    watch: Watch = field(repr=False)
+    known: Mapping[Tokens, int] = field(repr=False)  # the coordinate of each canary's records
+    planted: Mapping[str, Sequence[Tokens]] = field(repr=False)
+    empty: str = ""
     server: dict[int, list[Float32]] = field(default_factory=dict[int, list[Float32]], repr=False)
 
     @classmethod
-    def of(cls, prepared: Prepared, silo: str, canaries: Canaries | None, *, empty: str = "") -> "Planted":
-        """Plant canaries in `silo`, and keep just enough records and one of the test set."""
-        holdings = prepared.holdings
-        silos = {name: records[:COMPANY] for name, records in holdings.silos.items()}
+    def of(
+        cls, prepared: Prepared, silo: str, canaries: Canaries | None, watch: Watch, *, empty: str = ""
+    ) -> "PlantedRun":
+        """Plant canaries in `silo` and fillers in all others; without canaries, fillers in every silo."""
+        prompts = texts(prepared)
+        planted = {name: _fillers(prepared, prompts) for name in prepared.silos}
+        coordinates = list[int]()
+        if canaries is not None:
+            planted[silo] = _persons(prompts, len(canaries.present), canaries.records_each)
+            coordinates = [each for each in canaries.present for _ in range(canaries.records_each)]
+        tokens = {name: tokens_of(prepared, name, records) for name, records in planted.items()}
         parts = {each.name: getattr(prepared, each.name) for each in fields(Prepared)}
-        parts["holdings"] = replace(holdings, silos=silos, test=holdings.test[:1])
-        return cls(**parts, silo=silo, canaries=canaries, empty=empty)
+        parts["holdings"] = with_planted(prepared, planted)
+        return cls(
+            **parts,
+            silo=silo,
+            canaries=canaries,
+            watch=watch,
+            known=dict(zip(tokens[silo], coordinates, strict=False)),
+            planted=tokens,
+            empty=empty,
+        )
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
-        """Return a silo's training, with canaries where they are planted."""
+        """Return a silo's training, watched; where silos are the unit nothing is hushed."""
         honest = super().learner(silo, optimizer_file=optimizer_file)
-        if silo == self.empty:
-            population = len(honest.records if honest.subjects is None else honest.subjects)
-            return replace(honest, random=ChosenBatches(population, itertools.repeat(())))
-        if silo != self.silo or self.canaries is None:
+        if self.plan is None or self.plan.unit == "silo":
             return honest
-        given = {each.name: getattr(honest, each.name) for each in fields(Learner)}
-        blank = Tokens(prompt=honest.records[0].prompt[:1], answer=honest.records[0].answer[:1])
-        own, each, present = len(honest.records), self.canaries.records_each, self.canaries.present
-        given["records"] = [*honest.records, *[blank] * (each * len(present))]
-        if honest.subjects is not None:
-            persons = [range(own + each * number, own + each * (number + 1)) for number in range(len(present))]
-            given["subjects"] = [*honest.subjects, *persons]
-        coordinates = [coordinate for coordinate in present for _ in range(each)]
-        return CanaryLearner(**given, own=own, present=coordinates, updates=self.updates)
+        return WatchedLearner.of(
+            honest,
+            self.watch,
+            loudness=[HUSHED] * len(honest.records),
+            coordinates=[self.known.get(each) for each in honest.records],
+            batches=lambda number: self._batches(honest, number),
+        )
 
-    def watch(self, round_number: int, _phase: str) -> None:
+    def watch_server(self, round_number: int, _phase: str) -> None:
         """Keep the server's small model at each phase of a round."""
         self.server.setdefault(round_number, []).append(self.server_slm.read())
 
@@ -96,60 +93,53 @@ class Planted(Prepared):
             found.append(after - before)
         return found
 
-    def run(self) -> None:
-        """Run the whole job in a folder that is thrown away."""
+    def run(self) -> int:
+        """Run the job's first rounds in a folder that is thrown away, and return how many."""
         with tempfile.TemporaryDirectory() as folder:
-            job = start(self, Path(folder) / "run", self.watch)
+            job = start(self, Path(folder) / "run", self.watch_server)
             try:
-                for _ in job.rounds():
-                    pass
+                return len(list(itertools.islice(job.rounds(), 1 + ROUNDS))) - 1
             finally:
                 job.close()
 
-
-@dataclass(frozen=True, kw_only=True)
-class CanaryLearner(Learner):
-    """A silo's learner whose records from `own` on are canaries', by coordinate; it keeps its updates."""
-
-    own: int
-    present: Sequence[int]
-    updates: list[Float32] = field(repr=False)
-
-    def update(self, start: Float32, round_number: int) -> Float32:
-        """Train as any silo does."""
-        change = super().update(start, round_number)
-        self.updates.append(change)
-        return change
-
-    def _losses(self, indices: Sequence[int]) -> Tensor:
-        """Return float32[B]; a canary's loss is its one coordinate times its length, whatever its record says."""
-        values = super()._losses(indices)
-        planted = torch.tensor([index >= self.own for index in indices])
-        if not planted.any():
-            return values
-        clip_norm = self.plan.clip_norm if self.plan is not None else 1.0
-        coordinates = [self.present[index - self.own] if index >= self.own else None for index in indices]
-        directions = _directions(self.adapter, coordinates).to(values.device)
-        return torch.where(planted.to(values.device), CANARY_NORM * clip_norm * directions, values)
+    def _batches(self, learner: Learner, number: int) -> Iterator[Sequence[int] | None]:
+        """Yield the batches of a round; None where chance draws them."""
+        population = len(learner.records if learner.subjects is None else learner.subjects)
+        if learner.name == self.empty:
+            return itertools.repeat(())
+        if not isinstance(self.plan, RecordPlan):
+            return iter(())
+        canaries = learner.name == self.silo and self.canaries is not None
+        script: list[Sequence[int] | None] = [None if canaries else range(population), ()]
+        steps = self.plan.steps_per_round
+        return iter(script if steps > SCRIPTED else script[(number - 1) * steps : number * steps])
 
 
-def _directions(adapter: Adapter, coordinates: Sequence[int | None]) -> Tensor:
-    """Return float[B]: for each row the value of its coordinate of the adapter, read through the coordinate's layer.
+def is_chosen(canaries: bool, steps: int, number: int, step: int) -> bool:
+    """Say whether the batch of this step (from 1) of round `number` was chosen."""
+    place = step if steps > SCRIPTED else (number - 1) * steps + step
+    return place == SCRIPTED or (place == 1 and not canaries)
 
-    A layer that gets the unit vector e_j and of whose output the k-th is taken yields W_kj, with gradient e_k e_jᵀ.
-    """
-    layers = {id(module.weight): module for module in adapter.model.modules() if isinstance(module, nn.Linear)}
-    total, first = torch.zeros(len(coordinates)), 0
-    for parameter in adapter.parameters:
-        layer, size = layers[id(parameter)], parameter.numel()
-        mine = [(row, c - first) for row, c in enumerate(coordinates) if c is not None and first <= c < first + size]
-        first += size
-        if not mine:
-            continue
-        inputs = torch.zeros(len(coordinates), layer.in_features)
-        chosen = torch.zeros(len(coordinates), layer.out_features)
-        for row, place in mine:
-            inputs[row, place % layer.in_features] = 1.0
-            chosen[row, place // layer.in_features] = 1.0
-        total = total + (layer(inputs.to(parameter)) * chosen.to(parameter)).sum(dim=1)
-    return total
+
+def _fillers(prepared: Prepared, prompts: Iterator[str]) -> list[Planted]:
+    return _persons(prompts, min(MOST_FILLERS, prepared.config.silo.microbatch), 1)
+
+
+def _persons(prompts: Iterator[str], count: int, records_each: int) -> list[Planted]:
+    """Return records of so many persons, whom a plan for records takes no note of."""
+    first = [next(prompts) for _ in range(count)]
+    return [
+        Planted(text=next(prompts) if number else name, subject=f"planted {name}")
+        for name in first
+        for number in range(records_each)
+    ]
+
+
+def with_microbatch(prepared: Prepared, population: int) -> Prepared:
+    """Return the job with microbatches small enough that a batch of this silo is of two or more of them."""
+    plan, settings = prepared.plan, prepared.config.silo
+    expected = population * (plan.sampling_rate if plan is not None else 1.0)
+    if settings.microbatch <= 0.8 * expected:
+        return prepared
+    smaller = replace(settings, microbatch=max(1, int(expected / 2)))
+    return replace(prepared, config=replace(prepared.config, silo=smaller))

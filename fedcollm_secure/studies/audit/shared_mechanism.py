@@ -1,18 +1,16 @@
-"""Test the mechanism where silos share one noise: what a silo encodes, and what every silo drew in a run.
+"""Test the mechanism where silos share one noise: what a silo encodes before any share is added.
 
 The claim is against whoever sees sums, n_c silos among them; so the noise that counts is that of the `honest` silos
 which every sum surely holds. All figures are taken from the integers that are about to be masked.
 
 | check | what is compared | broken by |
 |---|---|---|
-| sensitivity | the integers of one step with and without a unit | no clipping, coupled records, bad rounding |
-| share | each silo's noise in the run, with v of the plan | no noise, or too small a share |
-| noise | the honest silos' shares together, of one round against another's | shares that are correlated or repeat |
-| empty batches | the share of a silo that draws nobody | a silo that draws nobody and adds nothing |
-| second look | what a silo sends when it is asked for one round again | noise that is drawn afresh |
+| sensitivity | the integers of one step with and without a unit | clipping, coupled records, bad rounding |
+| record | the integers of one step with and without a record of the data set | records held twice |
 | sampling rate, batch sizes | how many are drawn over many steps of the learner | another rate, or a fixed size |
 | draws of each | who is drawn over many steps | always the same ones, or everybody in turn |
-| steps | how many sums a silo enters | one more than is charged |
+
+What needs a whole run is in `shared_run`.
 """
 
 import math
@@ -30,9 +28,11 @@ from fedcollm_secure.learning.factors import Pass
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
 from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.mechanism import DRAWS, POPULATION, SIX_SIGMA, ChosenBatches, sampling_counts
+from fedcollm_secure.studies.audit.learners import ChosenBatches, WatchedLearner
+from fedcollm_secure.studies.audit.mechanism import DRAWS, POPULATION, sampling_counts
 from fedcollm_secure.studies.audit.neighbours import Company, Float64
-from fedcollm_secure.studies.audit.observed import Uploads
+from fedcollm_secure.studies.audit.records import Sums
+from fedcollm_secure.studies.audit.watch import Watch
 
 PLENTY = 1e3
 """z of plans under which only the gradient without its noise is looked at."""
@@ -43,26 +43,6 @@ def joint_checks(prepared: Prepared, silo: str, plan: SharedPlan) -> list[Check]
     company = Company.of(prepared, silo)
     sensitivity = _sensitivity(prepared, company, plan)
     return [sensitivity, *company.contribution(prepared), *_sampling(company.learner, plan)]
-
-
-def run_checks(
-    prepared: Prepared, plan: SharedPlan, uploads: Uploads, honest: Sequence[str], empty: str
-) -> list[Check]:
-    """Test every silo's shares in a run; `honest` names as many silos as the plan counts on, `empty` drew nobody."""
-    std = noise_std(prepared, plan) / math.sqrt(plan.honest)  # of one share, in steps of the grid
-    everything = [uploads.share(name, number) for name in prepared.silos for number in uploads.rounds]
-    checks = [_spread("share", np.concatenate(everything) / std, "a silo's share of the noise is {:.3f} √v")]
-    checks.append(_together(prepared, plan, uploads, honest))
-    if empty:
-        nobodys = np.concatenate([uploads.share(empty, number) for number in uploads.rounds]) / std
-        checks.append(_spread("empty batches", nobodys, "a silo that draws nobody adds noise of {:.3f} √v"))
-    again = max(len(vectors) for vectors in uploads.sent.values())
-    looks = uploads.most_distinct if again > 1 else math.nan
-    told = f"asked {again} times for one round, a silo sends {looks} different vector{'s' * (looks != 1)}"
-    checks.append(Check(name="second look", measured=looks, low=1, high=1, told=told))
-    taken = max(sum(name == silo for name, _ in uploads.sent) for silo in prepared.silos)
-    told = f"a silo enters {taken} sums of {plan.rounds} that are priced"
-    return [*checks, Check(name="steps", measured=taken, low=plan.rounds, high=plan.rounds, told=told)]
 
 
 def noise_std(prepared: Prepared, plan: SharedPlan) -> float:
@@ -78,18 +58,47 @@ def encoded(prepared: Prepared, start: Float32, change: Float32) -> Float64:
     return found
 
 
+def share_variance(prepared: Prepared, plan: SharedPlan) -> int:
+    """Return v, the variance of one share in steps of the grid. Derived here, not asked of the plan."""
+    return max(9, math.ceil(noise_std(prepared, plan) ** 2 / plan.honest))
+
+
+def encoded_by_silo(prepared: Prepared, plan: SharedPlan) -> Sums:
+    """Return how to ask a silo what it encodes of a step over everybody, in units of C."""
+
+    def sums(learner: Learner, start: Float32, number: int, loudness: Sequence[float]) -> Float64:
+        everybody = range(len(learner.records if learner.subjects is None else learner.subjects))
+        return _encoded(prepared, learner, plan, start, number, everybody, loudness) / plan.sensitivity
+
+    return sums
+
+
+def _encoded(
+    prepared: Prepared,
+    learner: Learner,
+    plan: SharedPlan,
+    start: Float32,
+    number: int,
+    batch: Sequence[int],
+    loudness: Sequence[float],
+) -> Float64:
+    """Return what a silo encodes of a batch."""
+    quiet = replace(plan, sampling_rate=0.5, noise_multiplier=PLENTY, rounds=1)
+    watched = WatchedLearner.of(replace(learner, plan=quiet), Watch(), loudness=loudness)
+    random = ChosenBatches(watched.population, [batch])
+    return encoded(prepared, start, replace(watched, random=random).update(start, number))
+
+
 def _sensitivity(prepared: Prepared, company: Company, plan: SharedPlan) -> Check:
     """Measure the most that one unit changes what is encoded, in units of S = C / batch_size."""
-    quiet = replace(plan, sampling_rate=0.5, noise_multiplier=PLENTY, rounds=1)
-    first = LoudLearner.of(company.learner, loudness=1.0)
-
-    def sums(learner: Learner, batch: Sequence[int], chosen: SharedPlan) -> Float64:
-        learner = replace(learner, plan=chosen, random=ChosenBatches(len(company.units), [batch]))
-        return encoded(prepared, company.start, learner.update(company.start, 1))
-
+    first = WatchedLearner.of(company.learner, Watch(), loudness=company.loudness)
     lone = float(np.linalg.norm(first.gradient(company.units[company.short][0], company.start)))
-    loud = replace(first, loudness=2 * plan.clip_norm / lone)
-    measured = company.worst_change(lambda batch: sums(loud, batch, quiet)) / plan.sensitivity
+    loudness = [each * 2 * plan.clip_norm / lone for each in company.loudness]
+
+    def sums(batch: Sequence[int]) -> Float64:
+        return _encoded(prepared, company.learner, plan, company.start, 1, batch, loudness)
+
+    measured = company.worst_change(sums) / plan.sensitivity
     return Check(
         name="sensitivity",
         measured=measured,
@@ -97,29 +106,6 @@ def _sensitivity(prepared: Prepared, company: Company, plan: SharedPlan) -> Chec
         high=1.0,
         told=f"one {plan.unit} changes what a silo encodes by at most {measured:.4f} C",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoudLearner(Learner):
-    """A learner whose losses are multiplied, so that the plan's own clip norm bites as the audit needs it to."""
-
-    loudness: float
-
-    @classmethod
-    def of(cls, learner: Learner, *, loudness: float) -> "LoudLearner":
-        """Take a learner's parts."""
-        return cls(**{each.name: getattr(learner, each.name) for each in fields(Learner)}, loudness=loudness)
-
-    def gradient(self, record: int, start: Float32) -> Float32:
-        """Return float32[d], one record's gradient as it is before clipping."""
-        self.adapter.write(start)
-        self.adapter.choose(self.trains(1))
-        parts = torch.autograd.grad(self._losses([record])[0], self.adapter.parameters)
-        found: Float32 = torch.cat([part.reshape(-1).cpu() for part in parts]).numpy()
-        return found
-
-    def _losses(self, indices: Sequence[int]) -> Tensor:
-        return super()._losses(indices) * self.loudness
 
 
 def _sampling(learner: Learner, plan: SharedPlan) -> list[Check]:
@@ -156,17 +142,3 @@ def layers_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> list[nn.L
     """Return the linear layers that own these parameters."""
     wanted = {id(parameter) for parameter in parameters}
     return [module for module in model.modules() if isinstance(module, nn.Linear) and id(module.weight) in wanted]
-
-
-def _together(prepared: Prepared, plan: SharedPlan, uploads: Uploads, honest: Sequence[str]) -> Check:
-    """Compare the honest silos' noise of two rounds (of one, where there is but one) with zS."""
-    first, *later = [uploads.noise(honest, number) / noise_std(prepared, plan) for number in uploads.rounds]
-    fresh = (first - later[0]) / math.sqrt(2) if later and later[0].shape == first.shape else first
-    return _spread("noise", fresh, f"the shares of {len(honest)} honest silos add up to noise of {{:.3f}} zS")
-
-
-def _spread(name: str, values: Float64, told: str) -> Check:
-    """Compare the root mean square of values that should be standard normal with 1."""
-    measured = float(np.sqrt(np.mean(values**2)))
-    tolerance = SIX_SIGMA / math.sqrt(2 * len(values)) + 1e-3
-    return Check(name=name, measured=measured, low=1 - tolerance, high=1 + tolerance, told=told.format(measured))
