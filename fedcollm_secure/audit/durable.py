@@ -16,9 +16,9 @@ def write_new(path: Path, data: bytes) -> None:
 def replace(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file whole, in the place of an older one if there is one; a `private` one its owner alone can read."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        if private:
-            partial.chmod(0o600)
+    partial.unlink(missing_ok=True)  # of a crash; what else could lie there is not written through
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

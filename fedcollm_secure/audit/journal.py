@@ -19,6 +19,7 @@ from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.durable import sync_folder
 from fedcollm_secure.audit.entry import TIME_FORMAT
 from fedcollm_secure.audit.fields import Code, Count, Digest, check_fields
@@ -144,9 +145,9 @@ def last_ledger(journal: Journal) -> str | None:
 def read_journal(path: Path) -> list[JournalEntry]:
     """Read a journal and follow its chain; a torn last line is left out.
 
-    Raises: LogError with the first bad index.
+    Raises: LogError with the first bad index, or for no regular file; RunError where there is none.
     """
-    data = path.read_bytes()
+    data = files.read_regular(path, files.LINES_BYTES)
     return _read(data[: data.rfind(b"\n") + 1])[0]
 
 
