@@ -25,6 +25,7 @@ from fedcollm_crypto.keys import (
     verification_key,
     verify_signature,
 )
+from fedcollm_crypto.names import check_distinct, check_name
 
 Role = Literal["silo", "server", "auditor", "decryptor"]
 ROSTER_KIND = "roster"
@@ -45,9 +46,10 @@ class Member:
     mldsa44: bytes = b""
 
     def __post_init__(self) -> None:
-        """Refuse an empty name, an unknown role and a key of another length."""
-        if not self.id or self.role not in get_args(Role) or len(self.ed25519) != PUBLIC_KEY_BYTES:
-            raise ValueError(f"member {self.id!r}: a name, a role of {get_args(Role)} and 32 key bytes are needed")
+        """Refuse a name that cannot be a folder's, an unknown role and a key of another length."""
+        check_name(self.id)
+        if self.role not in get_args(Role) or len(self.ed25519) != PUBLIC_KEY_BYTES:
+            raise ValueError(f"member {self.id!r}: a role of {get_args(Role)} and 32 key bytes are needed")
         if len(self.mldsa44) not in (0, MLDSA44_KEY_BYTES):
             raise ValueError(f"member {self.id!r}: an ML-DSA-44 key has {MLDSA44_KEY_BYTES} bytes")
 
@@ -72,6 +74,7 @@ class Roster:
         hybrid = [m.mldsa44 for m in self.members if m.mldsa44]
         if not len(names) == len(keys) == len(self.members) or len(set(hybrid)) != len(hybrid):
             raise ValueError("the members of a roster must have distinct names and distinct keys")
+        check_distinct(tuple(m.id for m in self.members))
         if not 1 <= self.epoch <= MAX_INTEGER:
             raise ValueError(f"epochs start at 1, got {self.epoch}")
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.names import check_name
 from fedcollm_secure.errors import NotStarted, RunError
 
 Json = Mapping[str, object]
@@ -76,7 +77,8 @@ class RunDirectory:
         (folder / f"{name}.json").write_bytes(canonical.encode(manifest.to_body()))
 
     def silo(self, name: str) -> Path:
-        """Return what a simulated silo keeps to itself."""
+        """Return what a simulated silo keeps to itself. Raises: ValueError for a name that is no folder's."""
+        check_name(name)
         return self.path / "silos" / name
 
     def write_text(self, name: str, text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fedcollm_crypto.names import is_name
 from fedcollm_secure import config as configuration
 from fedcollm_secure.audit.digests import file_digest, folder_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunStarted
@@ -72,7 +73,7 @@ def read_run(folder: Path, silo: str) -> AfterRun:
         )
     if first is None:
         raise _no_round(folder)
-    if silo not in first.cohort:
+    if silo not in first.cohort or not is_name(silo):
         raise ConfigError("gain", f"expected one of the silos {', '.join(first.cohort)}, got {silo!r}")
     run = RunDirectory(folder)
     number, adapter_digest = _last_kept(run, events)
