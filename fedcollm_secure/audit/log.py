@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
-from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity
+from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_secure.audit import durable, files
@@ -255,6 +255,7 @@ def parse_public_key(text: str) -> NoteKey:
     ed25519, mldsa44, *rest = [bytes.fromhex(line) for line in text.split()] + [b"", b""]
     if len(ed25519) != PUBLIC_KEY_BYTES or len(mldsa44) not in (0, MLDSA44_KEY_BYTES) or any(rest):
         raise ValueError("64 hexadecimal digits of an Ed25519 public key were expected")
+    check_ed25519(ed25519)
     return NoteKey(name="keeper", ed25519=ed25519, mldsa44=mldsa44)
 
 

@@ -261,19 +261,28 @@ function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
   if (!lstatSync(path, { throwIfNoEntry: false })) return null;
   const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
-  const isGenuine = (key, hex) => {
+  const isGenuine = (key, hex, kind = "roster", over = body) => {
     const signature = Buffer.from(hex, "hex"), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
-    return ed25519(key, Buffer.concat([Buffer.from(`${domain}roster\0`), sha256(body)]), signature.subarray(0, 64));
+    return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
   };
   const keys = new Map(signed.roster.members.map((member) => [member.id, Buffer.from(member.ed25519, "hex")]));
   if (!isGenuine(keeper, signed.root_signature)) throw new Bad("roster.json: the signature of the root does not verify");
   for (const [party, hex] of Object.entries(signed.countersignatures)) {
     if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
   }
+  for (const member of signed.roster.members) { // each has the keys that it is listed with
+    const own = Buffer.from(canonical({ ...member, consortium_id: signed.roster.consortium_id, epoch: signed.roster.epoch }));
+    if (!isGenuine(keys.get(member.id), signed.possession?.[member.id] ?? "", "roster-possession", own)) {
+      throw new Bad(`roster.json: ${member.id} did not prove that it has its key`);
+    }
+  }
   if (labelled("fedcollm/v1/roster-hash", body).toString("hex") !== events[0].roster_digest) {
     throw new Bad("roster.json is not the roster that the run was started under: it is stale or was replaced", 0);
   }
   const silos = signed.roster.members.filter((member) => member.role === "silo");
+  const signers = silos.filter((silo) => Object.hasOwn(signed.countersignatures, silo.id)).length;
+  const stated = Math.max(signed.roster.policy.countersignatures ?? 0, Math.floor(silos.length / 2) + 1);
+  if (signers < (events[0].simulated ? silos.length : stated)) throw new Bad(`roster.json: only ${signers} silos signed it`);
   const server = signed.roster.members.find((member) => member.role === "server" && member.ed25519 === keeper.toString("hex"));
   if (!server) throw new Bad("roster.json: the log's keeper is not the server that the roster lists");
   const mldsa44 = (member) => (member.mldsa44 ? Buffer.from(member.mldsa44, "hex") : undefined);
