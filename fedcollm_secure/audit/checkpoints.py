@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosigners, open_checkpoint, quorum, require_own_lines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import Tree
 from fedcollm_crypto.note import Note
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit import durable, files
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import HeadAttested
 from fedcollm_secure.errors import LogError

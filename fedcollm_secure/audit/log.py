@@ -19,11 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
 from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
-from fedcollm_secure.audit import durable, files
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
 from fedcollm_secure.audit.events import Event, RoundClosed
@@ -185,12 +186,8 @@ class AuditLog:
 
     def _write_or_restore(self, descriptor: int, data: bytes) -> None:
         try:
-            written = os.write(descriptor, data)
-            if written != len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-            os.fsync(descriptor)
+            durable.append_whole(descriptor, data, self._size_bytes)
         except OSError as error:
-            os.ftruncate(descriptor, self._size_bytes)
             raise RunError(f"{self._path} could not be written ({error}); free the disk, then resume") from error
 
 

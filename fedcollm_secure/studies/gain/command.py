@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from fedcollm_crypto import canonical
+from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.score_plan import ScorePlan
 from fedcollm_secure.assemble.silos import open_ledger
-from fedcollm_secure.audit import durable
 from fedcollm_secure.audit.files import is_there, read_regular
 from fedcollm_secure.audit.ledgers import ledger_lines
 from fedcollm_secure.config import Config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedcollm_secure.audit import durable
+from fedcollm_crypto import durable
 from fedcollm_secure.errors import RunError
 from fedcollm_secure.studies.report import parts, standing
 from fedcollm_secure.studies.report.curves import curves
