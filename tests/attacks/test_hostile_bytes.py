@@ -41,7 +41,7 @@ def test_the_twins_own_parser_takes_the_depth_that_its_walk_does_not() -> None:
 
 
 def test_without_the_bounds_a_signed_body_would_come_out_as_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = Signed.decode(unsigned(nested(100_000)))
+    message = Signed.decode(unsigned(nested(100_000), kind="shares"))
     with pytest.raises(ProtocolError, match="at most 16"):
         _ = message.body
     monkeypatch.setattr("fedcollm_crypto.canonical.check_bounds", lambda *_: None)
