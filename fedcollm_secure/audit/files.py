@@ -72,15 +72,16 @@ def read_text(path: Path, longest: int = DOCUMENT_BYTES) -> str:
 
 
 def read_object(path: Path, longest: int = DOCUMENT_BYTES) -> dict[str, object]:
-    """Return the JSON object of such a file. Raises: as `open_regular`; LogError for NaN, depth, or no object."""
+    """Return the JSON object of such a file. Raises: as `open_regular`, and as `parse_object`."""
     return parse_object(read_regular(path, longest), shown(path), longest)
 
 
 def parse_object(data: bytes, place: str, longest: int = DOCUMENT_BYTES) -> dict[str, object]:
-    """Return the JSON object that these bytes are. Raises: LogError."""
+    """Return the JSON object that these bytes are. Raises: LogError for NaN, depth, what is no text, or no object."""
     try:
         check_bounds(data, longest)
         value: object = json.loads(data.decode(), parse_constant=_no_number)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate, written as an escape, is no text
     except (ProtocolError, ValueError) as error:
         raise LogError(f"{place} is not JSON that can be read ({error})") from error
     if not isinstance(value, dict):

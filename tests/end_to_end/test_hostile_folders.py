@@ -119,6 +119,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "10 GiB sparse": sparse,
     "deep": lambda path: path.write_bytes(b"[" * 100_000 + b"]" * 100_000 + b"\n"),
     "deep YAML": lambda path: path.write_bytes(b"a: " + b"{a: " * 3000 + b"}" * 3000 + b"\n"),
+    "lone surrogate": lambda path: path.write_text('{"name":"\\ud800","round":1,"rounds":1}\n'),
     "null": lambda path: path.write_text("null\n"),
     "a date that is none": lambda path: path.write_text("name: 2020-13-45\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096)),

@@ -57,7 +57,7 @@ def write_page(page: str, path: Path) -> Path:
     """Put a page in place at once, so that a reader never sees half of it. Raises: RunError where it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        durable.replace(path, page.encode())
+        durable.replace(path, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}; say --out") from error
     return path
