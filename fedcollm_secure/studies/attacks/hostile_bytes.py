@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def seconds_per_mebibyte(absorb: Callable[[bytes], object]) -> float:
 
 
 @contextmanager
-def run_with_a_fifo() -> Iterator[Path]:
+def run_with_a_fifo() -> Generator[Path, None, None]:
     """Give a run's folder whose log is a FIFO that nobody writes to, and let go whoever waits on it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
