@@ -1,7 +1,8 @@
 """JSON with exactly one spelling (RFC 8785), for all that is signed or hashed.
 
 Decoding is strict: what is not byte for byte what we would have written is refused, so two parties never read one
-signature in two ways. Floats are not allowed at all; a real number travels as `float.hex()` text.
+signature in two ways. Floats are not allowed at all; a real number travels as `float.hex()` text. How large and how
+deep a text may be is said in `bounds`, and looked at before it is parsed.
 """
 
 import json
@@ -10,6 +11,7 @@ from typing import TypeAlias, cast
 
 import rfc8785
 
+from fedcollm_crypto.bounds import MAX_BYTES, MAX_DEPTH, check_bounds
 from fedcollm_crypto.errors import ProtocolError
 
 MAX_INTEGER = (1 << 53) - 1
@@ -22,19 +24,21 @@ Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None
 def encode(value: Json) -> bytes:
     """Return the canonical bytes.
 
-    Raises: TypeError for a float or a key that is not text, ValueError for an integer beyond 2^53 or a lone surrogate.
+    Raises: TypeError for a float or a key that is not text, ValueError for an integer beyond 2^53, a lone surrogate, or
+    more levels than anybody would read.
     """
-    _refuse_foreign(value)
+    _refuse_foreign(value, MAX_DEPTH)
     return _spell(value)
 
 
-def decode(data: bytes) -> Json:
-    """Return the value of canonical bytes.
+def decode(data: bytes, longest: int = MAX_BYTES) -> Json:
+    """Return the value of at most `longest` canonical bytes.
 
-    Raises: ProtocolError for bytes that are not UTF-8 JSON, hold a duplicate key, a float, an integer beyond 2^53, or
-    a lone surrogate, nest too deeply, are followed by anything, or are spelt in any other than the canonical way.
+    Raises: ProtocolError for bytes beyond `bounds`, or that are not UTF-8 JSON, hold a duplicate key, a float, an
+    integer beyond 2^53, or a lone surrogate, are followed by anything, or are spelt otherwise than we would.
     """
     try:
+        check_bounds(data, longest)
         value = cast(
             Json,
             json.loads(
@@ -46,7 +50,9 @@ def decode(data: bytes) -> Json:
             ),
         )
         respelt = _spell(value)
-    except (ValueError, RecursionError) as error:
+    except ProtocolError as error:
+        raise ProtocolError(f"not canonical {error}") from None
+    except ValueError as error:
         raise ProtocolError(f"not canonical JSON: {type(error).__name__}") from None
     if respelt != data:
         raise ProtocolError("not canonical JSON: the same value is spelt differently (RFC 8785)")
@@ -84,7 +90,7 @@ def _no_float(_: str) -> Json:
     raise ValueError("floats are not allowed")
 
 
-def _refuse_foreign(value: Json) -> None:
+def _refuse_foreign(value: Json, levels: int) -> None:
     """Walk the value; a caller may have got past the type checker, and the fast encoder would coerce."""
     if isinstance(value, str) or value is None:
         return
@@ -94,10 +100,17 @@ def _refuse_foreign(value: Json) -> None:
     elif isinstance(value, dict):
         if set(map(type, value)) - {str}:
             raise TypeError("keys are text")
+        _refuse_deep(levels)
         for member in value.values():
-            _refuse_foreign(member)
+            _refuse_foreign(member, levels - 1)
     elif isinstance(value, list | tuple):
+        _refuse_deep(levels)
         for member in value:
-            _refuse_foreign(member)
+            _refuse_foreign(member, levels - 1)
     else:
         raise TypeError(f"{type(value).__name__} has no place in signed data: for a real number send float.hex() text")
+
+
+def _refuse_deep(levels: int) -> None:
+    if not levels:
+        raise ValueError(f"at most {MAX_DEPTH} lists and objects inside one another have a place in signed data")

@@ -12,7 +12,7 @@ of whom n_c may lie, two quorums have an honest witness in common, and there is 
 
 import base64
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -77,6 +77,10 @@ class NoteKey:
     mldsa44: bytes = b""
 
 
+LineCheck = Callable[[Checkpoint, SignatureLine], None]
+"""Raise ProtocolError for a line that does not verify under a key."""
+
+
 def sign_checkpoint(checkpoint: Checkpoint, keeper: Identity, *, time_s: int = 0) -> Note:
     """Return the checkpoint under its keeper's signature; the key's name is the origin.
 
@@ -117,10 +121,7 @@ def open_checkpoint(note: Note, keeper: NoteKey, origin: str | None = None) -> C
     line = _line_of(note, named.name, key_id(named.name, ED25519_NOTE, named.ed25519))
     if line is None:
         raise ProtocolError("checkpoint: the keeper did not sign it")
-    try:
-        Ed25519PublicKey.from_public_bytes(keeper.ed25519).verify(line.signature, note.text.encode())
-    except InvalidSignature:
-        raise ProtocolError("checkpoint: the keeper's signature does not verify") from None
+    _check_keeper(named)(checkpoint, line)
     if keeper.mldsa44 and not _verify_mldsa44(note, checkpoint, named):
         raise ProtocolError("checkpoint: the keeper's ML-DSA-44 signature is missing")
     return checkpoint
@@ -134,6 +135,27 @@ def cosigners(note: Note, witnesses: Iterable[NoteKey]) -> frozenset[str]:
     checkpoint = Checkpoint.of(note.text)
     found = (witness.name for witness in witnesses if _is_cosigned(note, checkpoint, witness))
     return frozenset(found)
+
+
+def require_own_lines(note: Note, keeper: NoteKey, witnesses: Iterable[NoteKey]) -> None:
+    """Raise ProtocolError unless each line is of one of these keys, stands there once, and verifies by itself.
+
+    C2SP lets anybody sign a note, and has readers ignore strangers. In a log's own folder nobody else signs: a line
+    that is nobody's there was somebody's before it was changed.
+    """
+    checkpoint, seen = Checkpoint.of(note.text), set[tuple[str, bytes]]()
+    checks = {(keeper.name, key_id(keeper.name, ED25519_NOTE, keeper.ed25519)): _check_keeper(keeper)}
+    for signer in (keeper, *witnesses):
+        if signer.mldsa44:
+            checks[signer.name, key_id(signer.name, MLDSA44_COSIGNATURE, signer.mldsa44)] = _check_mldsa44(signer)
+        if signer is not keeper:
+            checks[signer.name, key_id(signer.name, ED25519_COSIGNATURE, signer.ed25519)] = _check_cosignature(signer)
+    for line in note.signatures:
+        place = (line.name, line.key_id)
+        if place not in checks or place in seen:
+            raise ProtocolError("checkpoint: a signature line is of no key of keeper and silos, or stands there twice")
+        seen.add(place)
+        checks[place](checkpoint, line)
 
 
 def quorum(witnesses: int, colluding: int) -> int:
@@ -154,12 +176,7 @@ def _is_cosigned(note: Note, checkpoint: Checkpoint, witness: NoteKey) -> bool:
     line = _line_of(note, witness.name, key_id(witness.name, ED25519_COSIGNATURE, witness.ed25519))
     if line is None:
         return False
-    time_s, signature = _split_timestamp(line.signature, 64)
-    try:
-        key = Ed25519PublicKey.from_public_bytes(witness.ed25519)
-        key.verify(signature, _ed25519_message(checkpoint, time_s))
-    except InvalidSignature:
-        raise ProtocolError(f"checkpoint: the cosignature of {witness.name} does not verify") from None
+    _check_cosignature(witness)(checkpoint, line)
     return not witness.mldsa44 or _verify_mldsa44(note, checkpoint, witness)
 
 
@@ -167,13 +184,42 @@ def _verify_mldsa44(note: Note, checkpoint: Checkpoint, signer: NoteKey) -> bool
     line = _line_of(note, signer.name, key_id(signer.name, MLDSA44_COSIGNATURE, signer.mldsa44))
     if line is None:
         return False
-    time_s, signature = _split_timestamp(line.signature, 2420)
-    try:
-        key = MLDSA44PublicKey.from_public_bytes(signer.mldsa44)
-        key.verify(signature, _mldsa44_message(checkpoint, signer.name, time_s))
-    except InvalidSignature:
-        raise ProtocolError(f"checkpoint: the ML-DSA-44 signature of {signer.name} does not verify") from None
+    _check_mldsa44(signer)(checkpoint, line)
     return True
+
+
+def _check_keeper(keeper: NoteKey) -> LineCheck:
+    def check(checkpoint: Checkpoint, line: SignatureLine) -> None:
+        try:
+            Ed25519PublicKey.from_public_bytes(keeper.ed25519).verify(line.signature, checkpoint.text.encode())
+        except InvalidSignature:
+            raise ProtocolError("checkpoint: the keeper's signature does not verify") from None
+
+    return check
+
+
+def _check_cosignature(witness: NoteKey) -> LineCheck:
+    def check(checkpoint: Checkpoint, line: SignatureLine) -> None:
+        time_s, signature = _split_timestamp(line.signature, 64)
+        try:
+            key = Ed25519PublicKey.from_public_bytes(witness.ed25519)
+            key.verify(signature, _ed25519_message(checkpoint, time_s))
+        except InvalidSignature:
+            raise ProtocolError(f"checkpoint: the cosignature of {witness.name} does not verify") from None
+
+    return check
+
+
+def _check_mldsa44(signer: NoteKey) -> LineCheck:
+    def check(checkpoint: Checkpoint, line: SignatureLine) -> None:
+        time_s, signature = _split_timestamp(line.signature, 2420)
+        try:
+            key = MLDSA44PublicKey.from_public_bytes(signer.mldsa44)
+            key.verify(signature, _mldsa44_message(checkpoint, signer.name, time_s))
+        except (InvalidSignature, ValueError):
+            raise ProtocolError(f"checkpoint: the ML-DSA-44 signature of {signer.name} does not verify") from None
+
+    return check
 
 
 def _mldsa44_lines(checkpoint: Checkpoint, name: str, signer: Identity, time_s: int) -> tuple[SignatureLine, ...]:

@@ -10,7 +10,7 @@ draws from the library's generator; there is no way to hand it randomness.
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
     KDF,
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.sealing import x25519_key
 
 KEM_KEY_BYTES = 1184
 KEM_SEED_BYTES = 64
@@ -57,10 +58,10 @@ def open_kem(private: MLKEM768PrivateKey, box: bytes, context: bytes) -> bytes:
 def seal_hybrid(public: tuple[bytes, bytes], plaintext: bytes, context: bytes, who: str) -> bytes:
     """Return encapsulation ‖ ciphertext for the ML-KEM-768 and X25519 keys of `who`.
 
-    Raises: ProtocolError for a key that is none, or of low order.
+    Raises: ProtocolError for a key that is none, of low order, or a twin.
     """
     mlkem768, x25519 = public
-    keys = MLKEM768X25519PublicKey(kem_key(mlkem768, who), X25519PublicKey.from_public_bytes(x25519))
+    keys = MLKEM768X25519PublicKey(kem_key(mlkem768, who), x25519_key(x25519, who))
     try:
         return _HYBRID.encrypt(plaintext, keys, context)
     except ValueError:
@@ -76,9 +77,13 @@ def open_hybrid(private: tuple[MLKEM768PrivateKey, X25519PrivateKey], box: bytes
 
 
 def seal_classical(public: bytes, plaintext: bytes, context: bytes, who: str) -> bytes:
-    """Return encapsulation ‖ ciphertext for the X25519 key of `who`. Raises: ProtocolError for a low-order key."""
+    """Return encapsulation ‖ ciphertext for the X25519 key of `who`.
+
+    Raises: ProtocolError for a low-order key, or a twin.
+    """
+    key = x25519_key(public, who)
     try:
-        return _CLASSICAL.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), context)
+        return _CLASSICAL.encrypt(plaintext, key, context)
     except ValueError:
         raise ProtocolError(f"the key of {who} is of low order: every secret made with it would be zero") from None
 

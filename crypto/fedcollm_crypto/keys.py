@@ -29,6 +29,12 @@ MLDSA44_KEY_BYTES = 1312
 HYBRID_SIGNATURE_BYTES = SIGNATURE_BYTES + 2420
 """The Ed25519 signature, then the ML-DSA-44 signature."""
 
+_P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
+_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset((0, 1, _P - 1, _Y8, _P - _Y8))
+"""The y-coordinates of the eight points whose order divides 8: with one as key, one signature fits many messages."""
+
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
 
 Randomness = Callable[[int], bytes]
@@ -126,8 +132,27 @@ def signing_input(kind: str, body: bytes, domain: bytes = SIGNATURE_DOMAIN) -> b
     return domain + kind.encode() + b"\0" + hashlib.sha256(body).digest()
 
 
+def check_ed25519(key: bytes) -> None:
+    """Raise ValueError unless these 32 bytes are the one spelling of a point that a secret key can lead to.
+
+    OpenSSL takes any bytes for an Ed25519 key (RFC 8032, 5.1.3): a y of p or more, which is another key's twin, bytes
+    that are no point of the curve, and the points of small order.
+    """
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise ValueError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes, got {len(key)}")
+    y = int.from_bytes(key, "little") & (1 << 255) - 1  # the highest bit is the sign of x
+    if y >= _P:
+        raise ValueError("an Ed25519 public key is not spelt canonically: its y is not below 2^255 - 19")
+    if y in _SMALL_ORDER:
+        raise ValueError("an Ed25519 public key is a point of small order: anybody could sign for it")
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P  # x² (RFC 8032, 5.1.3)
+    if pow(square, (_P - 1) // 2, _P) != 1:
+        raise ValueError("an Ed25519 public key is no point of the curve")
+
+
 def verification_key(ed25519: bytes, mldsa44: bytes = b"") -> VerificationKey:
-    """Return the key for `verify_signature`. Raises: ValueError for another length."""
+    """Return the key for `verify_signature`. Raises: ValueError for another length, or what `check_ed25519` refuses."""
+    check_ed25519(ed25519)
     key = Ed25519PublicKey.from_public_bytes(ed25519)
     if not mldsa44:
         return key

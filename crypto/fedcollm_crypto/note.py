@@ -6,7 +6,6 @@ Reading checks form alone; what a signature is worth is decided with a key, in `
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Sequence
@@ -50,7 +49,10 @@ class SignatureLine:
         data = decode_base64(found[2])
         if len(data) <= KEY_ID_BYTES:
             raise ProtocolError("note: a signature line holds a key id of 4 bytes and a signature")
-        return cls(name=found[1], key_id=data[:KEY_ID_BYTES], signature=data[KEY_ID_BYTES:])
+        try:
+            return cls(name=found[1], key_id=data[:KEY_ID_BYTES], signature=data[KEY_ID_BYTES:])
+        except ValueError as error:
+            raise ProtocolError(f"note: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def decode_base64(text: str) -> bytes:
     """Return the bytes of base64 in its one canonical spelling. Raises: ProtocolError."""
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error among them; a letter outside ASCII is another
         data = b""
     if not data or base64.b64encode(data).decode() != text:
         raise ProtocolError("note: canonical base64 was expected")

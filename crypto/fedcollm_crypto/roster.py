@@ -22,12 +22,15 @@ from fedcollm_crypto.keys import (
     SIGNATURE_BYTES,
     Identity,
     VerificationKey,
+    check_ed25519,
     verification_key,
     verify_signature,
 )
+from fedcollm_crypto.names import check_distinct, check_name
 
 Role = Literal["silo", "server", "auditor", "decryptor"]
 ROSTER_KIND = "roster"
+POSSESSION_KIND = "roster-possession"
 ROSTER_LABEL = b"fedcollm/v1/roster-hash"
 POLICY_LABEL = b"fedcollm/v1/policy-hash"
 
@@ -45,9 +48,14 @@ class Member:
     mldsa44: bytes = b""
 
     def __post_init__(self) -> None:
-        """Refuse an empty name, an unknown role and a key of another length."""
-        if not self.id or self.role not in get_args(Role) or len(self.ed25519) != PUBLIC_KEY_BYTES:
-            raise ValueError(f"member {self.id!r}: a name, a role of {get_args(Role)} and 32 key bytes are needed")
+        """Refuse a name that cannot be a folder's, an unknown role and a key of another length."""
+        check_name(self.id)
+        if self.role not in get_args(Role):
+            raise ValueError(f"member {self.id!r}: a role of {get_args(Role)} is needed")
+        try:
+            check_ed25519(self.ed25519)
+        except ValueError as error:
+            raise ValueError(f"member {self.id!r}: {error}") from None
         if len(self.mldsa44) not in (0, MLDSA44_KEY_BYTES):
             raise ValueError(f"member {self.id!r}: an ML-DSA-44 key has {MLDSA44_KEY_BYTES} bytes")
 
@@ -72,6 +80,7 @@ class Roster:
         hybrid = [m.mldsa44 for m in self.members if m.mldsa44]
         if not len(names) == len(keys) == len(self.members) or len(set(hybrid)) != len(hybrid):
             raise ValueError("the members of a roster must have distinct names and distinct keys")
+        check_distinct(tuple(m.id for m in self.members))
         if not 1 <= self.epoch <= MAX_INTEGER:
             raise ValueError(f"epochs start at 1, got {self.epoch}")
 
@@ -154,40 +163,85 @@ def _member(value: Json) -> Member:
     raise ProtocolError(f"roster.member: the role must be one of {get_args(Role)}")
 
 
-def sign_roster(roster: Roster, root: Identity, countersigners: Sequence[Identity]) -> bytes:
-    """Return the roster with the consortium root's signature and those of members, ready for a file."""
+def sign_roster(
+    roster: Roster, root: Identity, countersigners: Sequence[Identity], others: Sequence[Identity] = ()
+) -> bytes:
+    """Return the roster with the consortium root's signature and those of members, ready for a file.
+
+    Each member proves that it has its keys: the countersigners, the root where it is a member, and `others`.
+    """
     body = roster.to_body()
-    data = canonical.encode(body)
+    data, listed = canonical.encode(body), {member.id for member in roster.members}
+    proving = {who.party: who for who in (*others, root, *countersigners) if who.party in listed}
     return canonical.encode(
         {
             "countersignatures": {who.party: who.sign(ROSTER_KIND, data).hex() for who in countersigners},
+            "possession": {party: prove_possession(roster, who).hex() for party, who in proving.items()},
             "root_signature": root.sign(ROSTER_KIND, data).hex(),
             "roster": body,
         }
     )
 
 
-def read_roster(data: bytes, root_key: bytes, quorum: int, root_mldsa44: bytes = b"") -> Roster:
-    """Return a roster that the root and at least `quorum` of its own members signed.
+def prove_possession(roster: Roster, who: Identity) -> bytes:
+    """Return a member's signature, with its own keys, over its own line of this roster."""
+    return who.sign(POSSESSION_KIND, _own_line(roster, who.party))
+
+
+def own_quorum(roster: Roster) -> int:
+    """Return how many silos must countersign: as many as the policy states, at least more than half of them."""
+    silos = len(roster.of_role("silo"))
+    stated = roster.policy.get("countersignatures", 0)
+    if isinstance(stated, bool) or not isinstance(stated, int) or not 0 <= stated <= silos:
+        raise ProtocolError(f"roster: the policy's countersignatures must be a number up to {silos}, that of its silos")
+    return max(stated, silos // 2 + 1)
+
+
+def read_roster(data: bytes, root_key: bytes, quorum: int | None = None, root_mldsa44: bytes = b"") -> Roster:
+    """Return a roster that the root and at least `quorum` of its own silos signed; by default `own_quorum`.
 
     A root that has an ML-DSA-44 key as well signs with both keys, and so does each member that the roster lists so.
 
+    Guarantee: every key in it is one whose private half a party used to claim this name, role and epoch: nobody can
+    be listed with a key of somebody else, or of nobody. Assumes that the root's key is genuine.
     Raises: ProtocolError when it is malformed, or when any signature fails, even beyond the quorum.
     """
     fields = Fields("signed roster", canonical.decode(data))
     body = fields.members("roster")
     root_signature = fields.octets("root_signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
-    countersignatures = fields.members("countersignatures")
+    countersignatures, possession = fields.members("countersignatures"), fields.members("possession")
     fields.close()
     signed = canonical.encode(body)
     # (1) The root says who the members are.
-    root = verification_key(root_key, root_mldsa44)
+    root = _root_key(root_key, root_mldsa44)
     verify_signature(root, ROSTER_KIND, signed, root_signature, "the consortium root")
-    # (2) Enough of these members agree.
+    # (2) Each member has the keys that it is listed with.
     roster = Roster.from_body(body)
+    if missing := sorted(member.id for member in roster.members if member.id not in possession):
+        raise ProtocolError(f"the roster lacks a proof that {', '.join(missing)} has the key that it lists")
+    for party, value in possession.items():
+        _verify(roster, POSSESSION_KIND, _own_line(roster, party), party, value)
+    # (3) Enough of them agree.
     for signer, value in countersignatures.items():
-        signature = octets(f"countersignatures.{signer}", value, SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
-        verify_signature(roster.key(signer), ROSTER_KIND, signed, signature, signer)
-    if len(countersignatures) < quorum:
-        raise ProtocolError(f"the roster has {len(countersignatures)} countersignatures, {quorum} are needed")
+        _verify(roster, ROSTER_KIND, signed, signer, value)
+    needed, found = own_quorum(roster) if quorum is None else quorum, roster.of_role("silo") & countersignatures.keys()
+    if len(found) < needed:
+        raise ProtocolError(f"the roster has {len(found)} countersignatures, {needed} are needed")
     return roster
+
+
+def _root_key(ed25519: bytes, mldsa44: bytes) -> VerificationKey:
+    try:
+        return verification_key(ed25519, mldsa44)
+    except ValueError as error:
+        raise ProtocolError(f"the key of the consortium root: {error}") from None
+
+
+def _verify(roster: Roster, kind: str, data: bytes, signer: PartyId, value: Json) -> None:
+    signature = octets(f"{kind}.{signer}", value, SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
+    verify_signature(roster.key(signer), kind, data, signature, signer)
+
+
+def _own_line(roster: Roster, party: PartyId) -> bytes:
+    own = _member_body(roster.member(party))
+    return canonical.encode({**own, "consortium_id": roster.consortium_id, "epoch": roster.epoch})

@@ -10,17 +10,31 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.derivation import derive_key
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.keys import Randomness
+from fedcollm_crypto.keys import PUBLIC_KEY_BYTES, Randomness
 
 BOX_LABEL = b"fedcollm/v1/share-box"
 NONCE_BYTES = 12
+_P = 2**255 - 19
 OVERHEAD_BYTES = NONCE_BYTES + 16
 
 
+def x25519_key(public: bytes, who: str) -> X25519PublicKey:
+    """Return the X25519 key that these 32 bytes spell canonically.
+
+    RFC 7748 ignores the highest bit and reduces modulo 2^255 − 19, so that a key has twins, which differ in their
+    bytes and not in the secrets made with them: a list of distinct keys would not be one.
+    Raises: ProtocolError for another length, or for a twin of `who`.
+    """
+    if len(public) != PUBLIC_KEY_BYTES or int.from_bytes(public, "little") >= _P:
+        raise ProtocolError(f"the key of {who} is not spelt canonically: 32 bytes below 2^255 - 19 were expected")
+    return X25519PublicKey.from_public_bytes(public)
+
+
 def agree(private: X25519PrivateKey, public: bytes, who: str) -> bytes:
-    """Return the X25519 secret (RFC 7748). Raises: ProtocolError for a low-order key of `who`."""
+    """Return the X25519 secret (RFC 7748). Raises: ProtocolError for a low-order key of `who`, or a key's twin."""
+    key = x25519_key(public, who)
     try:
-        return private.exchange(X25519PublicKey.from_public_bytes(public))
+        return private.exchange(key)
     except ValueError:
         raise ProtocolError(f"the key of {who} is of low order: every secret made with it would be zero") from None
 

@@ -1,13 +1,22 @@
-"""A signed message: kind, sender, body, signature. Every message of the protocol is one."""
+"""A signed message: kind, sender, body, signature. Every message of the protocol is one.
+
+    wire    {"body":BODY,"from":sender,"kind":kind,"signature":hex}
+
+A receiver cuts these bytes at the last `,"from":`, which no text inside the body can hold, since a quotation mark in
+one is escaped. What is verified are the bytes that came; the body is parsed when it is first looked at, by when
+`verify` should have been called. A stranger's bytes cost one hash and one signature check, whatever is in them.
+"""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
+from fedcollm_crypto.bounds import MAX_BYTES
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.keys import (
     HYBRID_SIGNATURE_BYTES,
@@ -17,6 +26,19 @@ from fedcollm_crypto.keys import (
     verify_signature,
 )
 
+MAX_SMALL_BYTES = 1 << 15
+"""Longest body of a message that does not grow with the cohort: a post-quantum hello has some 6000 bytes."""
+
+SMALL_KINDS = frozenset(
+    ("hello", "upload", "consent", "refusal", "he-key-request", "he-key", "he-opened", "he-commitment", "he-sent")
+)
+
+MAX_ENVELOPE_BYTES = 1 << 14
+"""Longest rest of a message behind its body: a name, a kind and a post-quantum signature have some 6000 bytes."""
+
+_OPENING, _REST = b'{"body":{', b',"from":'
+_BODY = len(_OPENING) - 1  # where the body begins
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
@@ -24,13 +46,17 @@ class Signed:
 
     kind: str
     sender: PartyId
-    body: Mapping[str, Json]
+    body_bytes: bytes
     signature: bytes
 
     @cached_property
-    def body_bytes(self) -> bytes:
-        """Return the canonical bytes of the body."""
-        return canonical.encode(self.body)
+    def body(self) -> Mapping[str, Json]:
+        """Return the body. Raises: ProtocolError where its bytes are no canonical object within the bounds."""
+        longest = MAX_SMALL_BYTES if self.kind in SMALL_KINDS else MAX_BYTES
+        body = canonical.decode(self.body_bytes, longest)
+        if not isinstance(body, dict):
+            raise ProtocolError("message.body: an object was expected")
+        return body
 
     @cached_property
     def body_hash(self) -> bytes:
@@ -41,34 +67,50 @@ class Signed:
         """Raise ProtocolError unless the key's owner signed this body as this kind of message."""
         verify_signature(key, self.kind, self.body_bytes, self.signature, self.sender)
 
+    def with_body(self, body: Mapping[str, Json]) -> "Signed":
+        """Return the message with another body under the same signature, which then does not verify."""
+        return replace(self, body_bytes=canonical.encode(body))
+
     def to_json(self) -> dict[str, Json]:
         """Return the message as an object that can be put into another message."""
         return {"body": self.body, "from": self.sender, "kind": self.kind, "signature": self.signature.hex()}
 
     def encode(self) -> bytes:
         """Return the bytes on the wire."""
-        return canonical.encode(self.to_json())
+        envelope: dict[str, Json] = {"from": self.sender, "kind": self.kind, "signature": self.signature.hex()}
+        return _OPENING[:_BODY] + self.body_bytes + b"," + canonical.encode(envelope)[1:]
 
     @classmethod
     def from_json(cls, value: Json) -> "Signed":
         """Read a message out of another. Raises: ProtocolError."""
         fields = Fields("message", value)
-        message = cls(
-            kind=fields.text("kind"),
-            sender=fields.text("from"),
-            body=fields.members("body"),
-            signature=fields.octets("signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES),
-        )
-        fields.close()
+        body = fields.members("body")
+        message = _with_envelope(fields, canonical.encode(body))
+        vars(message)["body"] = body  # read already
         return message
 
     @classmethod
     def decode(cls, data: bytes) -> "Signed":
-        """Read a message from the wire. Raises: ProtocolError."""
-        return cls.from_json(canonical.decode(data))
+        """Read a message from the wire; the body is not parsed yet. Raises: ProtocolError."""
+        cut = data.rfind(_REST)
+        if not data.startswith(_OPENING) or cut < _BODY or len(data) - cut > MAX_ENVELOPE_BYTES:
+            raise ProtocolError("message: not canonical JSON of a body, a sender, a kind and a signature")
+        envelope = canonical.decode(b"{" + data[cut + 1 :], MAX_ENVELOPE_BYTES)
+        return _with_envelope(Fields("message", envelope), data[_BODY:cut])
+
+
+def _with_envelope(fields: Fields, body_bytes: bytes) -> Signed:
+    message = Signed(
+        kind=fields.text("kind"),
+        sender=fields.text("from"),
+        body_bytes=body_bytes,
+        signature=fields.octets("signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES),
+    )
+    fields.close()
+    return message
 
 
 def sign(identity: Identity, kind: str, body: Mapping[str, Json]) -> Signed:
     """Sign the body as a message of this kind."""
-    signature = identity.sign(kind, canonical.encode(body))
-    return Signed(kind=kind, sender=identity.party, body=body, signature=signature)
+    body_bytes = canonical.encode(body)
+    return Signed(kind=kind, sender=identity.party, body_bytes=body_bytes, signature=identity.sign(kind, body_bytes))

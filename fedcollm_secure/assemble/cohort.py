@@ -14,7 +14,7 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
     Raises:
         ConfigError: too few silos, or a silo with the server's name.
     """
-    if SERVER in silos:
+    if SERVER in map(str.casefold, silos):
         raise ConfigError("data.silos", f"no silo can be called {SERVER!r}; choose another name")
     _check_decryptor(config, silos)
     least = least_cohort(config)
@@ -30,7 +30,7 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
 
 def _check_decryptor(config: Config, silos: tuple[str, ...]) -> None:
     aggregation = config.aggregation
-    if isinstance(aggregation, Encrypted) and aggregation.decryptor in (SERVER, *silos):
+    if isinstance(aggregation, Encrypted) and aggregation.decryptor.casefold() in (SERVER, *map(str.casefold, silos)):
         raise ConfigError(
             "aggregation.decryptor",
             f"expected a name that neither the server nor a silo has, got {aggregation.decryptor!r}: whoever runs it, "

@@ -80,7 +80,8 @@ def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     decryptor = _new_identity(name, run, prepared) if name else None
     roster = _roster(prepared, server, silos, decryptor)
     run.audit.mkdir(parents=True, exist_ok=True)
-    (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values())))
+    others = [decryptor] if decryptor else []
+    (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values()), others))
     return Parties(server=server, silos=silos, decryptor=decryptor, roster=roster)
 
 

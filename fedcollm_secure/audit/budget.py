@@ -8,6 +8,7 @@ from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import epsilon_at
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundClosed
+from fedcollm_secure.audit.ledgers import ledger_lines
 from fedcollm_secure.errors import LogError
 
 TOLERANCE = 1e-3  # another version of dp-accounting may compute a slightly different ε than the one that was logged
@@ -16,8 +17,10 @@ TOLERANCE = 1e-3  # another version of dp-accounting may compute a slightly diff
 def check_budget(ledger: Path, silo: str, entries: Sequence[Entry]) -> int:
     """Return in how many rounds the log commits to this ledger; ε was recomputed for each, and is what the log says.
 
-    Raises: LogError, with the entry, for a head that the ledger does not hold (replaced or rolled back), or another ε.
+    Raises: LogError, with the entry, for a line beyond bounds, a head that the ledger does not hold (replaced or rolled
+    back), or another ε.
     """
+    ledger_lines(ledger)
     closed = [(entry.index, entry.event) for entry in entries if isinstance(entry.event, RoundClosed)]
     committed = [(index, event) for index, event in closed if silo in event.ledgers]
     try:

@@ -6,16 +6,19 @@
 entries, and every cosignature verifies. A pair of checkpoints of one log is thereby consistent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosigners, open_checkpoint, quorum
+from fedcollm_crypto import durable
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosigners, open_checkpoint, quorum, require_own_lines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import Tree
 from fedcollm_crypto.note import Note
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit import durable
+from fedcollm_secure.audit import files
+from fedcollm_secure.audit.entry import Entry
+from fedcollm_secure.audit.events import HeadAttested
 from fedcollm_secure.errors import LogError
 
 FOLDER = "checkpoints"
@@ -34,7 +37,9 @@ class Witnesses:
         silos = (member for member in roster.members if member.role == "silo")
         keys = tuple(NoteKey(name=key_name(m.id), ed25519=m.ed25519, mldsa44=m.mldsa44) for m in silos)
         colluding = roster.policy.get("colluding", 0)
-        return cls(keys=keys, colluding=colluding if isinstance(colluding, int) else 0)
+        if not isinstance(colluding, int) or not 0 <= colluding < max(1, len(keys)):
+            raise LogError(f"the roster's policy: of {len(keys)} silos fewer can be the liars")
+        return cls(keys=keys, colluding=colluding)
 
     @property
     def quorum(self) -> int:
@@ -50,6 +55,7 @@ class Attested:
     signed_size: int
     cosigned_size: int
     cosigners: frozenset[str]  # of the largest
+    by_size: Mapping[int, frozenset[str]]  # of each
 
 
 class CheckpointFolder:
@@ -66,7 +72,7 @@ class CheckpointFolder:
 
     def notes(self) -> list[Note]:
         """Return all notes, the smallest first. Raises: LogError for a file that is none."""
-        paths = sorted(self._folder.glob("*.txt"), key=lambda path: (len(path.name), path.name))
+        paths = sorted(files.files_in(self._folder, ".txt"), key=lambda path: (len(path.name), path.name))
         return [read_note(path) for path in paths]
 
     def last(self) -> Note | None:
@@ -77,12 +83,12 @@ class CheckpointFolder:
 def read_note(path: Path) -> Note:
     """Read a note from a file. Raises: LogError for another form, or a name that is not its size."""
     try:
-        note = Note.decode(path.read_text(encoding="utf-8"))
+        note = Note.decode(files.read_text(path, files.NOTE_BYTES))
         size = Checkpoint.of(note.text).size
-    except (ProtocolError, UnicodeDecodeError) as error:
-        raise LogError(f"{FOLDER}/{path.name}: {error}") from error
+    except ProtocolError as error:
+        raise LogError(f"{files.shown(path)}: {error}") from error
     if path.parent.name == FOLDER and path.name != f"{size}.txt":
-        raise LogError(f"{FOLDER}/{path.name}: it is the checkpoint of {size} entries: it was moved or replaced")
+        raise LogError(f"{files.shown(path)}: it is the checkpoint of {size} entries: it was moved or replaced")
     return note
 
 
@@ -96,18 +102,42 @@ def check(tree: Tree, notes: Sequence[Note], keeper: NoteKey, witnesses: Witness
     Raises: LogError for a checkpoint that is forged, of another log, or not of these entries.
     """
     good, cosigned, names = 0, 0, frozenset[str]()
+    by_size: dict[int, frozenset[str]] = {}
     origin = Checkpoint.of(notes[0].text).origin if notes else ""
     for note in notes:
         try:
             head = open_checkpoint(note, keeper, origin)
-            names = cosigners(note, witnesses.keys) if witnesses else frozenset()
+            names = _cosigners(note, replace(keeper, name=origin), witnesses) if witnesses else frozenset()
         except ProtocolError as error:
             raise LogError(f"{FOLDER}/{Checkpoint.of(note.text).size}.txt: {error}") from error
         _check_head(tree, head, good)
         good = head.size
+        by_size[head.size] = names
         if witnesses and len(names) >= witnesses.quorum:
             cosigned = head.size
-    return Attested(checkpoints=len(notes), signed_size=good, cosigned_size=cosigned, cosigners=names)
+    return Attested(checkpoints=len(notes), signed_size=good, cosigned_size=cosigned, cosigners=names, by_size=by_size)
+
+
+def check_attested(entries: Sequence[Entry], attested: Attested) -> None:
+    """Hold what the log says of cosignatures against those that are there.
+
+    The head that was cosigned after the log's last entry has no entry that speaks of it: of its cosignatures the
+    quorum alone is asked for.
+    Raises: LogError for a checkpoint, or a silo's line in one, that the log says was given and that is gone.
+    """
+    for entry in entries:
+        event = entry.event
+        if not isinstance(event, HeadAttested):
+            continue
+        gone = sorted(silo for silo in event.silos if key_name(silo) not in attested.by_size.get(event.size, ()))
+        if gone:
+            whose = ", ".join(gone)
+            raise LogError(f"{FOLDER}/{event.size}.txt lacks cosignatures that were given: {whose}", entry.index)
+
+
+def _cosigners(note: Note, keeper: NoteKey, witnesses: Witnesses) -> frozenset[str]:
+    require_own_lines(note, keeper, witnesses.keys)
+    return cosigners(note, witnesses.keys)
 
 
 def _check_head(tree: Tree, head: Checkpoint, good: int) -> None:

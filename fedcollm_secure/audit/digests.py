@@ -7,21 +7,26 @@ A folder's digest can be repeated with coreutils alone, inside the folder:
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedcollm_secure.audit.files import VECTOR_BYTES, open_regular, require_plain
+
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises: LogError, RunError; see `open_regular`."""
+    with open_regular(path, VECTOR_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
     """Return one digest over every file in `folder`, its name and its bytes; order and file times do not matter.
 
-    Raises: ValueError for a name that could forge a line of the list, or for a link that leads elsewhere.
+    Raises: ValueError for a name that could forge a line of the list; LogError for a link that leads elsewhere, or
+    anything else that is neither file nor folder.
     """
+    require_plain(folder)
     listing = hashlib.sha256()
     for name, path in sorted(_files(folder)):
         listing.update(file_digest(path).encode() + b"  " + name + b"\n")
@@ -43,10 +48,8 @@ def _files(folder: Path) -> list[tuple[bytes, Path]]:
     found: list[tuple[bytes, Path]] = []
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise ValueError(f"{path} is a link; a digest must not depend on what lies elsewhere")
         if "\n" in name or "\\" in name:
             raise ValueError(f"{name!r} in {folder} cannot be listed: its name holds a newline or a backslash")
         if path.is_file():
-            found.append((name.encode(), path))
+            found.append((os.fsencode(name), path))
     return found

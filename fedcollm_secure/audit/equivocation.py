@@ -10,6 +10,7 @@ from pathlib import Path
 from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.note import Note
 from fedcollm_secure.audit.checkpoints import CheckpointFolder, read_note
+from fedcollm_secure.audit.files import require_plain
 from fedcollm_secure.audit.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
 from fedcollm_secure.audit.log import LogContents, read_log
 from fedcollm_secure.errors import LogError, RunError
@@ -27,6 +28,7 @@ class Sight:
 def sight(path: Path) -> Sight:
     """Read a run directory, a log file, a checkpoint or a journal. Raises: LogError; RunError for no such file."""
     if path.is_dir():
+        require_plain(path)
         path = path / "audit" / "log.jsonl"
     if path.suffix != ".jsonl":
         return Sight(name=str(path), heads=(Checkpoint.of(read_note(path).text),), contents=None)

@@ -49,6 +49,14 @@ class RoundStarted(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadAttested(Checked):
+    """State who cosigned the head of `size` entries: a cosignature that is missing there was taken away."""
+
+    size: Count
+    silos: tuple[Label, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartyDropped(Checked):
     """A silo that began the round and did not finish it."""
 
@@ -135,6 +143,7 @@ class RunFinished(Checked):
 Event: TypeAlias = (
     RunStarted
     | RoundStarted
+    | HeadAttested
     | PartyDropped
     | PartyRefused
     | RoundSummed
@@ -147,6 +156,7 @@ Event: TypeAlias = (
 EVENT_TYPES: tuple[type[Event], ...] = (
     RunStarted,
     RoundStarted,
+    HeadAttested,
     PartyDropped,
     PartyRefused,
     RoundSummed,

@@ -6,10 +6,8 @@ It is how a witness remembers the last head that it cosigned, and its evidence a
 another log. An entry is on the disk before the silo acts on it.
 """
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import TypeAlias
 
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
+from fedcollm_crypto.durable import InUse, Lines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note
-from fedcollm_secure.audit.durable import sync_folder
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import TIME_FORMAT
 from fedcollm_secure.audit.fields import Code, Count, Digest, check_fields
 from fedcollm_secure.errors import LogError, RunError
@@ -94,18 +93,15 @@ class Journal:
         Raises: LogError for a bad line; RunError while another process writes it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            raise RunError(f"{path} is in use by another process") from error
-        data = path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            os.ftruncate(self._descriptor, complete)
-        sync_folder(path.parent)
-        self._entries, self._previous = _read(data[:complete])
+            self._file = Lines(path)
+        except InUse as error:
+            raise RunError(str(error)) from error
+        try:
+            self._entries, self._previous = _read(self._file.lines)
+        except LogError:
+            self._file.close()
+            raise
 
     @property
     def entries(self) -> tuple[JournalEntry, ...]:
@@ -123,17 +119,13 @@ class Journal:
                 "version": VERSION,
             }
         )
-        end = os.fstat(self._descriptor).st_size
-        if os.write(self._descriptor, line + b"\n") != len(line) + 1:
-            os.ftruncate(self._descriptor, end)
-            raise OSError("a journal entry could not be written whole: is the disk full? Nothing was acted on")
-        os.fsync(self._descriptor)
+        self._file.append(line)
         self._entries.append(entry)
         self._previous = _link(line)
 
     def close(self) -> None:
         """Give up the lock."""
-        os.close(self._descriptor)
+        self._file.close()
 
 
 def last_ledger(journal: Journal) -> str | None:
@@ -144,10 +136,10 @@ def last_ledger(journal: Journal) -> str | None:
 def read_journal(path: Path) -> list[JournalEntry]:
     """Read a journal and follow its chain; a torn last line is left out.
 
-    Raises: LogError with the first bad index.
+    Raises: LogError with the first bad index, or for no regular file; RunError where there is none.
     """
-    data = path.read_bytes()
-    return _read(data[: data.rfind(b"\n") + 1])[0]
+    data = files.read_regular(path, files.LINES_BYTES)
+    return _read(data.split(b"\n")[:-1])[0]
 
 
 def check_note(text: str) -> Checkpoint:
@@ -158,10 +150,10 @@ def check_note(text: str) -> Checkpoint:
         raise ValueError(str(error)) from error
 
 
-def _read(data: bytes) -> tuple[list[JournalEntry], str]:
+def _read(lines: Sequence[bytes]) -> tuple[list[JournalEntry], str]:
     entries: list[JournalEntry] = []
     previous = GENESIS
-    for index, line in enumerate(data.split(b"\n")[:-1]):
+    for index, line in enumerate(lines):
         try:
             entries.append(_entry(line, index, previous))
         except (ValueError, TypeError, ProtocolError) as error:

@@ -19,11 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
-from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity
+from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
-from fedcollm_secure.audit import durable
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
 from fedcollm_secure.audit.events import Event, RoundClosed
@@ -99,8 +100,7 @@ class AuditLog:
         if path.exists() or (folder / KEY_NAME).exists():
             raise RunError(f"{path} already exists; a log is never begun twice. Choose another folder, or resume")
         folder.mkdir(parents=True, exist_ok=True)
-        keys = "".join(f"{key.hex()}\n" for key in keeper.public_keys if key)
-        durable.write_new(folder / KEY_NAME, keys.encode())
+        durable.write_new(folder / KEY_NAME, key_text(*keeper.public_keys).encode())
         durable.write_new(path, b"")
         return cls(folder, keeper, origin, LogContents(entries=(), torn_bytes=0))
 
@@ -186,12 +186,8 @@ class AuditLog:
 
     def _write_or_restore(self, descriptor: int, data: bytes) -> None:
         try:
-            written = os.write(descriptor, data)
-            if written != len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-            os.fsync(descriptor)
+            durable.append_whole(descriptor, data, self._size_bytes)
         except OSError as error:
-            os.ftruncate(descriptor, self._size_bytes)
             raise RunError(f"{self._path} could not be written ({error}); free the disk, then resume") from error
 
 
@@ -199,12 +195,9 @@ def read_log(path: Path) -> LogContents:
     """Read every whole line of the log and follow its chain; bytes after the last newline are counted, not judged.
 
     Guarantee: none by itself: whoever rewrites all lines makes a chain that holds. `checkpoints.check` tells.
-    Raises: LogError with the first bad index and the reason; RunError where there is no such file.
+    Raises: LogError with the first bad index and the reason, or for no regular file; RunError where there is none.
     """
-    try:
-        *lines, tail = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    *lines, tail = files.read_regular(path, files.LINES_BYTES).split(b"\n")
     entries: list[Entry] = []
     previous = GENESIS
     for index, line in enumerate(lines):
@@ -239,12 +232,19 @@ def read_public_key(path: Path) -> NoteKey:
 
     Raises: RunError where there is no such file; LogError when it holds no key.
     """
+    text = files.read_text(path, files.KEY_BYTES)
     try:
-        return parse_public_key(path.read_text(encoding="ascii"))
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+        key = parse_public_key(text)
     except ValueError as error:
-        raise LogError(f"{path} is not the keeper's public key; {error}") from error
+        raise LogError(f"{files.shown(path)} is not the keeper's public key; {error}") from error
+    if text != key_text(key.ed25519, key.mldsa44):
+        raise LogError(f"{files.shown(path)}: a line of lower-case digits for each key was expected, and nothing else")
+    return key
+
+
+def key_text(*keys: bytes) -> str:
+    """Return the text of `log.pub` for the keys that a keeper has."""
+    return "".join(f"{key.hex()}\n" for key in keys if key)
 
 
 def parse_public_key(text: str) -> NoteKey:
@@ -252,6 +252,7 @@ def parse_public_key(text: str) -> NoteKey:
     ed25519, mldsa44, *rest = [bytes.fromhex(line) for line in text.split()] + [b"", b""]
     if len(ed25519) != PUBLIC_KEY_BYTES or len(mldsa44) not in (0, MLDSA44_KEY_BYTES) or any(rest):
         raise ValueError("64 hexadecimal digits of an Ed25519 public key were expected")
+    check_ed25519(ed25519)
     return NoteKey(name="keeper", ed25519=ed25519, mldsa44=mldsa44)
 
 

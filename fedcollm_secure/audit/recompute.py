@@ -22,6 +22,7 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.replay import Replies, replay
 from fedcollm_crypto.masking.requests import STAGES
 from fedcollm_crypto.roster import Roster
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundClosed, RoundStarted, RoundSummed
 from fedcollm_secure.audit.terms import read_manifest
@@ -67,7 +68,7 @@ class _Pass:
 def _pass(folder: Path, entries: Sequence[Entry], roster: Roster, summed: RoundSummed) -> _Pass:
     name = f"{summed.round}-{summed.attempt}"
     archive = folder / ARCHIVE / name
-    if not archive.is_dir():
+    if not files.is_there(archive):
         raise RunError(
             f"{archive} is missing: the run kept no transcript; say audit: {{archive: true}} before the next one"
         )
@@ -128,7 +129,7 @@ def _started(entries: Sequence[Entry], summed: RoundSummed) -> RoundStarted:
 
 
 def _adapter(path: Path, manifest: RoundManifest) -> NDArray[np.float32]:
-    data = path.read_bytes() if path.is_file() else b""
+    data = files.read_regular(path, files.VECTOR_BYTES)
     if hashlib.sha256(data).hexdigest() != manifest.adapter_hash:
         raise LogError(f"{path.name} is not the adapter that the manifest names")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
@@ -136,9 +137,9 @@ def _adapter(path: Path, manifest: RoundManifest) -> NDArray[np.float32]:
 
 def _check_replies(archive: Path, replies: Mapping[str, str]) -> None:
     found: dict[str, list[bytes]] = {}
-    for stage in sorted((path for path in archive.iterdir() if path.is_dir()), key=lambda path: int(path.name)):
-        for party, path in _files(stage).items():
-            with path.open("rb") as file:
+    for stage in sorted((name for name in files.names_in(archive) if name.isascii() and name.isdigit()), key=int):
+        for party, path in _files(archive / stage).items():
+            with files.open_regular(path, files.VECTOR_BYTES) as file:
                 found.setdefault(party, []).append(hashlib.file_digest(file, "sha256").digest())
     for party in sorted(found.keys() | replies.keys()):
         if hashlib.sha256(b"".join(found.get(party, []))).hexdigest() != replies.get(party):
@@ -150,11 +151,11 @@ def _stage(folder: Path) -> Replies:
 
 
 def _files(stage: Path) -> dict[str, Path]:
-    return {unquote(path.stem): path for path in sorted(stage.glob("*.bin"))}
+    return {unquote(path.stem): path for path in files.files_in(stage, ".bin")}
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with files.open_regular(path, files.VECTOR_BYTES) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedcollm_secure.audit.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
+from fedcollm_secure.audit.ledgers import of_silos
 from fedcollm_secure.audit.log import LogContents
 from fedcollm_secure.errors import LogError
 
@@ -13,7 +14,7 @@ def check_journals(folder: Path, contents: LogContents) -> list[str]:
     Raises: LogError for a journal whose chain is broken, or for a cosigned head that this log does not contain: the
     log was cut, or the silo was shown another one.
     """
-    for path in sorted(folder.glob(f"silos/*/{JOURNAL_NAME}")):
+    for path in of_silos(folder, JOURNAL_NAME):
         _check_journal(path, contents)
     return []
 

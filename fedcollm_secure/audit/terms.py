@@ -1,6 +1,7 @@
 """What a log names and does not hold itself: the roster of RunStarted, the manifests of RoundStarted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fedcollm_crypto import canonical
@@ -8,6 +9,7 @@ from fedcollm_crypto.checkpoint import Checkpoint, NoteKey
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster, read_roster
+from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundStarted, RunStarted
 from fedcollm_secure.audit.log import LogContents
@@ -22,13 +24,17 @@ def read_roster_of(audit: Path, entries: Sequence[Entry], keeper: NoteKey) -> Ro
 
     In a simulated consortium the keeper is the roster's root too.
     Raises: LogError for another roster than the one that entry 0 names (a stale epoch, a member more or fewer, another
-    key), for one that its members did not sign, or for a keeper who is not in it.
+    key), for one that too few members signed or in which one did not prove that it has its key, or for a keeper who is
+    not in it.
     """
     path, started = audit / ROSTER_NAME, entries[0].event if entries else None
-    if not path.is_file() or not isinstance(started, RunStarted):
+    if not files.is_there(path) or not isinstance(started, RunStarted):
         return None
+    data = files.read_regular(path)
     try:
-        roster = read_roster(path.read_bytes(), keeper.ed25519, 0, _mldsa44_of(path, keeper))
+        roster = read_roster(data, keeper.ed25519, root_mldsa44=_mldsa44_of(data, keeper))
+        if started.simulated:  # one program held all keys: each silo signed
+            roster = read_roster(data, keeper.ed25519, len(roster.of_role("silo")), _mldsa44_of(data, keeper))
     except ProtocolError as error:
         raise LogError(f"{ROSTER_NAME}: {error}") from error
     if roster.hash != started.roster_digest:
@@ -40,14 +46,20 @@ def read_roster_of(audit: Path, entries: Sequence[Entry], keeper: NoteKey) -> Ro
     return roster
 
 
-def _mldsa44_of(path: Path, keeper: NoteKey) -> bytes:
+def keeper_of(roster: Roster, keeper: NoteKey) -> NoteKey:
+    """Return the keeper's keys with the ML-DSA-44 key that the roster lists, where none was given."""
+    listed = next((member.mldsa44 for member in roster.members if member.ed25519 == keeper.ed25519), b"")
+    return keeper if keeper.mldsa44 else replace(keeper, mldsa44=listed)
+
+
+def _mldsa44_of(data: bytes, keeper: NoteKey) -> bytes:
     """Return the keeper's ML-DSA-44 key: as given, else as the roster lists it."""
     if keeper.mldsa44:
         return keeper.mldsa44
-    body = canonical.decode(path.read_bytes())
-    roster = Roster.from_body(body["roster"]) if isinstance(body, dict) and "roster" in body else None
-    members = roster.members if roster else ()
-    return next((member.mldsa44 for member in members if member.ed25519 == keeper.ed25519), b"")
+    body = canonical.decode(data)
+    if not isinstance(body, dict) or "roster" not in body:
+        return b""
+    return keeper_of(Roster.from_body(body["roster"]), keeper).mldsa44
 
 
 def check_manifests(audit: Path, contents: LogContents) -> list[str]:
@@ -66,7 +78,7 @@ def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
         return ""
     name = f"{event.round}-{event.attempt}.json"
     path = audit / MANIFESTS / name
-    if not path.is_file():
+    if not files.is_there(path):
         return name
     manifest = read_manifest(path)
     if manifest.hash.hex() != event.manifest_digest:
@@ -83,6 +95,6 @@ def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
 def read_manifest(path: Path) -> RoundManifest:
     """Read a manifest from a file. Raises: LogError."""
     try:
-        return RoundManifest.from_body(canonical.decode(path.read_bytes()))
+        return RoundManifest.from_body(canonical.decode(files.read_regular(path)))
     except ProtocolError as error:
-        raise LogError(f"{path.name}: {error}") from error
+        raise LogError(f"{files.shown(path)}: {error}") from error

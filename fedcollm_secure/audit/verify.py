@@ -13,19 +13,20 @@
 What does not fit is a `LogError`. What is missing because the run was cut short is named in `Verified.incomplete`.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
-from fedcollm_secure.audit.checkpoints import Attested, CheckpointFolder, Witnesses, check
+from fedcollm_secure.audit.checkpoints import Attested, CheckpointFolder, Witnesses, check, check_attested
 from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit.files import is_there, read_object, require_plain
 from fedcollm_secure.audit.ledgers import check_ledgers
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit.silos import check_journals
-from fedcollm_secure.audit.terms import check_manifests, read_roster_of
+from fedcollm_secure.audit.terms import check_manifests, keeper_of, read_roster_of
 from fedcollm_secure.errors import LogError
 
 
@@ -50,8 +51,9 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
     `held` is a head seen earlier: the log must still contain it.
     Guarantee: with `public_key` given, nobody but the keeper can have changed what the checkpoints cover; with a quorum
     of cosignatures, not even the keeper, unless more than n_c silos lie.
-    Raises: LogError for anything that was changed; RunError where there is no log at all; LedgerError for a bad ledger.
+    Raises: LogError for anything that was changed, or is no regular file; RunError where there is no log at all.
     """
+    require_plain(folder)
     found = verify_log(folder / "audit" / LOG_NAME, public_key=public_key, held=held)
     contents = found.contents
     missing = [
@@ -94,7 +96,10 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     _check_order(contents.entries)
     roster = read_roster_of(audit, contents.entries, keeper)
     witnesses = Witnesses.of(roster) if roster else None
-    attested = check(contents.tree, CheckpointFolder(audit).notes(), keeper, witnesses)
+    whole = keeper_of(roster, keeper) if roster else keeper
+    attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses)
+    if roster:
+        check_attested(contents.entries, attested)
     _check_held_head(contents, held)
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
     return VerifiedLog(
@@ -150,7 +155,7 @@ def _check_config(folder: Path, contents: LogContents) -> list[str]:
     if not isinstance(started, RunStarted):
         return []
     config = folder / "config.yaml"
-    if not config.exists():
+    if not is_there(config):
         return ["config.yaml is missing"]
     if file_digest(config) != started.config_digest:
         raise LogError("config.yaml is not the configuration that the run was started with", 0)
@@ -162,7 +167,7 @@ def _check_adapters(folder: Path, contents: LogContents) -> list[str]:
     if not closed:
         return []
     paths = {name: folder / "adapters" / name for name in ("slm", "llm")}
-    found = {name: _folder_digest(path) for name, path in paths.items() if path.exists()}
+    found = {name: _folder_digest(path) for name, path in paths.items() if is_there(path)}
     allowed = {"slm": {closed[-1].adapter_after}, "llm": {closed[-1].llm_adapter_digest}}
     if _finished(contents) is None:
         # A crash may fall between closing a round and putting its adapters in place: those of the round before still
@@ -188,10 +193,10 @@ def _check_summary(folder: Path, contents: LogContents) -> list[str]:
     path = folder / "summary.json"
     if finished is None:
         return []
-    if not path.exists():
+    if not is_there(path):
         return ["summary.json is missing"]
-    summary = _read_summary(path)
-    if summary_digest(summary) != finished.summary_digest:
+    summary = read_object(path)
+    if digest_of_summary(summary) != finished.summary_digest:
         raise LogError("summary.json was changed after the run", contents.head.size - 1)
     if "log" not in summary:
         return ["summary.json does not name the log's head: the run died in its last step; resume it"]
@@ -200,14 +205,12 @@ def _check_summary(folder: Path, contents: LogContents) -> list[str]:
     return []
 
 
-def _read_summary(path: Path) -> dict[str, object]:
+def digest_of_summary(summary: Mapping[str, object]) -> str:
+    """Return the digest of a summary that somebody else wrote. Raises: LogError for infinity."""
     try:
-        summary: object = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise LogError(f"summary.json is not JSON ({error})") from error
-    if not isinstance(summary, dict):
-        raise LogError("summary.json must hold one JSON object")
-    return {str(key): value for key, value in summary.items()}
+        return summary_digest(summary)
+    except ValueError as error:
+        raise LogError(f"summary.json has no digest: {error}") from error
 
 
 def _finished(contents: LogContents) -> RunFinished | None:

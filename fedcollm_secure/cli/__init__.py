@@ -5,6 +5,7 @@ Exit codes: 0 done or verified · 1 what was checked failed · 2 usage or config
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from fedcollm_secure.errors import FedCoLLMError
 
 def entry() -> None:
     """Leave with the command's exit code; a reader that went away, such as `head`, is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a foreign name may hold what no terminal can show
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -1,9 +1,10 @@
 """Where records come from, what is asked of them, and who holds which."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fedcollm_crypto.names import check_distinct, check_name
 from fedcollm_secure.config.require import require
 
 
@@ -29,6 +30,14 @@ class HubSource:
     split: str = "train"
     subset: str | None = None
     revision: str | None = None
+
+
+def _check_names(silos: Iterable[str]) -> None:
+    """Refuse, as the roster would: what a silo keeps lies in a folder of its name."""
+    names = tuple(silos)
+    for name in names:
+        check_name(name)
+    check_distinct(names)
 
 
 Source = PackageSource | FileSource | HubSource
@@ -110,12 +119,20 @@ class ByColumn:
     column: str
     groups: Mapping[str, tuple[str, ...]]
 
+    def __post_init__(self) -> None:
+        """Refuse silos whose names cannot be folders."""
+        _check_names(self.groups)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ByLabel:
     """As `ByColumn`, over the task's own label."""
 
     groups: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        """Refuse silos whose names cannot be folders."""
+        _check_names(self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +153,10 @@ class Files:
     """One file a silo; `data.source` then serves the test and auxiliary parts alone."""
 
     paths: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse silos whose names cannot be folders."""
+        _check_names(self.paths)
 
 
 Silos = Iid | ByColumn | ByLabel | Dirichlet | Files

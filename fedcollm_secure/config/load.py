@@ -112,7 +112,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _unique_map)
 def _yaml(text: str, where: str) -> object:
     try:
         return cast(object, yaml.load(text, Loader=_Loader))  # noqa: S506 - a SafeLoader with stricter scalars
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(where, f"not YAML: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from fedcollm_crypto.names import check_name
 from fedcollm_secure.config.require import require
 
 
@@ -37,9 +38,12 @@ class Encrypted(Grid):
     primes: tuple[int, ...] = (60, 60)
 
     def __post_init__(self) -> None:
-        """Refuse a decryptor without a name."""
+        """Refuse a decryptor whose name cannot be a folder's."""
         super().__post_init__()
-        require(self.decryptor != "", "decryptor: expected the name of a party, got an empty one")
+        try:
+            check_name(self.decryptor)
+        except ValueError as error:
+            raise ValueError(f"decryptor: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

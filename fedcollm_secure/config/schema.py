@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fedcollm_crypto.names import check_name
 from fedcollm_secure.config.data import (
     ByColumn,
     ByLabel,
@@ -76,9 +77,11 @@ class Config:
     def __post_init__(self) -> None:
         """Check what only shows between two parts of the tree."""
         require(
-            re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name) is not None,
-            f"name: expected 1 to 64 of A-Z a-z 0-9 . _ -, got {self.name!r}",
+            re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", self.name) is not None,
+            f"name: expected 1 to 64 of A-Z a-z 0-9 . _ -, the first no dot or dash, got {self.name!r}",
         )
+        for split in self.splits or ():
+            check_name(split)
         require(self.rounds > 0, f"rounds: expected 1 or more, got {self.rounds}")
         require(0 <= self.seed < 2**53, f"seed: expected 0 to 2^53 - 1, got {self.seed}")
         require(

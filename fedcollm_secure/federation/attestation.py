@@ -10,6 +10,7 @@ from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_secure.audit.checkpoints import Witnesses, key_name
+from fedcollm_secure.audit.events import HeadAttested
 from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
@@ -28,6 +29,7 @@ class Attestation:
         self._traffic = traffic
         self._sizes: dict[str, int] = {}
         self._lines: list[SignatureLine] = []
+        self._cosigned: list[str] = []
 
     def show(self, parties: Iterable[str]) -> tuple[Note, Mapping[str, View]]:
         """Sign the present head, and return it with what each silo is to be shown of it.
@@ -55,24 +57,37 @@ class Attestation:
             raise ProtocolError(f"the cosignature of {party} is missing, or not under its key of the roster")
         self._sizes[party] = Checkpoint.of(note.text).size
         self._lines += found[:2]
+        self._cosigned.append(party)
 
     def keep(self) -> None:
-        """Put what was collected under the checkpoint, durably."""
-        if self._lines:
-            self._log.cosigned(tuple(self._lines))
-            self._lines.clear()
+        """Put what was collected under the checkpoint, durably, and only then say in the log whose it is."""
+        size, silos = Checkpoint.of(self._log.checkpoint_shown().text).size, tuple(dict.fromkeys(self._cosigned))
+        if self._save():
+            self._log.append(HeadAttested(size=size, silos=silos))
 
     def close(self, parties: Iterable[str]) -> int:
-        """Show the last head to every silo once more; return how many cosigned it."""
+        """Show the last head to every silo once more; return how many cosigned it.
+
+        The log does not say who did: the entry that did would be one that nobody cosigned.
+        """
         _, views = self.show(parties)
         for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
             try:
                 self.greet(party, reply.lines)
             except ProtocolError:  # its absence from the checkpoint says it
                 continue
-        count = len(self._lines)
-        self.keep()
+        count = len(set(self._cosigned))
+        self._save()
         return count
+
+    def _save(self) -> bool:
+        """Save the collected lines and return whether there were any."""
+        if not self._lines:
+            return False
+        self._log.cosigned(tuple(self._lines))
+        self._lines.clear()
+        self._cosigned.clear()
+        return True
 
     def _learn(self, parties: Iterable[str]) -> None:
         for party, reply in self._ask({party: Show(view=None) for party in parties}):

@@ -7,7 +7,6 @@ only between a round's sum and its end: a run that dies there goes on from the s
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_crypto import canonical
+from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.names import check_name
 from fedcollm_secure.errors import NotStarted, RunError
 
 Json = Mapping[str, object]
@@ -73,20 +73,16 @@ class RunDirectory:
         """Keep an attempt's manifest beside the log, which vouches for it."""
         folder = self.audit / "manifests"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_bytes(canonical.encode(manifest.to_body()))
+        durable.replace(folder / f"{name}.json", canonical.encode(manifest.to_body()))
 
     def silo(self, name: str) -> Path:
-        """Return what a simulated silo keeps to itself."""
+        """Return what a simulated silo keeps to itself. Raises: ValueError for a name that is no folder's."""
+        check_name(name)
         return self.path / "silos" / name
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all, and durably."""
-        partial = self.path / f".{name}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / name)
+        durable.replace(self.path / name, text.encode())
 
     def write_json(self, name: str, value: Json) -> None:
         """Write a JSON document (see `write_text`)."""
@@ -127,7 +123,8 @@ class RunDirectory:
 
     def seal_adapters(self, state: Json) -> None:
         """Say that the folder of `begin_adapters` is complete, and what it is the state of."""
-        (self._next / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        durable.sync_files(self._next)
+        durable.replace(self._next / "state.json", json.dumps(state).encode())
 
     def swap_adapters(self) -> None:
         """Put the sealed folder in the place of `adapters/`."""
@@ -136,6 +133,7 @@ class RunDirectory:
         if self.adapters.exists():
             self.adapters.rename(old)
         self._next.rename(self.adapters)
+        durable.sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def settle(self, last_closed: int) -> Json:
@@ -164,12 +162,8 @@ class RunDirectory:
 
     def save_aggregate(self, aggregate: Aggregate) -> None:
         """Keep a round's sum until the round ends."""
-        partial = self.path / ".aggregate.partial"
-        with partial.open("wb") as file:
+        with durable.replacing(self.path / "aggregate.npz") as file:
             np.savez(file, round=aggregate.round, adapter=aggregate.adapter, facts=json.dumps(aggregate.facts))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / "aggregate.npz")
 
     def aggregate(self, round_number: int) -> Aggregate | None:
         """Return the kept sum of this round, if there is one."""

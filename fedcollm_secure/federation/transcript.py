@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.names import check_name
 
 
 class Transcript:
@@ -65,5 +66,6 @@ class Transcript:
 
 
 def file_name(party: PartyId) -> str:
-    """Return the name of a party's files in the archive."""
+    """Return the name of a party's files in the archive. Raises: ValueError for a name that is no party's."""
+    check_name(party)
     return f"{quote(party, safe=' ')}.bin"

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey, cosigners, open_checkpoint
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.logproof import LogProof
+from fedcollm_crypto.logproof import MAX_PROOF_BYTES, LogProof
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
 from fedcollm_secure.audit import verify
 from fedcollm_secure.audit.budget import check_budget
 from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.equivocation import compare, sight
+from fedcollm_secure.audit.files import KEY_BYTES, is_there, read_text, require_plain, shown
+from fedcollm_secure.audit.ledgers import ledger_lines
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
 from fedcollm_secure.audit.recompute import recompute
 from fedcollm_secure.audit.terms import read_roster_of
@@ -29,10 +31,10 @@ VERIFIED, BAD, INCOMPLETE = 0, 1, 3
 
 def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
     """Check a run directory, or an evidence pack; `key` is the log keeper's, from another source."""
-    if (folder / INDEX_NAME).is_file():
+    if is_there(folder / INDEX_NAME):
         return _checked(lambda: _pack(folder, held, key))
-    if not (folder / "audit").is_dir():
-        raise ConfigError("verify", f"{folder} is not a run directory: it has no audit/")
+    if not is_there(folder / "audit"):
+        raise ConfigError("verify", f"{shown(folder)} is not a run directory: it has no audit/")
 
     def check() -> Found:
         found = verify.verify_run(folder, held=held, public_key=key)
@@ -57,7 +59,7 @@ def _pack(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
 
 def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
     """Check one log file with its checkpoints; without `key` the `log.pub` beside it is believed."""
-    _require_file("verify log", file)
+    _require_path("verify log", file)
 
     def check() -> Found:
         found = verify.verify_log(file, public_key=key, held=held)
@@ -75,9 +77,10 @@ def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
 def verify_round(number: int, folder: Path, key: NoteKey | None) -> Found:
     """Add up an archived round once more and hold the result against the log."""
     log = folder / "audit" / LOG_NAME
-    _require_file("verify round", log)
+    _require_path("verify round", log)
 
     def check() -> Found:
+        require_plain(folder)
         found = verify.verify_log(log, public_key=key)
         entries, head = found.contents.entries, found.contents.head
         roster = read_roster_of(log.parent, entries, key or read_public_key(log.parent / KEY_NAME))
@@ -95,16 +98,18 @@ def verify_budget(file: Path, log: Path | None) -> Found:
 
     Without `log` the one of the run directory that the ledger lies in, RUN/silos/NAME/ledger.jsonl, is looked for.
     """
-    _require_file("verify budget", file)
-    beside = file.resolve().parents[2] / "audit" / LOG_NAME if len(file.resolve().parents) > 2 else file
-    source = log or (beside if beside.is_file() else None)
+    _require_path("verify budget", file)
+    place = file.absolute()
+    beside = place.parents[2] / "audit" / LOG_NAME if len(place.parents) > 2 else file
+    source = log or (beside if is_there(beside) else None)
 
     def check() -> Found:
+        ledger_lines(file)
         book = read_book(file)
         if source is None:
             reason = "ε was recomputed; no log is at hand (--log) that commits to it"
         else:
-            rounds = check_budget(file, file.resolve().parent.name, verify.verify_log(source).contents.entries)
+            rounds = check_budget(file, place.parent.name, verify.verify_log(source).contents.entries)
             reason = f"ε was recomputed, and is what the log commits to in {rounds} rounds"
         document = _document(True, len(book.rows()), book.head, reason=reason)
         return VERIFIED, {**document, "epsilon_spent": book.epsilon_spent()}
@@ -115,7 +120,7 @@ def verify_budget(file: Path, log: Path | None) -> Found:
 def verify_equivocation(one: Path, other: Path) -> Found:
     """Hold two views of a log against each other: logs, checkpoints or journals."""
     for path in (one, other):
-        _require_file("verify equivocation", path / "audit" / LOG_NAME if path.is_dir() else path)
+        _require_path("verify equivocation", path / "audit" / LOG_NAME if path.is_dir() else path)
 
     def check() -> Found:
         views = (sight(one), sight(other))
@@ -129,14 +134,16 @@ def verify_equivocation(one: Path, other: Path) -> Found:
 
 def verify_inclusion(file: Path, run: Path | None, key: NoteKey | None) -> Found:
     """Check a `.tlog-proof`: the entry in it is in the log that the keeper signed; with a run, a quorum cosigned it."""
-    _require_file("verify inclusion", file)
+    _require_path("verify inclusion", file)
     if run is None and key is None:
         raise ConfigError("verify inclusion", "expected --key, or the run whose keys are to be believed")
 
     def check() -> Found:
-        proof = LogProof.decode(file.read_text(encoding="utf-8"))
+        proof = LogProof.decode(read_text(file, MAX_PROOF_BYTES))
         head = proof.verify()
         audit = run / "audit" if run else None
+        if run:
+            require_plain(run)
         keeper = key or (read_public_key(audit / KEY_NAME) if audit else NoteKey(name="", ed25519=b""))
         open_checkpoint(proof.checkpoint, keeper, head.origin)
         document = _document(True, head.size, head.root.hex(), reason=f"entry {proof.index} is in it")
@@ -157,10 +164,12 @@ def budget(file: Path) -> Json:
     """Return what a ledger says: ε spent and left, by round.
 
     Raises:
-        LedgerError: its chain is broken. ConfigError: there is no such file.
+        LedgerError: its chain is broken. ConfigError: there is no such file. LogError: it is no regular file, or
+            a line is beyond bounds.
     """
-    if not file.is_file():
-        raise ConfigError("budget", f"no ledger at {file}; look for silos/NAME/ledger.jsonl in a run directory")
+    if not is_there(file):
+        raise ConfigError("budget", f"no ledger at {shown(file)}; look for silos/NAME/ledger.jsonl in a run directory")
+    ledger_lines(file)
     book = read_book(file)
     return {
         "population": book.population,
@@ -195,9 +204,9 @@ def parse_key(text: str | None) -> NoteKey | None:
     if text is None:
         return None
     try:
-        digits = Path(text).read_text(encoding="ascii") if Path(text).is_file() else text
+        digits = text if _is_hex(text) else read_text(Path(text), KEY_BYTES)
         return parse_public_key(digits)
-    except ValueError as error:
+    except (LogError, RunError, ValueError) as error:
         raise ConfigError("--key", f"expected 64 hexadecimal digits or a file with them, got {text!r}") from error
 
 
@@ -209,13 +218,17 @@ def _checked(check: Callable[[], Found]) -> Found:
         return BAD, _document(False, first_bad=error.first_bad, reason=error.reason)
     except (LedgerError, ProtocolError) as error:
         return BAD, _document(False, reason=str(error))
-    except RunError as error:
+    except (RunError, OSError) as error:
         return INCOMPLETE, _document(False, reason=str(error))
 
 
-def _require_file(command: str, file: Path) -> None:
-    if not file.is_file():
-        raise ConfigError(command, f"no file at {file}")
+def _require_path(command: str, file: Path) -> None:
+    if not is_there(file):
+        raise ConfigError(command, f"no file at {shown(file)}")
+
+
+def _is_hex(text: str) -> bool:
+    return set(text) <= set("0123456789abcdefABCDEF \n")
 
 
 def _row(row: LedgerRow) -> Json:

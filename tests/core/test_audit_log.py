@@ -116,17 +116,17 @@ TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
         2,
         "one of the entries 2 to 3",
     ),
-    "truncated middle": (lambda x: [x[0], x[1][:40], *x[2:]], 1, "JSONDecodeError"),
+    "truncated middle": (lambda x: [x[0], x[1][:40], *x[2:]], 1, "brackets that match"),
     "emptied line": (lambda x: [x[0], b"", *x[2:]], 1, "JSONDecodeError"),
     "duplicate key": (lambda x: [x[0], b'{"event":{},' + x[1][1:], *x[2:]], 1, "JSON: ValueError"),
     "other spelling": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index": 1'), *x[2:]], 1, "canonical"),
     "float": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":1.0'), *x[2:]], 1, "JSON: ValueError"),
     "not a number": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":NaN'), *x[2:]], 1, "JSON: ValueError"),
     "not text": (lambda x: [x[0], b"\xff" + x[1], *x[2:]], 1, "UnicodeDecodeError"),
-    "nested without end": (lambda x: [x[0], b"[" * 100_000, *x[2:]], 1, "RecursionError"),
+    "nested without end": (lambda x: [x[0], b"[" * 100_000, *x[2:]], 1, "at most 16"),
     "longer than any line": (lambda x: [x[0], b" " * 2**20 + x[1], *x[2:]], 1, "longer than"),
     "extra field": (lambda x: [x[0], x[1][:-1] + b',"x":1}', *x[2:]], 1, "a line must hold exactly"),
-    "cut inside the last line": (lambda x: [*x[:3], x[3][:-1]], 3, "JSONDecodeError"),
+    "cut inside the last line": (lambda x: [*x[:3], x[3][:-1]], 3, "brackets that match"),
     "a beginning that follows something": (
         lambda x: [x[0].replace(b'"previous":"00', b'"previous":"10'), *x[1:]],
         0,
@@ -235,7 +235,7 @@ def test_a_line_of_an_unknown_form_is_refused(field: str, value: Json, reason: s
 
 def test_another_key_verifies_nothing(tmp_path: Path) -> None:
     path = log_of(tmp_path)
-    (tmp_path / "log.pub").write_text(STRANGER.public_key.hex())
+    (tmp_path / "log.pub").write_text(STRANGER.public_key.hex() + "\n")
 
     with pytest.raises(LogError, match="did not sign"):
         verify_log(path)
@@ -420,9 +420,9 @@ def test_post_quantum_the_keeper_signs_with_both_keys(tmp_path: Path) -> None:
 
 
 def test_a_missing_log_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="is missing"):
         verify_log(tmp_path / "log.jsonl")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="is missing"):
         read_public_key(tmp_path / "log.pub")
 
 

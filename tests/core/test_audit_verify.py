@@ -180,7 +180,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         "no complete entry",
     ),
     "log entry deleted": (cut_log_before_the_end, "it says it is entry 3"),
-    "log key": (lambda run: (run / "audit/log.pub").write_text("00" * 32), "signature"),
+    "log key": (lambda run: (run / "audit/log.pub").write_text("00" * 32 + "\n"), "small order"),
     "roster's policy": (edit_roster('"colluding":1', '"colluding":0'), "roster.json: the signature"),
     "roster that is no JSON": (edit_roster("{", "["), "roster.json: not canonical JSON"),
     "journal entry": (replace_in("silos/north/journal.jsonl", '"index":1', '"index":2'), "silos/north/journal.jsonl"),
@@ -393,7 +393,7 @@ def test_entries_after_the_end_or_a_second_beginning_are_refused(run: Path, tmp_
 
 
 def test_a_folder_without_a_log_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="is missing"):
         verify_run(tmp_path)
 
 

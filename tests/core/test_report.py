@@ -396,7 +396,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("summary.json", "{", "summary.json is not JSON"),
-        ("summary.json", "[]", "summary.json must hold an object"),
+        ("summary.json", "[]", "summary.json must hold one JSON object"),
         ("summary.json", '{"name": 3}', "summary.json.name must hold text"),
         ("summary.json", '{"rounds_done": "3"}', "summary.json.rounds_done must hold a number"),
         ("summary.json", '{"guarantees": {}}', "summary.json.guarantees must hold a list"),

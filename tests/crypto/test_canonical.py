@@ -81,6 +81,16 @@ def test_what_is_not_json_of_ours_is_not_encoded(value: object, message: str):
         encode(value)  # type: ignore[arg-type]
 
 
+def test_what_nobody_would_read_is_not_encoded():
+    value: object = 0
+    for _ in range(16):
+        value = [value]
+
+    assert decode(encode(value)) == value  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at most 16"):
+        encode({"a": value})  # type: ignore[dict-item]
+
+
 def test_integers_that_other_readers_would_round_are_not_encoded():
     with pytest.raises(ValueError, match=r"beyond 2\^53"):
         encode([2**53])

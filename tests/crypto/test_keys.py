@@ -12,6 +12,7 @@ from fedcollm_crypto.keys import (
     HYBRID_DOMAIN,
     HYBRID_SIGNATURE_BYTES,
     Identity,
+    check_ed25519,
     signing_input,
     verification_key,
     verify_signature,
@@ -123,3 +124,85 @@ def test_no_half_of_a_hybrid_signature_passes_for_a_classical_one():
 def test_a_private_key_is_not_printed():
     for post_quantum in (False, True):
         assert repr(Identity.generate("a", post_quantum=post_quantum)) == "Identity(party='a')"
+
+
+# --- Ed25519 keys that are none; the points come from the group law, not from a list ---
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+ORDER = 2**252 + 27742317777372353535851937790883648493
+Point = tuple[int, int]
+
+
+def added(one: Point, other: Point) -> Point:
+    (x1, y1), (x2, y2) = one, other
+    product = D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + x2 * y1) * pow(1 + product, -1, P)
+    return x % P, (y1 * y2 + x1 * x2) * pow(1 - product, -1, P) % P
+
+
+def times(number: int, point: Point) -> Point:
+    found = (0, 1)
+    for bit in bin(number)[2:]:
+        found = added(found, found)
+        found = added(found, point) if bit == "1" else found
+    return found
+
+
+def point_with(y: int) -> Point | None:
+    """Return a point with this y, if there is one; p = 5 mod 8 gives the root."""
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    root = pow(square, (P + 3) // 8, P)
+    root = root if root * root % P == square else root * pow(2, (P - 1) // 4, P) % P
+    return (root, y) if root * root % P == square else None
+
+
+def torsion() -> set[Point]:
+    """Return the points whose order divides 8: multiples of one of order 8."""
+    for y in range(2, 200):
+        point = point_with(y)
+        small = times(ORDER, point) if point else (0, 1)
+        if times(4, small) != (0, 1):
+            return {times(number, small) for number in range(8)}
+    raise AssertionError("no point of order 8 was found")
+
+
+def spellings(y: int, sign: int) -> list[bytes]:
+    """Return every 32 bytes that a lax reader takes for this y and sign of x."""
+    return [(value | sign << 255).to_bytes(32, "little") for value in (y, y + P) if value < 1 << 255]
+
+
+def test_the_eight_points_of_small_order_are_refused_in_every_spelling() -> None:
+    points = torsion()
+    assert len(points) == 8
+    keys = {key for x, y in points for sign in (0, 1) for key in spellings(y, sign)}
+    assert len(keys) == 14  # as Chalkias, Garillot and Nikolaenko count them (2020/1244): 8 canonical, 6 not
+
+    for key in keys:
+        with pytest.raises(ValueError, match=r"small order|not spelt canonically"):
+            check_ed25519(key)
+        with pytest.raises(ValueError, match=r"small order|not spelt canonically"):
+            verification_key(key)
+
+
+def test_a_signature_under_a_point_of_small_order_would_fit_any_message() -> None:
+    key, signature = (1).to_bytes(32, "little"), (1).to_bytes(32, "little") + bytes(32)
+
+    for message in (b"yes", b"no"):
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)  # OpenSSL takes it
+
+
+def test_bytes_that_are_no_point_or_not_reduced_are_refused() -> None:
+    off = next(y for y in range(2, 50) if point_with(y) is None)
+    with pytest.raises(ValueError, match="no point of the curve"):
+        check_ed25519(off.to_bytes(32, "little"))
+    for y in range(P, 1 << 255):
+        with pytest.raises(ValueError, match="not spelt canonically"):
+            check_ed25519(y.to_bytes(32, "little"))
+    with pytest.raises(ValueError, match="32 bytes, got 31"):
+        check_ed25519(bytes(31))
+
+
+def test_keys_that_were_drawn_are_taken() -> None:
+    for number in range(50):
+        check_ed25519(Identity.generate("a", lambda count, number=number: bytes([number]) * count).public_key)

@@ -292,7 +292,7 @@ def vector_reply(tools, change):
 
 def test_a_box_changed_on_the_way_is_the_servers_fault(tools):
     def tamper(_, boxes):
-        return [*boxes[:4], replace(boxes[4], body=boxes[4].body | {"box": "00" * 160})]
+        return [*boxes[:4], boxes[4].with_body({**boxes[4].body, "box": "00" * 160})]
 
     refusal = Refusal.from_body(vector_reply(tools, tamper).body)
 

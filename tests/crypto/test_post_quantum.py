@@ -303,7 +303,7 @@ def test_a_tampered_box_is_refused_and_blamed(tools, what: str, by: str):
     def tamper(boxes: list[Signed]) -> list[Signed]:
         body = TAMPERED[what](ShareBox.from_body(boxes[0].body)).to_body()
         signed = sign(consortium.identities["silo-001"], ShareBox.KIND, body)
-        return [signed if by == "the dealer" else replace(boxes[0], body=body), *boxes[1:]]
+        return [signed if by == "the dealer" else boxes[0].with_body(body), *boxes[1:]]
 
     refused = refusal(silos[VICTIM].handle(tools.reshaped(consortium, ask.requests[VICTIM], tamper)))
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from fedcollm_crypto import canonical
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.roster import Member, Roster, read_roster, sign_roster
+from fedcollm_crypto.roster import Member, Roster, own_quorum, read_roster, sign_roster
 
 ROOT, A, B, SERVER = (Identity.generate(name) for name in ("root", "a", "b", "server"))
 ROSTER = Roster(
@@ -20,8 +21,12 @@ ROSTER = Roster(
 )
 
 
+def signed(roster: Roster, countersigners: Sequence[Identity], root: Identity = ROOT) -> bytes:
+    return sign_roster(roster, root, countersigners, [A, B, SERVER])
+
+
 def test_a_signed_roster_is_read_back():
-    roster = read_roster(sign_roster(ROSTER, ROOT, [A, B]), ROOT.public_key, quorum=2)
+    roster = read_roster(signed(ROSTER, [A, B]), ROOT.public_key)
 
     assert roster == ROSTER
     assert roster.hash == ROSTER.hash
@@ -34,34 +39,34 @@ def test_points_follow_the_order_of_the_roster():
 
 def test_a_roster_of_another_root_is_refused():
     with pytest.raises(ProtocolError, match="the consortium root"):
-        read_roster(sign_roster(ROSTER, A, [A, B]), ROOT.public_key, quorum=2)
+        read_roster(signed(ROSTER, [A, B], A), ROOT.public_key, quorum=2)
 
 
 def test_a_roster_without_its_quorum_is_refused():
     with pytest.raises(ProtocolError, match="1 countersignatures, 2 are needed"):
-        read_roster(sign_roster(ROSTER, ROOT, [A]), ROOT.public_key, quorum=2)
+        read_roster(signed(ROSTER, [A]), ROOT.public_key)
 
 
 def test_a_countersignature_of_a_stranger_is_refused():
     with pytest.raises(ProtocolError, match="not in the roster"):
-        read_roster(sign_roster(ROSTER, ROOT, [A, Identity.generate("eve")]), ROOT.public_key, quorum=1)
+        read_roster(signed(ROSTER, [A, Identity.generate("eve")]), ROOT.public_key, quorum=1)
 
 
 def test_a_forged_countersignature_is_refused_even_beyond_the_quorum():
     impostor = replace(Identity.generate("x"), party="b")
 
     with pytest.raises(ProtocolError, match="signature of b"):
-        read_roster(sign_roster(ROSTER, ROOT, [A, impostor]), ROOT.public_key, quorum=1)
+        read_roster(signed(ROSTER, [A, impostor]), ROOT.public_key, quorum=1)
 
 
 def test_a_changed_roster_is_refused():
-    data = sign_roster(ROSTER, ROOT, [A, B]).replace(b'"epoch":3', b'"epoch":4')
+    data = signed(ROSTER, [A, B]).replace(b'"epoch":3', b'"epoch":4')
 
     with pytest.raises(ProtocolError, match="does not verify"):
         read_roster(data, ROOT.public_key, quorum=2)
 
 
-@pytest.mark.parametrize("changed", [{"id": "c"}, {"role": "auditor"}, {"ed25519": bytes(32)}])
+@pytest.mark.parametrize("changed", [{"id": "c"}, {"role": "auditor"}, {"ed25519": ROOT.public_key}])
 def test_the_hash_covers_every_member(changed: dict[str, object]):
     members = (replace(ROSTER.members[0], **changed), *ROSTER.members[1:])  # type: ignore[arg-type]
 
@@ -111,7 +116,7 @@ def test_roots_that_sign_nonsense_are_not_believed():
 
 
 def test_a_member_needs_a_name():
-    with pytest.raises(ValueError, match="a name, a role"):
+    with pytest.raises(ValueError, match="1 to 64 bytes"):
         Member(id="", role="silo", ed25519=bytes(32))
 
 
@@ -140,7 +145,7 @@ def test_a_member_with_two_keys_countersigns_with_both():
     lazy = replace(HYBRID_A, mldsa44=None)
 
     with pytest.raises(ProtocolError, match="signature of a under"):
-        read_roster(sign_roster(HYBRID, ROOT, [lazy]), ROOT.public_key, 1)
+        read_roster(sign_roster(HYBRID, ROOT, [B, lazy]), ROOT.public_key, 1)
 
 
 def test_the_second_key_is_in_the_hash_and_its_absence_changes_nothing():
@@ -159,9 +164,62 @@ def test_two_members_share_no_second_key_either():
 
 @pytest.mark.parametrize("mldsa44", ["", "00" * 1311, "00" * 32])
 def test_a_second_key_of_another_length_is_refused(mldsa44: str):
-    member = {"id": "a", "role": "silo", "ed25519": "00" * 32, "mldsa44": mldsa44}
+    member = {"id": "a", "role": "silo", "ed25519": A.public_key.hex(), "mldsa44": mldsa44}
 
     with pytest.raises(ProtocolError, match="mldsa44: 1312 bytes"):
         Roster.from_body(ROSTER.to_body() | {"members": [member]})  # type: ignore[operator]
     with pytest.raises(ValueError, match="1312 bytes"):
-        Member(id="a", role="silo", ed25519=bytes(32), mldsa44=b"short")
+        Member(id="a", role="silo", ed25519=A.public_key, mldsa44=b"short")
+
+
+# --- who has the keys, and how many agree ---
+
+
+def test_a_member_that_did_not_prove_that_it_has_its_key_is_refused():
+    with pytest.raises(ProtocolError, match="lacks a proof that server has the key"):
+        read_roster(sign_roster(ROSTER, ROOT, [A, B]), ROOT.public_key)
+
+
+@pytest.mark.parametrize("change", [{"epoch": 2}, {"consortium_id": "others"}])
+def test_a_proof_of_another_epoch_or_consortium_is_none(change: dict[str, object]):
+    other = replace(ROSTER, **change)  # type: ignore[arg-type]
+    old = canonical.decode(signed(other, [A, B]))
+    new = canonical.decode(signed(ROSTER, [A, B]))
+    assert isinstance(old, dict)
+    assert isinstance(new, dict)
+
+    with pytest.raises(ProtocolError, match="kind roster-possession does not verify"):
+        read_roster(canonical.encode({**new, "possession": old["possession"]}), ROOT.public_key)
+
+
+def test_a_key_of_somebody_else_cannot_be_listed_under_ones_own_name():
+    """The root lists `b` with a key that `b` does not have: what a dishonest enrolment would do."""
+    stolen = Identity.generate("victim")
+    roster = replace(ROSTER, members=(replace(ROSTER.members[0], ed25519=stolen.public_key), *ROSTER.members[1:]))
+
+    with pytest.raises(ProtocolError, match="signature of b under a message of kind roster-possession"):
+        read_roster(sign_roster(roster, ROOT, [A], [B, SERVER]), ROOT.public_key, quorum=1)
+
+
+def test_more_than_half_of_the_silos_must_agree_unless_the_policy_asks_for_more():
+    silos = [Identity.generate(f"s{number}") for number in range(5)]
+    members = tuple(Member(id=one.party, role="silo", ed25519=one.public_key) for one in silos)
+    for policy, needed in (({}, 3), ({"countersignatures": 4}, 4), ({"countersignatures": 1}, 3)):
+        roster = replace(ROSTER, members=members, policy=policy)  # type: ignore[arg-type]
+        assert own_quorum(roster) == needed
+        read_roster(sign_roster(roster, ROOT, silos[:needed], silos), ROOT.public_key)
+        with pytest.raises(ProtocolError, match=f"has {needed - 1} countersignatures, {needed} are needed"):
+            read_roster(sign_roster(roster, ROOT, silos[: needed - 1], silos), ROOT.public_key)
+    with pytest.raises(ProtocolError, match="a number up to 5"):
+        own_quorum(replace(ROSTER, members=members, policy={"countersignatures": 6}))
+
+
+def test_a_server_does_not_count_as_a_silo_that_agrees():
+    with pytest.raises(ProtocolError, match="1 countersignatures, 2 are needed"):
+        read_roster(signed(ROSTER, [A, SERVER]), ROOT.public_key)
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\xff" * 32])
+def test_a_root_with_a_key_that_is_none_is_refused(key: bytes):
+    with pytest.raises(ProtocolError, match="the key of the consortium root"):
+        read_roster(signed(ROSTER, [A, B]), key)

@@ -1,10 +1,11 @@
 import secrets
+from collections.abc import Callable
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.sealing import agree, box_key, seal, unseal
+from fedcollm_crypto.sealing import agree, box_key, seal, unseal, x25519_key
 
 KEY = b"k" * 32
 
@@ -48,3 +49,26 @@ def test_both_ends_agree():
 def test_a_key_of_low_order_is_refused(low_order: bytes):
     with pytest.raises(ProtocolError, match="key of eve is of low order"):
         agree(X25519PrivateKey.generate(), low_order, "eve")
+
+
+P = 2**255 - 19
+
+
+@pytest.mark.parametrize("twin", [lambda key: key | 1 << 255, lambda key: key + P if key + P < 1 << 255 else P])
+def test_a_keys_twin_is_refused_though_it_gives_the_same_secret(twin: Callable[[int], int]):
+    mine, theirs = X25519PrivateKey.generate(), X25519PrivateKey.from_private_bytes(b"a" * 32)
+    key = int.from_bytes(theirs.public_key().public_bytes_raw(), "little")
+    other = twin(key).to_bytes(32, "little")
+    if twin(key) & (1 << 255):
+        assert mine.exchange(X25519PublicKey.from_public_bytes(other)) == mine.exchange(theirs.public_key())
+
+    with pytest.raises(ProtocolError, match="not spelt canonically"):
+        agree(mine, other, "eve")
+    with pytest.raises(ProtocolError, match="not spelt canonically"):
+        x25519_key(other, "eve")
+
+
+@pytest.mark.parametrize("value", [P, P + 9, 2**255 - 1, 2**256 - 1])
+def test_a_number_that_is_not_reduced_is_no_key(value: int):
+    with pytest.raises(ProtocolError, match="not spelt canonically"):
+        x25519_key(value.to_bytes(32, "little"), "eve")

@@ -193,13 +193,13 @@ def test_verify_accepts_a_finished_run_and_finds_a_changed_byte(finished: Path, 
     found = json.loads(out)
     log = finished / "audit" / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
-    lines[2] = lines[2].replace(b'"round":1', b'"round":2', 1)
+    lines[1] = lines[1].replace(b'"round":1', b'"round":2', 1)
     log.write_bytes(b"".join(lines))
     bad_code, bad_out, _ = cli("verify", finished, "--json")
 
     assert (code, found["verified"], found["first_bad"]) == (0, True, None)
     assert bad_code == 1
-    assert (json.loads(bad_out)["verified"], json.loads(bad_out)["first_bad"]) == (False, 2)
+    assert (json.loads(bad_out)["verified"], json.loads(bad_out)["first_bad"]) == (False, 1)
 
 
 def test_verify_log_sees_a_cut_tail_only_against_a_head(finished: Path, cli: Cli) -> None:

@@ -371,7 +371,7 @@ def test_a_stopped_run_can_tell_and_go_on(private: Make, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", SILO), "is not a run directory"),
+        (("nowhere", SILO), "is no run directory"),
         (("RUN", "silo-9"), "expected one of the silos silo-1"),
         (("RUN", "../silo-1"), "expected one of the silos silo-1"),
         (("RUN", SILO, "--release", "0"), "epsilon must be a positive finite number"),

@@ -178,7 +178,7 @@ def bad_request_vectors() -> Vectors:
         ("classical_hello", 1, relay(1, lambda m: without(m, "mlkem768")), "other_profile"),
         ("half_signed_hello", 1, relay(1, half), "malformed"),
         ("bad_box", 2, relay(2, lambda m: other(m, box=box)), "bad_shares"),
-        ("tampered_box", 2, relay(2, lambda m: replace(m, body={**m.body, "box": box})), "malformed"),
+        ("tampered_box", 2, relay(2, lambda m: m.with_body({**m.body, "box": box})), "malformed"),
         ("box_without_mask_secret", 2, relay(2, lambda m: without(m, "mask_secret")), "bad_shares"),
         ("half_signed_box", 2, relay(2, half), "malformed"),
     ]

@@ -278,7 +278,7 @@ def masking_bad_vectors() -> Vectors:
         (
             "tampered_box",
             2,
-            relay(2, lambda b: [*b[:4], replace(b[4], body={**b[4].body, "box": "00" * 160})]),
+            relay(2, lambda b: [*b[:4], b[4].with_body({**b[4].body, "box": "00" * 160})]),
             "malformed",
         ),
         ("few_boxes", 2, relay(2, lambda b: b[:3]), "too_few"),

@@ -22,6 +22,7 @@ from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.keys import PUBLIC_KEY_BYTES
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import Where
+from fedcollm_crypto.sealing import x25519_key
 from fedcollm_crypto.signed import Signed
 
 KEY_LABEL = b"fedcollm/v1/he-public-key"
@@ -101,6 +102,7 @@ class FreshKey:
             library=fields.text("library"),
         )
         fields.close()
+        x25519_key(message.box_key, "the decryptor")
         return message
 
 

@@ -12,7 +12,7 @@ from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.hpke import HYBRID_OVERHEAD_BYTES
 from fedcollm_crypto.keys import PUBLIC_KEY_BYTES
 from fedcollm_crypto.masking.hybrid import KemKeys, SealedSecret
-from fedcollm_crypto.sealing import OVERHEAD_BYTES
+from fedcollm_crypto.sealing import OVERHEAD_BYTES, x25519_key
 from fedcollm_crypto.shamir import SHARE_BYTES
 from fedcollm_crypto.signed import Signed
 
@@ -81,6 +81,8 @@ class Hello:
             mlkem768=KemKeys.from_body(fields.members("mlkem768")) if fields.has("mlkem768") else None,
         )
         fields.close()
+        for key in (message.channel_key, message.mask_key):
+            x25519_key(key, "a hello")  # a twin of another key would pass for a key of its own
         return message
 
 

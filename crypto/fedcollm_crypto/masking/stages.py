@@ -5,8 +5,6 @@ live in memory alone, so a silo that restarts drops out of the attempt it was in
 recorded round (forward secrecy).
 """
 
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Protocol
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import MAX_INTEGER, Json
+from fedcollm_crypto.durable import ChainedLines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.masking.manifest import RoundManifest
@@ -124,30 +123,24 @@ class MemoryStages:
 
 
 class FileStages:
-    """A journal in a file, one canonical JSON object a line, fsynced line by line and locked against a second process.
+    """A journal in a file, one canonical JSON object a line, chained, fsynced and locked against a second process.
 
-    An unfinished last line is a crash before its answer was sent: it is cut off. Any other damage is refused.
+    An unfinished last line is a crash before its answer was sent: it is cut off. Any other damage is refused: a line
+    that is changed, dropped or moved, and a file from before lines were chained.
     """
 
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises: RuntimeError when another process holds it, ProtocolError if damaged."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = ChainedLines(path)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise RuntimeError(f"{path} is in use: two agents of one silo could answer one stage twice") from None
-        _sync_directory(path.parent)
-        self._entries = self._load(path)
+            self._entries = [_decode(text) for text in self._file.texts]
+        except ProtocolError:
+            self._file.close()
+            raise
 
     def append(self, entry: StageEntry) -> None:
-        """Write one entry; it is on the disk when this returns."""
-        line = _encode(entry) + b"\n"
-        end = os.fstat(self._descriptor).st_size
-        if os.write(self._descriptor, line) != len(line):
-            os.ftruncate(self._descriptor, end)  # else the next entry would be glued to the torn one
-            raise OSError("a stage entry could not be written whole: is the disk full? Nothing was answered")
-        os.fsync(self._descriptor)
+        """Write one entry; it is on the disk when this returns. Raises: OSError; nothing may then be answered."""
+        self._file.append(_encode(entry))
         self._entries.append(entry)
 
     def entries(self) -> Sequence[StageEntry]:
@@ -156,24 +149,7 @@ class FileStages:
 
     def close(self) -> None:
         """Give up the lock."""
-        os.close(self._descriptor)
-
-    def _load(self, path: Path) -> list[StageEntry]:
-        data = path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            os.ftruncate(self._descriptor, complete)
-            os.fsync(self._descriptor)
-        return [_decode(line) for line in data[:complete].split(b"\n") if line]
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the file's name durable too: fsync of a file doesn't."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        self._file.close()
 
 
 def _encode(entry: StageEntry) -> bytes:

@@ -9,11 +9,12 @@
 // not check ML-DSA-44 signatures (Node 20 has none; it says so), ledgers, adapters, or the fields inside an event.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4;
-const EVENTS = ["run_started", "round_started", "party_dropped", "party_refused", "round_summed", "round_closed",
+const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
+const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY_BYTES = 1 << 14; // longest files
+const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "round_summed", "round_closed",
   "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
 const FIELDS = "event,index,previous,time,version";
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
@@ -23,6 +24,24 @@ class Bad extends Error {
   constructor(reason, firstBad = null) { super(reason); this.firstBad = firstBad; }
 }
 class Incomplete extends Error {}
+
+// ---- files that somebody else wrote: no links, no FIFOs, no devices, no folders, none too long
+
+function readRegular(path, longest) {
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const status = fstatSync(descriptor);
+    if (!status.isFile()) throw new Bad(`${path}: a regular file was expected`);
+    if (status.size > longest) throw new Bad(`${path}: at most ${longest} bytes were expected`);
+    return readFileSync(descriptor);
+  } finally { closeSync(descriptor); }
+}
+
+function namesIn(folder, suffix) { // the names in a folder that is no link; none where there is no folder
+  if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
+  if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
+  return readdirSync(folder).filter((name) => name.endsWith(suffix));
+}
 
 // ---- hashes and signatures
 
@@ -140,8 +159,10 @@ function readCheckpoint(text) {
   return { origin, size: Number(size), root: hash };
 }
 
+const keyId = (name, kind, key) => sha256(Buffer.from(name + "\n"), Buffer.from([kind]), key).subarray(0, 4);
+
 function lineOf(note, name, kind, key) {
-  const id = sha256(Buffer.from(name + "\n"), Buffer.from([kind]), key).subarray(0, 4);
+  const id = keyId(name, kind, key);
   const found = note.signatures.filter((line) => line.name === name && line.id.equals(id));
   if (found.length > 1) throw new Bad("checkpoint: one key signed it twice");
   return found[0];
@@ -156,14 +177,28 @@ function openCheckpoint(note, keeper, origin = null) {
   return head;
 }
 
-function cosigners(note, witnesses) { // witnesses: [name, key]; returns the names of those who cosigned
-  return witnesses.filter(([name, key]) => {
+function requireOwnLines(note, origin, keeper, witnesses) { // in a log's own folder nobody else signs
+  const allowed = new Set(), place = (name, kind, key) => `${name} ${keyId(name, kind, key).toString("hex")}`;
+  allowed.add(place(origin, ED25519_NOTE, keeper[0]));
+  for (const [name, key] of witnesses) allowed.add(place(name, ED25519_COSIGNATURE, key));
+  for (const [name, , mldsa44] of [[origin, ...keeper], ...witnesses]) {
+    if (mldsa44) allowed.add(place(name, MLDSA44_COSIGNATURE, mldsa44));
+  }
+  for (const line of note.signatures) { // what is left in the set has signed nothing yet
+    if (!allowed.delete(`${line.name} ${line.id.toString("hex")}`)) {
+      throw new Bad("checkpoint: a signature line is of no key of keeper and silos, or stands there twice");
+    }
+  }
+}
+
+function cosigners(note, witnesses) { // witnesses: [name, key, ML-DSA-44 key]; returns the names of those who cosigned
+  return witnesses.filter(([name, key, mldsa44]) => {
     const line = lineOf(note, name, ED25519_COSIGNATURE, key);
     if (!line) return false;
     const time = line.signature.length === 72 ? line.signature.readBigUInt64BE(0) : -1n;
     const message = Buffer.from(`cosignature/v1\ntime ${time}\n${note.text}`);
     if (!ed25519(key, message, line.signature.subarray(8))) throw new Bad(`checkpoint: the cosignature of ${name} does not verify`);
-    return true;
+    return !mldsa44 || lineOf(note, name, MLDSA44_COSIGNATURE, mldsa44) !== undefined; // there; not verified
   }).map(([name]) => name);
 }
 
@@ -224,52 +259,95 @@ function readLog(data) {
 
 function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
-  if (!existsSync(path)) return null;
-  const signed = decode(readFileSync(path)), body = Buffer.from(canonical(signed.roster));
-  const isGenuine = (key, hex) => {
+  if (!lstatSync(path, { throwIfNoEntry: false })) return null;
+  const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
+  const isGenuine = (key, hex, kind = "roster", over = body) => {
     const signature = Buffer.from(hex, "hex"), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
-    return ed25519(key, Buffer.concat([Buffer.from(`${domain}roster\0`), sha256(body)]), signature.subarray(0, 64));
+    return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
   };
   const keys = new Map(signed.roster.members.map((member) => [member.id, Buffer.from(member.ed25519, "hex")]));
   if (!isGenuine(keeper, signed.root_signature)) throw new Bad("roster.json: the signature of the root does not verify");
   for (const [party, hex] of Object.entries(signed.countersignatures)) {
     if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
   }
+  for (const member of signed.roster.members) { // each has the keys that it is listed with
+    const own = Buffer.from(canonical({ ...member, consortium_id: signed.roster.consortium_id, epoch: signed.roster.epoch }));
+    if (!isGenuine(keys.get(member.id), signed.possession?.[member.id] ?? "", "roster-possession", own)) {
+      throw new Bad(`roster.json: ${member.id} did not prove that it has its key`);
+    }
+  }
   if (labelled("fedcollm/v1/roster-hash", body).toString("hex") !== events[0].roster_digest) {
     throw new Bad("roster.json is not the roster that the run was started under: it is stale or was replaced", 0);
   }
   const silos = signed.roster.members.filter((member) => member.role === "silo");
-  if (!signed.roster.members.some((member) => member.role === "server" && member.ed25519 === keeper.toString("hex"))) {
-    throw new Bad("roster.json: the log's keeper is not the server that the roster lists");
-  }
+  const signers = silos.filter((silo) => Object.hasOwn(signed.countersignatures, silo.id)).length;
+  const stated = Math.max(signed.roster.policy.countersignatures ?? 0, Math.floor(silos.length / 2) + 1);
+  if (signers < (events[0].simulated ? silos.length : stated)) throw new Bad(`roster.json: only ${signers} silos signed it`);
+  const server = signed.roster.members.find((member) => member.role === "server" && member.ed25519 === keeper.toString("hex"));
+  if (!server) throw new Bad("roster.json: the log's keeper is not the server that the roster lists");
+  const mldsa44 = (member) => (member.mldsa44 ? Buffer.from(member.mldsa44, "hex") : undefined);
   return {
-    witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id)]),
+    keeper: [keeper, mldsa44(server)],
+    witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
     colluding: signed.roster.policy.colluding ?? 0,
     postQuantum: silos.some((silo) => silo.mldsa44),
   };
 }
 
+function readKeys(path) { // log.pub: a line of lower-case digits for Ed25519, and one for ML-DSA-44 where there is one
+  const text = readRegular(path, KEY_BYTES).toString("latin1");
+  if (!/^[0-9a-f]{64}\n([0-9a-f]{2624}\n)?$/.test(text)) throw new Bad("log.pub: a line of digits for each key was expected");
+  return text.split("\n").slice(0, -1).map((line) => Buffer.from(line, "hex"));
+}
+
+function checkManifests(audit, events) { // what each attempt asked for, against its digest in the log
+  const missing = [];
+  events.forEach((event, index) => {
+    if (event.type !== "round_started") return;
+    const name = `${event.round}-${event.attempt}.json`, path = join(audit, "manifests", name);
+    if (!lstatSync(path, { throwIfNoEntry: false })) missing.push(`manifests/${name} is missing`);
+    else if (labelled("fedcollm/v1/manifest-hash", readRegular(path, DOCUMENT_BYTES)).toString("hex") !== event.manifest_digest) {
+      throw new Bad(`manifests/${name} is not the manifest that the log names`, index);
+    }
+  });
+  return missing;
+}
+
+function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
+  events.forEach((event, index) => {
+    if (event.type !== "head_attested") return;
+    const gone = event.silos.filter((silo) => !(bySize.get(event.size) ?? []).includes(keyName(silo)));
+    if (gone.length) throw new Bad(`checkpoints/${event.size}.txt lacks cosignatures that were given: ${gone.sort().join(", ")}`, index);
+  });
+}
+
 function verifyLog(folder, givenKey) {
-  const audit = existsSync(join(folder, "audit")) ? join(folder, "audit") : folder;
-  const { leaves, events, torn } = readLog(readFileSync(join(audit, "log.jsonl")));
-  const keeper = givenKey ?? Buffer.from(readFileSync(join(audit, "log.pub"), "ascii").split("\n")[0], "hex");
+  const audit = lstatSync(join(folder, "audit"), { throwIfNoEntry: false })?.isDirectory() ? join(folder, "audit") : folder;
+  const { leaves, events, torn } = readLog(readRegular(join(audit, "log.jsonl"), LINES_BYTES));
+  const [keeper, keeperMldsa44] = givenKey ? [givenKey] : readKeys(join(audit, "log.pub"));
   const roster = events.length ? readRoster(audit, events, keeper) : null;
+  if (roster && keeperMldsa44 && !keeperMldsa44.equals(roster.keeper[1] ?? Buffer.alloc(0))) {
+    throw new Bad("log.pub: the ML-DSA-44 key is not the keeper's in the roster");
+  }
   const notesFolder = join(audit, "checkpoints");
-  const names = existsSync(notesFolder) ? readdirSync(notesFolder).filter((name) => name.endsWith(".txt")) : [];
-  const notes = names.map((name) => ({ name, note: readNote(readFileSync(join(notesFolder, name))) }))
+  const notes = namesIn(notesFolder, ".txt").map((name) => ({ name, note: readNote(readRegular(join(notesFolder, name), NOTE_BYTES)) }))
     .map(({ name, note }) => ({ name, note, head: readCheckpoint(note.text) })).sort((a, b) => a.head.size - b.head.size);
   const roots = rootsAt(leaves, notes.map(({ head }) => head.size));
+  const bySize = new Map();
   let signed = 0, cosigned = 0, count = 0;
   for (const { name, note, head } of notes) {
     if (name !== `${head.size}.txt`) throw new Bad(`${name}: it is the checkpoint of ${head.size} entries`);
     openCheckpoint(note, keeper, notes[0].head.origin);
-    count = roster ? cosigners(note, roster.witnesses).length : 0;
+    if (roster) requireOwnLines(note, head.origin, roster.keeper, roster.witnesses);
+    bySize.set(head.size, roster ? cosigners(note, roster.witnesses) : []);
+    count = bySize.get(head.size).length;
     if (head.size > leaves.length) throw new Bad(`the log was cut: a signed checkpoint has ${head.size} entries`, leaves.length);
     if (!roots.get(head.size).equals(head.root)) throw new Bad(`one of the entries ${signed} to ${head.size - 1} is not the signed one`, signed);
     signed = head.size;
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
-  const missing = [];
+  if (roster) checkAttested(events, bySize);
+  const manifests = checkManifests(audit, events), missing = audit === folder ? [] : manifests;
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
   if (signed < leaves.length) missing.push(`entries ${signed} to ${leaves.length - 1} stand under no signed checkpoint yet`);
@@ -283,7 +361,7 @@ function verifyLog(folder, givenKey) {
 }
 
 function verifyProof(file, keeper) {
-  const text = readFileSync(file, "utf-8"), cut = text.indexOf("\n\n");
+  const text = readRegular(file, 1 << 22).toString("utf-8"), cut = text.indexOf("\n\n");
   const [header, extra, index, ...path] = text.slice(0, cut).split("\n");
   if (cut < 0 || header !== "c2sp.org/tlog-proof@v1" || !extra?.startsWith("extra ") || !/^index (0|[1-9]\d*)$/.test(index ?? "")) {
     throw new Bad("proof: a header, the entry, its index, hashes and a checkpoint were expected");

@@ -8,6 +8,7 @@ from fedcollm_secure.studies.attacks import (
     decryption,
     differencing,
     equivocation,
+    hostile_bytes,
     inconsistent_models,
     key_recovery,
     mask_search,
@@ -35,6 +36,7 @@ ATTACKS: tuple[Attack, ...] = (
     differencing.ATTACK,
     poisoning.ATTACK,
     membership_inference.ATTACK,
+    hostile_bytes.ATTACK,
 )
 
 

@@ -20,11 +20,13 @@ from fedcollm_secure.audit import verify
 from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.digests import file_digest
 from fedcollm_secure.audit.events import GateRejected, RoundClosed, RunFinished, RunStarted
+from fedcollm_secure.audit.files import LINES_BYTES, read_object, read_regular
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, LogContents
 from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.studies.evidence.check import INDEX_NAME
 from fedcollm_secure.studies.evidence.sbom import bill_of_materials
 from fedcollm_secure.studies.report import write_report
+from fedcollm_secure.studies.report.record import read_record
 
 PROVEN = (RunStarted, RoundClosed, GateRejected, RunFinished)
 SECOND_VERIFIER = Path(verify.__file__).parent / "verifier" / "verify.mjs"
@@ -59,15 +61,17 @@ def write_pack(run: Path, out: Path) -> Path:
         raise RunError(f"{run} is no evidence yet: {found.incomplete}")
     if out.exists() and any(out.iterdir()):
         raise NotStarted(f"{out} is not empty; choose another folder")
+    read_record(run)  # for its errors alone, before anything is written
+    copied = {name: read_regular(run / name, LINES_BYTES) for name in ("config.yaml", "summary.json", "metrics.jsonl")}
     out.mkdir(parents=True, exist_ok=True)
     contents = verify.verify_log(run / "audit" / LOG_NAME).contents
     shutil.copytree(run / "audit", out / "audit")
-    for name in ("config.yaml", "summary.json", "metrics.jsonl"):
-        shutil.copyfile(run / name, out / name)
+    for name, data in copied.items():
+        (out / name).write_bytes(data)
     shutil.copyfile(SECOND_VERIFIER, out / "verify.mjs")
     write_report(run, out / "report.html")
     _write_proofs(out, contents)
-    summary = cast(Mapping[str, object], json.loads((run / "summary.json").read_text(encoding="utf-8")))
+    summary = read_object(run / "summary.json")
     _write(out / "promises.md", "".join(f"{line}\n" for line in _promises(summary)))
     bill = bill_of_materials()
     _write(out / "sbom.json", json.dumps(bill, indent=1) + "\n")

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fedcollm_crypto.names import is_name
 from fedcollm_secure import config as configuration
 from fedcollm_secure.audit.digests import file_digest, folder_digest
 from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunStarted
+from fedcollm_secure.audit.files import is_there, require_plain, shown
 from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError, LogError
@@ -55,8 +57,9 @@ def read_run(folder: Path, silo: str) -> AfterRun:
         RunError: there is no log.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
-        raise ConfigError("gain", f"{folder} is not a run directory: it has no config.yaml. Give what `run` wrote")
+    if not is_there(path):
+        raise ConfigError("gain", f"{shown(folder)} is no run directory: it has no config.yaml. Give what `run` wrote")
+    require_plain(folder)
     events = [entry.event for entry in read_log(folder / "audit" / LOG_NAME).entries]
     started, first = _first(events, RunStarted), _first(events, RoundStarted)
     if started is None or file_digest(path) != started.config_digest:
@@ -70,7 +73,7 @@ def read_run(folder: Path, silo: str) -> AfterRun:
         )
     if first is None:
         raise _no_round(folder)
-    if silo not in first.cohort:
+    if silo not in first.cohort or not is_name(silo):
         raise ConfigError("gain", f"expected one of the silos {', '.join(first.cohort)}, got {silo!r}")
     run = RunDirectory(folder)
     number, adapter_digest = _last_kept(run, events)

@@ -12,6 +12,7 @@ from fedcollm_privacy.score_plan import ScorePlan
 from fedcollm_secure.audit import verify
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundClosed, RunStarted
+from fedcollm_secure.audit.files import is_there, read_regular, require_plain, shown
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, read_public_key
 from fedcollm_secure.audit.terms import read_roster_of
 from fedcollm_secure.errors import ConfigError, LogError, RunError
@@ -31,8 +32,8 @@ def verify_gain(file: Path, run: Path, key: NoteKey | None) -> tuple[int, Json]:
     """
     log = run / "audit" / LOG_NAME
     for path in (file, log):
-        if not path.is_file():
-            raise ConfigError("verify gain", f"no file at {path}")
+        if not is_there(path):
+            raise ConfigError("verify gain", f"no file at {shown(path)}")
     refused = {"verified": False, "entries": 0, "root": "", "first_bad": None}
     try:
         reason, entries, root = _check(file, log, key)
@@ -44,11 +45,12 @@ def verify_gain(file: Path, run: Path, key: NoteKey | None) -> tuple[int, Json]:
 
 
 def _check(file: Path, log: Path, key: NoteKey | None) -> tuple[str, int, str]:
+    require_plain(log.parents[1])
     contents = verify.verify_log(log, public_key=key).contents
     roster = read_roster_of(log.parent, contents.entries, key or read_public_key(log.parent / KEY_NAME))
     if roster is None:
         raise RunError("roster.json is missing, and with it the silo's key")
-    signed = Signed.decode(file.read_bytes())
+    signed = Signed.decode(read_regular(file))
     fields = Fields("release", signed.body)
     if signed.kind != KIND or signed.sender != fields.text("silo"):
         raise ProtocolError("release: expected a silo's own score under its own name, got another message")

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from fedcollm_crypto import canonical
+from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.score_plan import ScorePlan
 from fedcollm_secure.assemble.silos import open_ledger
-from fedcollm_secure.audit import durable
+from fedcollm_secure.audit.files import is_there, read_regular
+from fedcollm_secure.audit.ledgers import ledger_lines
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, PerRecord, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError, LogError, RunError
@@ -49,7 +50,7 @@ def release(folder: Path, silo: str, epsilon: float) -> Json:
     after_run = read_run(folder, silo)
     plan = _plan(after_run.config, epsilon)
     path = after_run.folder / RELEASE_NAME
-    stored = path.read_bytes() if path.is_file() else _publish(after_run, plan, path)
+    stored = read_regular(path) if is_there(path) else _publish(after_run, plan, path)
     said = read_body(stored).get("epsilon")
     if said != plan.as_json()["epsilon"]:
         raise ConfigError(
@@ -61,7 +62,9 @@ def release(folder: Path, silo: str, epsilon: float) -> Json:
 
 def _publish(after_run: AfterRun, plan: ScorePlan, path: Path) -> bytes:
     ledger_file = after_run.folder / "ledger.jsonl"
-    if not isinstance(after_run.config.privacy, NonPrivate) and not ledger_file.is_file():
+    if is_there(ledger_file):
+        ledger_lines(ledger_file)
+    elif not isinstance(after_run.config.privacy, NonPrivate):
         raise RunError(f"{ledger_file} is missing: what training spent is unknown, and a fresh ledger would forget it")
     identity = Identity.load(after_run.silo, after_run.folder / "identity.pem")
     with open_ledger(after_run.config, after_run.run, after_run.silo) as ledger:

@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fedcollm_crypto import canonical
+from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.signed import sign
 from fedcollm_privacy.ledger import Ledger, LedgerRow, RoundState
 from fedcollm_privacy.score_plan import MECHANISM, ScorePlan
-from fedcollm_secure.audit import durable
 from fedcollm_secure.studies.gain.after import AfterRun
 from fedcollm_secure.studies.gain.paired import verdict
 from fedcollm_secure.studies.gain.score import Scored

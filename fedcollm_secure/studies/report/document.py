@@ -59,7 +59,7 @@ class Document:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RunError(f"{self.place}.{key} must hold a number, got {type(value).__name__}")
-        return float(value) if math.isfinite(value) else None
+        return _finite(value)
 
     def whole(self, key: str) -> int | None:
         """Return the whole number under `key`, or None."""
@@ -80,7 +80,15 @@ class Document:
     def numbers(self) -> dict[str, float]:
         """Return every entry that is a finite number, by name."""
         return {
-            key: float(value)
+            key: number
             for key, value in self.items.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if isinstance(value, int | float) and not isinstance(value, bool) and (number := _finite(value)) is not None
         }
+
+
+def _finite(value: int | float) -> float | None:
+    """Return a number that a float can hold; JSON's integers have no end."""
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

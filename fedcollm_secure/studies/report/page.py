@@ -3,11 +3,12 @@
 run directory → Record → the page's parts (`parts.py`, `curves.py`, `standing.py`) → template → report.html
 """
 
-import os
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedcollm_crypto import durable
+from fedcollm_secure.errors import RunError
 from fedcollm_secure.studies.report import parts, standing
 from fedcollm_secure.studies.report.curves import curves
 from fedcollm_secure.studies.report.record import read_record
@@ -53,9 +54,10 @@ def environment() -> Environment:
 
 
 def write_page(page: str, path: Path) -> Path:
-    """Put a page in place at once, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, path)
+    """Put a page in place at once, so that a reader never sees half of it. Raises: RunError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.replace(path, page.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; say --out") from error
     return path

@@ -5,7 +5,6 @@ metrics.jsonl ─ a line a round (the last may be torn)
 config.yaml ─── names what the summary cannot when it is absent
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from fedcollm_secure.errors import ConfigError, RunError
+from fedcollm_secure.audit.files import LINES_BYTES, is_there, parse_object, read_object, read_regular, read_text
+from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.report.document import Document
 
 METRIC_PREFERENCE = ("accuracy", "exact_match", "accuracy_norm", "perplexity")
@@ -75,14 +75,15 @@ class Record:
 def read_record(run: Path) -> Record:
     """Read a run directory.
 
-    Raises: ConfigError where it is no run directory, RunError where a file in it has the wrong shape.
+    Raises: ConfigError where it is no run directory; RunError or LogError where a file in it has the wrong shape, or
+    is no regular file.
     """
     config_path = run / "config.yaml"
-    if not config_path.is_file():
+    if not is_there(config_path):
         raise ConfigError(
             "report", f"{run} is not a run directory: it has no config.yaml. Give the folder that `run` wrote"
         )
-    config_text = config_path.read_text(encoding="utf-8")
+    config_text = read_text(config_path)
     config = _parse_config(config_text)
     summary = _read_summary(run / "summary.json")
     rounds = read_rounds(run / "metrics.jsonl")
@@ -104,9 +105,9 @@ def read_rounds(path: Path) -> tuple[Round, ...]:
 
     Raises: RunError for any other line that cannot be read.
     """
-    if not path.exists():
+    if not is_there(path):
         return ()
-    *whole, tail = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *whole, tail = read_regular(path, LINES_BYTES).decode(errors="replace").split("\n")
     rounds = [_round(line, number) for number, line in enumerate(whole, start=1) if line.strip()]
     if tail:
         with suppress(RunError):
@@ -118,8 +119,8 @@ def read_rounds(path: Path) -> tuple[Round, ...]:
 def _round(line: str, number: int) -> Round:
     place = f"metrics.jsonl line {number}"
     try:
-        document = Document.of(place, json.loads(line))
-    except (ValueError, RecursionError) as error:
+        document = Document.of(place, parse_object(line.encode(), place))
+    except LogError as error:
         raise RunError(f"{place} is not JSON ({error}); a round's line was damaged") from error
     traffic, silos = document.child("bytes"), dict(document.child("silos").named_children())
     return Round(
@@ -136,17 +137,17 @@ def _round(line: str, number: int) -> Round:
 def _parse_config(text: str) -> Document:
     try:
         return Document.of("config.yaml", yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-13-45 is a ValueError
         raise RunError(f"config.yaml is not YAML ({error})") from error
 
 
 def _read_summary(path: Path) -> Document | None:
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
-        return Document.of("summary.json", json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"summary.json is not JSON ({error})") from error
+        return Document.of("summary.json", read_object(path))
+    except LogError as error:
+        raise RunError(error.reason) from error
 
 
 def _budgets(summary: Document | None, config: Document, rounds: tuple[Round, ...]) -> dict[str, Budget]:

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcollm_crypto.errors import CryptoError
 from fedcollm_privacy.errors import PrivacyError
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.errors import FedCoLLMError, LogError
@@ -52,7 +53,7 @@ def log_state(run: Path, record: Record) -> LogState:
         verified = verify_run(run)
     except LogError as error:
         state, sentence = "bad", f"The log did not verify when this page was written: {error.diagnostics()}."
-    except (FedCoLLMError, PrivacyError) as error:
+    except (FedCoLLMError, CryptoError, PrivacyError) as error:
         state, sentence = "bad", f"The run could not be verified when this page was written: {error.diagnostics()}."
     else:
         entries, root = verified.entries, verified.root

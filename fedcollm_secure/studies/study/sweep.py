@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from fedcollm_crypto.names import check_name
 from fedcollm_secure import config
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.kinds import require_study
@@ -93,7 +94,7 @@ class Sweep:
             raise ConfigError(f"{path}: seeds", f"expected a whole number from 1 up, got {seeds!r}")
         fixed, control = (_map(tree.get(key, {}), f"{path}: {key}") for key in ("set", "control"))
         return cls(
-            name=_text(tree.get("name", path.stem), f"{path}: name"),
+            name=_name(tree.get("name", path.stem), f"{path}: name"),
             base=path.parent / _text(tree.get("config"), f"{path}: config"),
             seeds=seeds,
             overrides=(*(_override(key, value) for key, value in fixed.items()), *overrides),
@@ -154,6 +155,16 @@ def _values(value: object, where: str) -> Sequence[object]:
     if not isinstance(value, list) or not value:
         raise ConfigError(where, f"expected a list of values, got {value!r}")
     return cast(list[object], value)
+
+
+def _name(value: object, where: str) -> str:
+    """Return a text that can name a folder. Raises: ConfigError."""
+    name = _text(value, where)
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ConfigError(where, str(error)) from error
+    return name
 
 
 def _text(value: object, where: str) -> str:

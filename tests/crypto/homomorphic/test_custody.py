@@ -196,6 +196,42 @@ def test_another_key_than_the_manifests_is_refused(consortium):
         SiloKey(consortium.roster, consortium.packing.scheme, consortium.worker).check(manifest_of(consortium, old))
 
 
+def test_a_key_that_comes_after_the_manifest_takes_no_others_place(consortium):
+    """An older key behind a later request: ciphertexts would be sealed to whoever kept its private half."""
+    keeper = Custody(setup_of(consortium))
+    old, old_wire, old_signed = issued(consortium, keeper)
+    new, wire, signed = issued(consortium, keeper)
+    silo = taken(consortium, signed, wire)
+    silo.check(manifest_of(consortium, new))
+
+    assert silo.take(behind(old_signed, old_wire)) == b"rest"
+
+    assert silo.message == new != old
+    with pytest.raises(Refused, match="not the manifest's"):
+        silo.check(manifest_of(consortium, new))  # what came is the old one
+
+
+def test_a_key_that_came_with_an_earlier_request_does_not_count(consortium):
+    key, wire, signed = issued(consortium, Custody(setup_of(consortium)))
+    silo = taken(consortium, signed, wire)
+    silo.take(b"{}")
+
+    with pytest.raises(Refused, match="came without the key"):
+        silo.check(manifest_of(consortium, key))
+
+
+def test_one_key_for_two_attempts_is_refused_though_the_decryptor_signed_it_twice(consortium):
+    key, wire, signed = issued(consortium, Custody(setup_of(consortium)))
+    silo = taken(consortium, signed, wire)
+    manifest = manifest_of(consortium, key)
+    silo.check(manifest)
+    attempt = key.where.attempt + 1
+    silo.take(behind(resigned(consortium, signed, attempt=attempt), wire))
+
+    with pytest.raises(Refused, match="in another attempt"):
+        silo.check(replace(manifest, attempt=attempt))
+
+
 def test_other_bytes_than_the_signed_key_are_refused(consortium):
     key, wire, signed = issued(consortium, Custody(setup_of(consortium)))
 
