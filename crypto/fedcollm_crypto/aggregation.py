@@ -54,6 +54,16 @@ class ServerEnd(Protocol):
         """Return which of the dropped said no themselves: the code of each one's reason."""
         ...
 
+    @property
+    def survivors(self) -> frozenset[PartyId]:
+        """Return whose sum is about to be opened, from when it is agreed; always empty where nobody has to agree."""
+        ...
+
+    @property
+    def convictions(self) -> Mapping[PartyId, bytes]:
+        """Return whom this attempt proved to have dealt bad shares, with the proof of each."""
+        ...
+
     def start(self, cohort: Sequence[PartyId]) -> Ask:
         """Ask the cohort for the first time."""
         ...
@@ -67,11 +77,19 @@ class ServerEnd(Protocol):
         ...
 
 
-class SiloEnd(Protocol):
-    """The side that gives a vector. It is built with `vector: Callable[[], Vector]`, called when first needed."""
+class PartyEnd(Protocol):
+    """A side that is asked: a silo's, or a decryptor's."""
 
     def handle(self, request: bytes) -> Chunks:
         """Answer one request. Raises: ProtocolError for a request that no honest server sends."""
+        ...
+
+
+class SiloEnd(PartyEnd, Protocol):
+    """The side that gives a vector. It is built with `vector: Callable[[], Vector]`, called when first needed."""
+
+    def convict(self, proof: bytes) -> None:
+        """Take in proof that a silo dealt bad shares. Raises: ProtocolError for proof of nothing."""
         ...
 
 

@@ -22,7 +22,15 @@ from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
 from fedcollm_secure.audit.checkpoints import Witnesses
 from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunFinished, RunResumed, RunStarted
+from fedcollm_secure.audit.events import (
+    Event,
+    PartyConvicted,
+    RoundClosed,
+    RoundStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
 from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
@@ -113,7 +121,8 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     if not finished:
         log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
     job = _wire(prepared, parties, run, log, _session(events), watch)
-    job.coordinator.restore(done, last.ledgers if last else {})
+    convicted = frozenset(event.party for event in events if isinstance(event, PartyConvicted))
+    job.coordinator.restore(done, last.ledgers if last else {}, convicted)
     job.done, job.finished = closed, finished
     job.attempts = Counter(event.round for event in events if isinstance(event, RoundStarted))
     return job

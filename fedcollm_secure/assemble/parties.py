@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic.custody import Setup
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
@@ -22,15 +23,16 @@ from fedcollm_crypto.homomorphic.trusting_server import TrustingServer
 from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking import requests, rules
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected as Demands
-from fedcollm_crypto.masking.policy import Pledge, SiloPolicy
-from fedcollm_crypto.masking.policy import Witness as WitnessOfRounds
+from fedcollm_crypto.masking.policy import Admit, Expect, Expected, SiloPolicy
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
+from fedcollm_crypto.signed import Signed, sign
+from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble.cohort import SERVER, least_cohort
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, Masked, UnsafePlain
@@ -49,27 +51,16 @@ class Parties:
     roster: Roster
 
 
-@dataclass(frozen=True, kw_only=True)
-class SiloWiring:
-    """What a silo's end needs besides keys: its own manifest, its stage journal, where ledger and log stand."""
-
-    manifest: RoundManifest
-    stages: StageJournal = field(repr=False)
-    worker: Worker = field(repr=False)
-    ledger_head: Callable[[], str] = field(repr=False)
-    cosignature: Callable[[], str] = field(repr=False)
-
-
 class _SiloArguments(TypedDict):
     """What every protected silo end takes."""
 
     identity: Identity
     roster: Roster
     policy: SiloPolicy
-    expected: Demands
+    expected: Expect
     stages: StageJournal
     vector: Callable[[], Vector]
-    witness: WitnessOfRounds
+    admit: Admit
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -143,39 +134,60 @@ def server_end(prepared: Prepared, parties: Parties) -> Callable[[RoundManifest]
                 manifest=manifest, roster=roster, signer=signer, trustee=trustee, packing=packing
             )
         case UnsafePlain():
-            return lambda manifest: UnsafePlainServer(manifest.quantisation.length, manifest.k_min)
+            return lambda manifest: UnsafePlainServer(
+                manifest.quantisation.length,
+                manifest.k_min,
+                sign(signer, requests.MANIFEST, manifest.to_body()).encode(),
+            )
 
 
-def silo_end(prepared: Prepared, parties: Parties, name: str, wiring: SiloWiring) -> MakeEnd:
+def silo_end(prepared: Prepared, parties: Parties, name: str, stages: StageJournal, worker: Worker) -> MakeEnd:
     """Return how a silo makes its end of one attempt, under its own policy."""
     aggregation = prepared.config.aggregation
     if isinstance(aggregation, UnsafePlain):
-        return lambda _, vector: UnsafePlainSilo(vector)
+        return lambda expected, admit, vector: _plain_end(parties.roster, name, expected, admit, vector)
     policy = _policy(prepared)
 
-    def witness(_: RoundManifest) -> Pledge:
-        return Pledge(ledger_reservation_hash=wiring.ledger_head(), cosignature=wiring.cosignature())
-
-    def make(manifest: RoundManifest, vector: Callable[[], Vector]) -> SiloEnd:
+    def make(expected: Expect, admit: Admit, vector: Callable[[], Vector]) -> SiloEnd:
         common = _SiloArguments(
             identity=parties.silos[name],
             roster=parties.roster,
             policy=policy,
-            expected=_demands(prepared, wiring.manifest, manifest),
-            stages=wiring.stages,
+            expected=expected,
+            stages=stages,
             vector=vector,
-            witness=witness,
+            admit=admit,
         )
         match aggregation:
             case Masked():
                 return MaskedSilo(**common)
             case Bfv():
                 packing, scheme = _bfv(prepared)
-                return EncryptedSilo(packing=packing, scheme=scheme, worker=wiring.worker, **common)
+                return EncryptedSilo(packing=packing, scheme=scheme, worker=worker, **common)
             case Ckks():
-                return TrustingSilo(packing=_packing(prepared), worker=wiring.worker, **common)
+                return TrustingSilo(packing=_packing(prepared), worker=worker, **common)
 
     return make
+
+
+def _plain_end(
+    roster: Roster, name: str, expected: Expect, admit: Admit, vector: Callable[[], Vector]
+) -> UnsafePlainSilo:
+    """Return an end that hides nothing, and still trains only for a round that the server signed."""
+
+    def admit_note(note: bytes) -> None:
+        signed = Signed.decode(note)
+        if signed.kind != requests.MANIFEST or roster.member(signed.sender).role != "server":
+            raise ProtocolError("a manifest from the server of the roster was expected")
+        rules.verify_sender(signed, roster)
+        manifest = RoundManifest.from_body(signed.body)
+        if manifest.server != signed.sender or name not in manifest.cohort:
+            raise ProtocolError("the manifest names another server, or a cohort without this silo")
+        rules.require_my_roster(manifest, roster)
+        rules.require_my_plan(manifest, expected(manifest))
+        admit(manifest)
+
+    return UnsafePlainSilo(vector, admit_note)
 
 
 def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker) -> Decryptor | Trustee:
@@ -215,19 +227,19 @@ def _decryptor_name(prepared: Prepared) -> str:
     return aggregation.decryptor if isinstance(aggregation, Encrypted) else ""
 
 
-def _demands(prepared: Prepared, own: RoundManifest, manifest: RoundManifest) -> Demands:
-    """Return what the silo computed itself; the adapter and the basis it received were hashed when the pass began."""
-    length = prepared.rule.length(Pass(round=manifest.round, number=manifest.linear_pass))
-    return Demands(
+def expected_of(prepared: Prepared, own: RoundManifest) -> Expected:
+    """Return what a silo computed itself of all rounds; the adapter and the pass are each round's."""
+    return Expected(
         session_id=own.session_id,
         base_model_hash=own.base_model_hash,
-        adapter_hash=manifest.adapter_hash,
-        lora_schema_hash=manifest.lora_schema_hash,
+        adapter_hash="",
+        lora_schema_hash=own.lora_schema_hash,
         train_cfg_hash=own.train_cfg_hash,
         dp_plan_hash=own.dp_plan_hash,
-        quantisation=Quantisation.of(prepared.encoding, length),
+        quantisation=own.quantisation,
         decryptor=_decryptor_name(prepared),
         parameters_hash="" if prepared.packing is None else prepared.packing.scheme.hash,
+        noise_shares=prepared.plan.honest if isinstance(prepared.plan, SharedPlan) else 0,
     )
 
 

@@ -8,8 +8,8 @@ from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.assemble.cohort import SERVER, least_cohort
-from fedcollm_secure.assemble.parties import Parties, SiloWiring, decryptor_end, silo_end
+from fedcollm_secure.assemble.cohort import SERVER
+from fedcollm_secure.assemble.parties import Parties, decryptor_end, expected_of, silo_end
 from fedcollm_secure.assemble.plans import LARGEST_WEIGHT, ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
@@ -18,10 +18,11 @@ from fedcollm_secure.audit.witness import Witness
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.federation.admission import Admission, Budget
 from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.rundir import RunDirectory
-from fedcollm_secure.federation.silo import DEMANDED, Budget, Expected, Silo
+from fedcollm_secure.federation.silo import Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.vectors import digest
 
@@ -42,31 +43,31 @@ class Site:
 def make_silo(site: Site, name: str) -> Silo:
     """Return one silo with its own ledger, journals and policy."""
     prepared, parties, run, manifest = site.prepared, site.parties, site.run, site.manifest
-    budget, stages = _budget(site, name), FileStages(run.silo(name) / "stages.jsonl")
+    stages = FileStages(run.silo(name) / "stages.jsonl")
     journal = Journal(run.silo(name) / JOURNAL_NAME)
     site.resources.callback(stages.close)
     site.resources.callback(journal.close)
     keeper = NoteKey(name=SERVER, ed25519=parties.server.public_key, mldsa44=parties.server.mldsa44_key)
     witness = Witness(parties.silos[name], keeper=keeper, origin=origin(manifest.session_id), journal=journal)
-    wiring = SiloWiring(
-        manifest=manifest,
-        stages=stages,
-        worker=site.worker,
-        ledger_head=lambda: budget.ledger.head if budget is not None else "",
-        cosignature=lambda: witness.last_line,
-    )
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
         rule=prepared.rule,
         encoding=prepared.encoding,
         weight=weight(prepared, name),
-        expected=Expected(
-            min_cohort=least_cohort(prepared.config), **{field: getattr(manifest, field) for field in DEMANDED}
+        admission=Admission(
+            name=name,
+            expected=expected_of(prepared, manifest),
+            parameters=prepared.parameters,
+            rule=prepared.rule,
+            encoding=prepared.encoding,
+            trust_region=_trust_region(prepared),
+            budget=_budget(site, name),
+            witness=witness,
+            journal=journal,
+            stages=stages,
         ),
-        budget=budget,
-        make_end=silo_end(prepared, parties, name, wiring),
-        trust_region=_trust_region(prepared),
+        make_end=silo_end(prepared, parties, name, stages, site.worker),
         witness=witness,
         journal=journal,
         folder=run.silo(name),

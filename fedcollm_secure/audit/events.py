@@ -75,6 +75,31 @@ class PartyRefused(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumAgreed(Checked):
+    """The silos that are left agreed to open the sum over `survivors`: logged before any share is asked for.
+
+    Whoever takes part later learns from it which sums there are, and a silo that was in it finds it named, or refuses.
+    """
+
+    round: Count
+    attempt: Count
+    linear_pass: Count
+    adapter_digest: Digest
+    survivors: tuple[Label, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartyConvicted(Checked):
+    """A silo dealt bad shares; the proof lies beside the log, and whoever has the roster can check it."""
+
+    round: Count
+    attempt: Count
+    party: Label
+    fault: Code
+    proof_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundSummed(Checked):
     """Vouch for what the server saw in a linear pass: a digest of all that each silo sent.
 
@@ -93,13 +118,16 @@ class RoundSummed(Checked):
 class RoundClosed(Checked):
     """Record what a round released: the sum's digest and who is in it, never a single update.
 
-    `adapter_before` and `adapter_after` are the small model's, `ledgers` commits to each silo's ledger head.
+    `averaged_digest` is that of what the next adapter is held against: the average of the round's updates, or, where
+    there is none or a gate threw it away, that of the round before. `adapter_before` and `adapter_after` are the small
+    model's, `ledgers` commits to each silo's ledger head.
     """
 
     round: Count
     contributors: tuple[Label, ...]
     total_weight: Count
     sum_digest: Digest
+    averaged_digest: Digest
     adapter_before: Digest
     adapter_after: Digest
     llm_adapter_digest: Digest
@@ -146,6 +174,8 @@ Event: TypeAlias = (
     | HeadAttested
     | PartyDropped
     | PartyRefused
+    | SumAgreed
+    | PartyConvicted
     | RoundSummed
     | RoundClosed
     | GateRejected
@@ -159,6 +189,8 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     HeadAttested,
     PartyDropped,
     PartyRefused,
+    SumAgreed,
+    PartyConvicted,
     RoundSummed,
     RoundClosed,
     GateRejected,

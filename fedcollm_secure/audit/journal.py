@@ -133,6 +133,23 @@ def last_ledger(journal: Journal) -> str | None:
     return next((entry.ledger for entry in reversed(journal.entries) if isinstance(entry, RoundEnded)), None)
 
 
+def heard_size(journal: Journal) -> int:
+    """Return up to where the silo was shown every line of the log: the head of the attempt that it joined last.
+
+    A head that it cosigned on its own, without the lines, does not count: what they said it has still to hear.
+    """
+    size = heard = 0
+    for entry in journal.entries:
+        match entry:
+            case HeadCosigned():
+                size = check_note(entry.note).size
+            case AttemptJoined():
+                heard = size
+            case _:
+                pass
+    return heard
+
+
 def read_journal(path: Path) -> list[JournalEntry]:
     """Read a journal and follow its chain; a torn last line is left out.
 

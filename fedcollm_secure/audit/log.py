@@ -78,7 +78,8 @@ class AuditLog:
         self._previous = contents.entries[-1].leaf if contents.entries else GENESIS
         self._size_bytes = self._path.stat().st_size
         self._signed = self._checkpoints.last()
-        self._recent = _recent_lines(contents)
+        self._lines = _lines_of(contents)
+        self._closed = next((e.index for e in reversed(contents.entries) if isinstance(e.event, RoundClosed)), 0)
 
     @property
     def head(self) -> Head:
@@ -134,8 +135,8 @@ class AuditLog:
             self._write_or_restore(descriptor, line + b"\n")
         self._previous = leaf_hash(line)
         if isinstance(event, RoundClosed):
-            self._recent.clear()
-        self._recent.append(line)
+            self._closed = len(self._lines)
+        self._lines.append(line)
         self._tree.append(self._previous)
         self._size_bytes += len(line) + 1
 
@@ -154,8 +155,8 @@ class AuditLog:
         """
         return self._tree.consistency_proof(old, Checkpoint.of(self.checkpoint_shown().text).size)
 
-    def recent(self) -> Recent:
-        """Return all lines since the last closed round, proved under the last checkpoint.
+    def recent(self, old: int) -> Recent:
+        """Return all lines since the last closed round, and since entry `old`, proved under the last checkpoint.
 
         Raises: RuntimeError for a checkpoint that does not cover the last line.
         """
@@ -163,7 +164,8 @@ class AuditLog:
         if last != size:
             raise RuntimeError(f"the last checkpoint covers {last} of {size} entries: call checkpoint first")
         proof = tuple(self._tree.inclusion_proof(size - 1, size))
-        return Recent(first=size - len(self._recent), lines=tuple(self._recent), proof=proof)
+        first = min(self._closed, old)
+        return Recent(first=first, lines=tuple(self._lines[first:]), proof=proof)
 
     def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
         """Put cosignatures, which the caller has verified, under the last checkpoint."""
@@ -212,13 +214,11 @@ def read_log(path: Path) -> LogContents:
     return LogContents(entries=tuple(entries), torn_bytes=len(tail))
 
 
-def _recent_lines(contents: LogContents) -> list[bytes]:
-    """Return the lines from the last that closed a round, else from the first; canonical, they can be spelt again."""
+def _lines_of(contents: LogContents) -> list[bytes]:
+    """Return all lines; they are canonical, so they can be spelt again."""
     entries, leaves = contents.entries, [GENESIS, *(entry.leaf for entry in contents.entries)]
-    first = next((entry.index for entry in reversed(entries) if isinstance(entry.event, RoundClosed)), 0)
     return [
-        write_line(entry.event, index=entry.index, previous=leaves[entry.index], time=entry.time)
-        for entry in entries[first:]
+        write_line(entry.event, index=entry.index, previous=leaves[entry.index], time=entry.time) for entry in entries
     ]
 
 

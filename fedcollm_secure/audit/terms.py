@@ -13,6 +13,7 @@ from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import RoundStarted, RunStarted
 from fedcollm_secure.audit.log import LogContents
+from fedcollm_secure.audit.sums import averages
 from fedcollm_secure.errors import LogError
 
 ROSTER_NAME = "roster.json"
@@ -87,6 +88,10 @@ def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
         head = Checkpoint.of(manifest.log_checkpoint)
     except ProtocolError as error:
         raise LogError(f"{MANIFESTS}/{name}: {error}", entry.index) from error
+    if manifest.prev_result_hash and manifest.prev_result_hash != averages(contents.entries).get(event.round - 1):
+        raise LogError(
+            f"{MANIFESTS}/{name}: its reference is not the average that closed the round before", entry.index
+        )
     if head.size > entry.index or contents.tree.root(head.size) != head.root:
         raise LogError(f"{MANIFESTS}/{name}: the silos were shown another log than this one", entry.index)
     return ""

@@ -4,6 +4,7 @@
       ├─ checkpoints/           signed by the keeper, cosigned by a quorum of silos, each consistent with the entries
       ├─ roster.json            = the digest in RunStarted
       ├─ manifests/             = the digests in RoundStarted
+      ├─ proofs/                = the digests in PartyConvicted, and each convicts its silo
       ├─ config.yaml            = the digest in RunStarted
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
       ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
@@ -26,6 +27,7 @@ from fedcollm_secure.audit.files import is_there, read_object, require_plain
 from fedcollm_secure.audit.ledgers import check_ledgers
 from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit.silos import check_journals
+from fedcollm_secure.audit.sums import check_convictions, check_sums
 from fedcollm_secure.audit.terms import check_manifests, keeper_of, read_roster_of
 from fedcollm_secure.errors import LogError
 
@@ -94,6 +96,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     contents = read_log(path)
     keeper = public_key or read_public_key(audit / KEY_NAME)
     _check_order(contents.entries)
+    check_sums(contents.entries)
     roster = read_roster_of(audit, contents.entries, keeper)
     witnesses = Witnesses.of(roster) if roster else None
     whole = keeper_of(roster, keeper) if roster else keeper
@@ -102,6 +105,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
         check_attested(contents.entries, attested)
     _check_held_head(contents, held)
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
+    missing += check_convictions(audit, contents.entries, roster)
     return VerifiedLog(
         contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
     )

@@ -96,19 +96,23 @@ class Witness:
         """Return the last head that this silo cosigned; of size 0 before the first."""
         return self._head
 
-    def cosign(self, view: View) -> tuple[SignatureLine, ...]:
-        """Follow the steps above and return the cosignature.
+    def check(self, view: View) -> Checkpoint:
+        """Follow steps 1 to 3 and return the head; nothing is cosigned or remembered.
 
         Raises: Refused with `stale_head` or `forked_log`; ProtocolError for what the keeper did not sign.
         """
-        note = Note.decode(view.note)
-        head = open_checkpoint(note, self._keeper, self._origin)  # (1)
+        head = open_checkpoint(Note.decode(view.note), self._keeper, self._origin)  # (1)
         if view.old != self._head.size:  # (2)
             raise Refused("stale_head", f"the proof begins at {view.old} entries, this silo cosigned {self._head.size}")
         try:
             verify_consistency(self._head.size, self._head.root, head.size, head.root, view.proof)  # (3)
         except ProtocolError as error:
             self._refuse(view.note, str(error))
+        return head
+
+    def cosign(self, view: View) -> tuple[SignatureLine, ...]:
+        """Follow all steps and return the cosignature. Raises: as `check`."""
+        head = self.check(view)
         self._journal.append(HeadCosigned(note=view.note))  # (4)
         self._head = head
         lines = cosign(head, key_name(self._identity.party), self._identity, time_s=int(self._clock()))

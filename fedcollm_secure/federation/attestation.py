@@ -15,7 +15,8 @@ from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.messages import Cosigned, Show, encode, read_reply
+from fedcollm_secure.federation.messages import Show, encode
+from fedcollm_secure.federation.replies import Cosigned, read_reply
 
 
 class Attestation:
@@ -28,6 +29,7 @@ class Attestation:
         self._witnesses = witnesses
         self._traffic = traffic
         self._sizes: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
         self._lines: list[SignatureLine] = []
         self._cosigned: list[str] = []
 
@@ -39,16 +41,20 @@ class Attestation:
         wanted = list(parties)
         self._learn(party for party in wanted if party not in self._sizes)
         note = self._log.checkpoint()
-        size, recent = Checkpoint.of(note.text).size, self._log.recent()
+        size = Checkpoint.of(note.text).size
         views: dict[str, View] = {}
         for party in wanted:
             old = min(self._sizes.pop(party, 0), size)
             proof = tuple(self._log.consistency_proof(old))
-            views[party] = View(note=note.encode(), old=old, proof=proof, recent=recent)
+            unheard = min(self._heard.get(party, 0), size)
+            views[party] = View(note=note.encode(), old=old, proof=proof, recent=self._log.recent(unheard))
         return note, views
 
-    def greet(self, party: str, lines: str) -> None:
-        """Take in a silo's signature lines under the head it was shown. Raises: ProtocolError for bad ones."""
+    def greet(self, party: str, lines: str, *, with_lines: bool = True) -> None:
+        """Take in a silo's signature lines under the head it was shown, `with_lines` of the log where it joins a round.
+
+        Raises: ProtocolError for bad ones.
+        """
         note = self._log.checkpoint_shown()
         name = key_name(party)
         found = tuple(line for text in lines.splitlines() if (line := SignatureLine.decode(text)).name == name)
@@ -56,6 +62,8 @@ class Attestation:
         if not cosigners(Note(text=note.text, signatures=found[:2]), keys):
             raise ProtocolError(f"the cosignature of {party} is missing, or not under its key of the roster")
         self._sizes[party] = Checkpoint.of(note.text).size
+        if with_lines:
+            self._heard[party] = self._sizes[party]
         self._lines += found[:2]
         self._cosigned.append(party)
 
@@ -73,7 +81,7 @@ class Attestation:
         _, views = self.show(parties)
         for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
             try:
-                self.greet(party, reply.lines)
+                self.greet(party, reply.lines, with_lines=False)
             except ProtocolError:  # its absence from the checkpoint says it
                 continue
         count = len(set(self._cosigned))
@@ -91,7 +99,7 @@ class Attestation:
 
     def _learn(self, parties: Iterable[str]) -> None:
         for party, reply in self._ask({party: Show(view=None) for party in parties}):
-            self._sizes[party] = reply.size
+            self._sizes[party], self._heard[party] = reply.size, reply.heard
 
     def _ask(self, requests: Mapping[str, Show]) -> list[tuple[str, Cosigned]]:
         messages = {party: encode(request) for party, request in requests.items()}

@@ -21,12 +21,14 @@ from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundSummed,
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import RunIncomplete
 from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled
-from fedcollm_secure.federation.messages import Close, Closed, Cosigned, Greeting, Refusal, encode, read_reply
+from fedcollm_secure.federation.messages import Close, encode
+from fedcollm_secure.federation.replies import Closed, Reply, read_reply
 from fedcollm_secure.federation.rundir import Aggregate, Json
 from fedcollm_secure.federation.summing import SumLost, Summing, Tools
 from fedcollm_secure.learning.pair import Pair
 from fedcollm_secure.learning.vectors import digest
 
+NOTHING = np.zeros(0, dtype=np.float32)
 EMPTY_DIGEST = sha256(b"").hexdigest()
 
 
@@ -52,9 +54,14 @@ class Coordinator:
         self._stopwatch, self._watch = tools.stopwatch, tools.watch
         self._cohort = tools.manifest.cohort
         self._notes: dict[str, Closed] = {}
+        self._convicted: frozenset[str] = frozenset()
 
-    def restore(self, state: Json, ledgers: Mapping[str, str]) -> None:
-        """Go back to the last complete round, as `RunDirectory.settle` found it; the log committed to `ledgers`."""
+    def restore(self, state: Json, ledgers: Mapping[str, str], convicted: frozenset[str]) -> None:
+        """Go back to the last complete round, as `RunDirectory.settle` found it; the log committed to `ledgers`.
+
+        Whom the log names `convicted` of bad dealing is left out of what follows.
+        """
+        self._convicted = convicted
         self._pair.load(self._run.adapters)
         spent = cast(Mapping[str, Mapping[str, float]], cast(Json, state["line"])["silos"])
         self._notes = {
@@ -89,7 +96,7 @@ class Coordinator:
         self._watch(number, "LLM and SLM teach each other")
         with self._stopwatch.measure("distill"):
             self._pair.co_tuning.run(number)  # step 5
-        self._hold_to(number, summed.adapter)
+        self._hold_to(number, self._reference(summed))
         self._pair.slm.write(self._tools.rule.settle(self._pair.slm.read()))
         scores = self._scores(number)
         self._close(number)
@@ -98,13 +105,16 @@ class Coordinator:
         return line
 
     def _sum(self, number: int, attempts: int) -> Aggregate:
+        held = self._run.reference() if self._terms.gates.trust_region is not None else NOTHING
+        summing = Summing(self._tools, number, self._pair.slm.read(), held, self._convicted)
         try:
-            summing = Summing(self._tools, number, self._pair.slm.read(), self._run.reference())
             return summing.run(attempts, moves_on=bool(self._pair.co_tuning.settings.steps))
         except SumLost as lost:
             return self._void(number, GateClosed("sum", str(lost)))
         except BadSum as error:
             return self._void(number, GateClosed("range", error.reason_code))
+        finally:
+            self._convicted = summing.convicted
 
     def _gated(self, number: int, summed: Aggregate) -> Aggregate:
         """Return the sum if it passes the gates, else the adapter that the round began from, with the sum's facts."""
@@ -139,7 +149,12 @@ class Coordinator:
         if not self._pair.co_tuning.settings.steps:
             self._log.append(RunStopped(reason="sum_rejected", rounds_done=number - 1))
             raise RunIncomplete(f"round {number} gave no sum to go on with ({closed}); earlier rounds are kept")
-        return Aggregate(round=number, adapter=self._pair.slm.read(), facts={})
+        return Aggregate(round=number, adapter=self._pair.slm.read(), facts={}, is_average=False)
+
+    def _reference(self, summed: Aggregate) -> NDArray[np.float32]:
+        """Return what the next adapter is held against: this round's average, else the last one that there was."""
+        last = self._run.reference()
+        return summed.adapter if summed.is_average or not last.size else last
 
     def attest(self) -> int:
         """Have the log's last head cosigned, so that nobody can cut its tail off; return by how many silos."""
@@ -166,8 +181,9 @@ class Coordinator:
         """Write adapters, log and metrics so that a crash between any two can be mended (`RunDirectory.settle`)."""
         fresh = self._run.begin_adapters()
         self._pair.save(fresh)
-        if self._terms.gates.trust_region is not None and summed is not None:
-            self._run.save_reference(summed.adapter)
+        reference = None if summed is None else self._reference(summed)
+        if reference is not None:
+            self._run.save_reference(reference)
         line: Json = {
             "round": number,
             **scores,
@@ -178,21 +194,22 @@ class Coordinator:
         if summed is not None and summed.facts.get("cut_error") is not None:
             line = {**line, "cut_error": summed.facts["cut_error"]}
         self._run.seal_adapters({"round": number, "line": line})
-        if summed is not None:
+        if summed is not None and reference is not None:
             for event in _summed(number, summed.facts):
                 self._log.append(event)
-            self._log.append(self._closed(number, summed, fresh))
+            self._log.append(self._closed(number, summed, digest(reference), fresh))
         self._run.swap_adapters()
         self._run.append_metrics(line)
         return line
 
-    def _closed(self, number: int, summed: Aggregate, fresh: Path) -> RoundClosed:
+    def _closed(self, number: int, summed: Aggregate, averaged: str, fresh: Path) -> RoundClosed:
         facts = summed.facts
         return RoundClosed(
             round=number,
             contributors=tuple(cast(Sequence[str], facts.get("contributors", ()))),
             total_weight=cast(int, facts.get("total_weight", 0)),
             sum_digest=cast(str, facts.get("sum_digest", EMPTY_DIGEST)),
+            averaged_digest=averaged,
             adapter_before=folder_digest(self._run.adapters / "slm"),
             adapter_after=folder_digest(fresh / "slm"),
             llm_adapter_digest=folder_digest(fresh / "llm"),
@@ -224,7 +241,7 @@ def _summed(number: int, facts: Json) -> Iterator[RoundSummed]:
         )
 
 
-def _opened(chunks: Chunks) -> Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | None:
+def _opened(chunks: Chunks) -> Reply | None:
     try:
         return read_reply(chunks)
     except ProtocolError:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 
-from fedcollm_crypto.aggregation import Chunks, SiloEnd
+from fedcollm_crypto.aggregation import Chunks, PartyEnd
 from fedcollm_crypto.errors import CryptoError, ProtocolError
-from fedcollm_secure.federation.messages import Refusal, Step, decode, note_reply, payload_reply
+from fedcollm_secure.federation.messages import Step, decode
+from fedcollm_secure.federation.replies import Refusal, note_reply, payload_reply
 
 
 class DecryptingParty:
     """Carry the aggregation's questions to the decryptor's end, and its answers back."""
 
-    def __init__(self, end: SiloEnd) -> None:
+    def __init__(self, end: PartyEnd) -> None:
         """Take the end, which keeps its own journal and keys."""
         self._end = end
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.requests import MESSAGE_FRAME
+from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
+from fedcollm_crypto.signed import Signed
 from fedcollm_secure.audit.witness import View
 from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.federation.messages import Begin, Closed, Cosigned, Greeting, Refusal, Step, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Step, encode
+from fedcollm_secure.federation.replies import Closed, Cosigned, Declined, Greeting, Refusal, read_reply
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.vectors import Float32
 
@@ -18,12 +21,13 @@ Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What opens an attempt: its manifest, three vectors as in `Begin`, and the view of the log for each silo.
+    """What opens an attempt: its cohort, proofs and three vectors as in `Begin`, and the view of the log for each silo.
 
     `greet` takes (party, signature lines) and raises ProtocolError for a cosignature that is none.
     """
 
-    manifest: RoundManifest
+    cohort: tuple[str, ...]
+    proofs: tuple[bytes, ...]
     adapter: Float32
     basis: Float32
     reference: Float32
@@ -67,7 +71,7 @@ class _Messages(Mapping[str, bytes]):
 
 def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: Note, transcript: Transcript) -> Exchange:
     """Return an exchange whose first request to each silo travels inside Begin, all others inside Step."""
-    to_begin, greeting_due, stage = set(opening.manifest.cohort), set[str](), 0
+    to_begin, greeting_due, stage = set(opening.cohort), set[str](), 0
 
     def wrap(party: str, payload: bytes) -> bytes:
         if party not in to_begin:
@@ -76,7 +80,7 @@ def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: No
         greeting_due.add(party)
         return encode(
             Begin(
-                manifest=opening.manifest,
+                proofs=opening.proofs,
                 view=opening.views[party],
                 reference=opening.reference,
                 adapter=opening.adapter,
@@ -88,8 +92,10 @@ def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: No
     def unwrap(party: str, chunks: Chunks) -> Chunks | None:
         reply, is_due = read_reply(_counted(chunks, traffic)), party in greeting_due
         greeting_due.discard(party)
-        if is_due != isinstance(reply, Greeting) and not isinstance(reply, Refusal):
+        if is_due != isinstance(reply, Greeting | Declined) and not isinstance(reply, Refusal):
             raise ProtocolError("reply: expected a greeting to Begin, and to nothing else")
+        if isinstance(reply, Declined):
+            return (_refusal_alone(reply.refusal),)
         if isinstance(reply, Greeting):
             opening.greet(party, reply.lines)
             return reply.chunks
@@ -111,6 +117,13 @@ def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: No
                 yield party, transcript.keep(stage, party, payload)
 
     return exchange
+
+
+def _refusal_alone(data: bytes) -> bytes:
+    """Return a silo's signed refusal. Raises: ProtocolError for any other message: it came without a cosignature."""
+    if data[:1] != MESSAGE_FRAME or Signed.decode(data[1:]).kind != SignedRefusal.KIND:
+        raise ProtocolError("reply: expected a refusal, or a greeting with a cosignature")
+    return data
 
 
 def _counted(chunks: Chunks, traffic: Traffic) -> Iterator[bytes]:

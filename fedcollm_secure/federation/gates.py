@@ -61,21 +61,26 @@ class TrustRegion:
     """A silo's own check of what the server sends it: `limit` as in `gates.trust_region`.
 
     Guarantee: the adapter of round 1 is the public initial one; that of any later round is, in each module, within
-    `limit` of an aggregate that every silo of the round was shown alike and that the log vouches for by its digest.
+    `limit` of what the log's entry that closed the round before names as its average (`averaged_digest`). That it is
+    the average, whoever adds an archived round up again can tell (`verify round --recompute`), and nobody without it.
     """
 
     limit: float
     drift: Drift
     initial_digest: str
 
-    def check(self, manifest: RoundManifest, adapter: Float32, reference: Float32) -> None:
-        """Raise Refused for an adapter beyond the trust region; ProtocolError for another reference than named."""
+    def check(self, manifest: RoundManifest, adapter: Float32, reference: Float32, averaged: str) -> None:
+        """Hold θ_t against the reference; `averaged` is the digest that the log names for it, empty before round 1.
+
+        Raises: Refused for an adapter beyond the trust region; ProtocolError for another reference than the log's.
+        """
         if reference.size == 0:
             if manifest.round > 1 or digest(adapter) != self.initial_digest:
                 raise Refused("no_reference", "no aggregate came that this round's adapter could be held against")
             return
-        if digest(reference) != manifest.prev_result_hash or reference.shape != adapter.shape:
-            raise ProtocolError("manifest: the reference that came is not the one it names")
+        named = digest(reference)
+        if named != manifest.prev_result_hash or named != averaged or reference.shape != adapter.shape:
+            raise ProtocolError("manifest: the reference that came is not the one that it and the log name")
         drift = self.drift(reference, adapter)
         if not drift <= self.limit:
             raise Refused("trust_region", f"a module moved by {drift:.3g} of its aggregate; {self.limit:g} is allowed")

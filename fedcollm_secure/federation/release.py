@@ -1,6 +1,6 @@
 """One sum of a round: its manifest, and what it released. A round takes as many as its rule has linear passes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import Sum
 from fedcollm_crypto.errors import TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.masking.manifest import RoundManifest, threshold
+from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.federation.rundir import Aggregate
 from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.vectors import Float32, digest
@@ -52,12 +52,14 @@ def pass_manifest(
     )
 
 
-def narrowed(terms: RoundManifest, survivors: frozenset[str]) -> RoundManifest:
-    """Return the terms of a further pass: over exactly the silos of the pass before, with their own threshold."""
-    cohort = tuple(sorted(survivors))
-    if cohort == terms.cohort:
-        return terms
-    return replace(terms, cohort=cohort, threshold=threshold(len(cohort), terms.colluding, terms.adversary))
+def over(terms: RoundManifest, silos: Collection[str]) -> RoundManifest:
+    """Return the terms over exactly these silos; t stays, for it follows from the roster and not from the cohort.
+
+    Raises: TooFewSilos when no sum can come out of so few.
+    """
+    if len(silos) < terms.floor:
+        raise TooFewSilos("the cohort", needed=terms.floor, left=len(silos), dropped={})
+    return replace(terms, cohort=tuple(sorted(silos)))
 
 
 def require_all(released: Released, manifest: RoundManifest) -> Released:

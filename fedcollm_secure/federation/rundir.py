@@ -26,11 +26,15 @@ Json = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
-    """The sum of a round that did not end: float32[d] = θ_t + mean, and the facts that the log will state."""
+    """The sum of a round that did not end: float32[d] = θ_t + mean, and the facts that the log will state.
+
+    `is_average` is False where there is no sum, or a gate threw it away: then `adapter` is θ_t, to go on from.
+    """
 
     round: int
     adapter: NDArray[np.float32]
     facts: Json
+    is_average: bool = True
 
 
 class RunDirectory:
@@ -74,6 +78,12 @@ class RunDirectory:
         folder = self.audit / "manifests"
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(folder / f"{name}.json", canonical.encode(manifest.to_body()))
+
+    def save_proof(self, proof_digest: str, proof: bytes) -> None:
+        """Keep the proof that a silo dealt bad shares beside the log, which names it by its digest."""
+        folder = self.audit / "proofs"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{proof_digest}.json").write_bytes(proof)
 
     def silo(self, name: str) -> Path:
         """Return what a simulated silo keeps to itself. Raises: ValueError for a name that is no folder's."""

@@ -7,28 +7,30 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
-from fedcollm_crypto.aggregation import ServerEnd, aggregate
+from fedcollm_crypto.aggregation import Chunks, Exchange, ServerEnd, aggregate
 from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.masking.conviction import BadDealing, Guilty
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.audit.events import PartyDropped, PartyRefused, RoundStarted, RunStopped
+from fedcollm_secure.audit.events import PartyConvicted, PartyDropped, PartyRefused, RoundStarted, RunStopped, SumAgreed
 from fedcollm_secure.audit.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
-from fedcollm_secure.federation.messages import Closed, Cosigned, Refusal
-from fedcollm_secure.federation.release import Released, merge, narrowed, pass_manifest, require_all
+from fedcollm_secure.federation.release import Released, merge, over, pass_manifest, require_all
+from fedcollm_secure.federation.replies import Closed, Cosigned, Refusal
 from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.vectors import Float32, digest
 
-SUM_OPENED = "released"  # a silo's reason: it helped to open a sum for this model version, and opens no second one
+SUM_OPENED = {"released", "other_set"}  # a silo's reasons: it helped to open a sum of this model version, over others
 STALE = "stale_head"  # a silo's reason: the proof it was shown does not begin where its memory of the log ends
 ATTEMPTS = 3  # a round that lost too many silos is tried again with fresh keys and the same updates
 
@@ -69,8 +71,13 @@ class _Told:
 class Summing:
     """The sum of one round."""
 
-    def __init__(self, tools: Tools, number: int, start: Float32, reference: Float32) -> None:
-        """Add up round `number`, which begins from θ_t = `start`; silos hold it against `reference` if not empty."""
+    def __init__(
+        self, tools: Tools, number: int, start: Float32, reference: Float32, convicted: frozenset[str] = frozenset()
+    ) -> None:
+        """Add up round `number`, which begins from θ_t = `start`; silos hold it against `reference` if not empty.
+
+        Silos that were `convicted` before are left out.
+        """
         self._tools = tools
         self._number = number
         self._start = start
@@ -78,6 +85,14 @@ class Summing:
         self._refused: dict[str, str] = {}  # in the present attempt: party → code of its reason
         self._reasons: dict[str, str] = {}  # and the reason in words
         self._told: list[_Told] = []  # of each pass
+        self._convicted = convicted
+        self._agreed: frozenset[str] = frozenset()  # in the present attempt: over whom the sum is to be opened
+        self._proofs: list[bytes] = []  # of whom was convicted in this round
+
+    @property
+    def convicted(self) -> frozenset[str]:
+        """Return who is known by now to have dealt bad shares."""
+        return self._convicted
 
     def run(self, attempts: int, *, moves_on: bool) -> Aggregate:
         """Take each linear pass of the rule, beyond the `attempts` that the log already holds.
@@ -87,35 +102,46 @@ class Summing:
             RefusedByPolicy, RunIncomplete: too few silos. SumLost: see there.
             ProtocolError: a sum that no honest consortium makes (`BadSum`), or a silo that dealt bad shares.
         """
-        rule, terms = self._tools.rule, self._tools.manifest
+        rule, silos = self._tools.rule, frozenset(self._tools.manifest.cohort)
         asked, counter = Pass(round=self._number), itertools.count(attempts + 1)
         released: list[Released] = []
         try:
             while True:
-                released.append(self._insist(terms, asked, counter))
+                released.append(self._insist(silos, asked, counter))
                 if len(released) == rule.passes:
                     break
-                terms = narrowed(terms, released[0].contributors)
+                silos = released[0].contributors
                 asked = Pass(round=self._number, number=len(released), basis=rule.basis(released[-1].mean))
         except TooFewSilos as lost:
-            if moves_on and (released or SUM_OPENED in self._refused.values()):
+            if moves_on and (released or SUM_OPENED & set(self._refused.values())):
                 raise SumLost("lost_between_passes" if released else "lost_in_a_crash") from lost
             raise self._stopped(lost) from lost
         return self._merged(released, asked)
 
-    def _insist(self, terms: RoundManifest, asked: Pass, counter: Iterator[int]) -> Released:
-        """Try a pass, again with fresh keys where an attempt lost too many silos. Raises: TooFewSilos."""
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return self._attempt(terms, asked, next(counter))
-            except TooFewSilos:
-                if set(self._refused.values()) - {STALE}:  # any other refusal is final: asking again changes nothing
-                    raise
-        return self._attempt(terms, asked, next(counter))
+    def _insist(self, silos: frozenset[str], asked: Pass, counter: Iterator[int]) -> Released:
+        """Try a pass, again with fresh keys where an attempt lost too many silos, or convicted one.
 
-    def _attempt(self, terms: RoundManifest, asked: Pass, attempt: int) -> Released:
+        A silo is convicted where a sum could not be opened. The others open it again, over exactly those who were in it
+        and are not convicted; what they send is what they sent.
+        Raises: TooFewSilos.
+        """
+        tried = 0
+        while True:
+            try:
+                return self._attempt(silos, asked, next(counter))
+            except Guilty as guilty:
+                if asked.number:
+                    raise TooFewSilos("second pass", needed=len(silos), left=len(silos) - 1, dropped={}) from guilty
+                silos = (self._agreed or silos) - self._convicted
+            except TooFewSilos:
+                tried += 1
+                if tried == ATTEMPTS or set(self._refused.values()) - {STALE}:
+                    raise  # any other refusal is final: asking again changes nothing
+
+    def _attempt(self, silos: frozenset[str], asked: Pass, attempt: int) -> Released:
         tools = self._tools
-        self._refused, self._reasons = {}, {}
+        self._refused, self._reasons, self._agreed = {}, {}, frozenset()
+        terms = over(tools.manifest, silos - self._convicted)
         head, views = tools.attestation.show(terms.cohort)
         manifest = replace(
             pass_manifest(terms, self._start, asked, rule=tools.rule, encoding=tools.encoding, attempt=attempt),
@@ -125,7 +151,8 @@ class Summing:
         transcript = self._begin(manifest)
         end = tools.make_end(manifest)
         opening = Opening(
-            manifest=manifest,
+            cohort=manifest.cohort,
+            proofs=tuple(self._proofs),
             adapter=self._start,
             basis=asked.basis,
             reference=self._reference,
@@ -136,13 +163,50 @@ class Summing:
         tools.watch(self._number, "silos train and protect their updates" if not asked.number else "second linear pass")
         with tools.stopwatch.measure("aggregate"):
             try:
-                summed = aggregate(end, exchange, manifest.cohort)
+                summed = aggregate(end, self._after_agreement(manifest, end, exchange), manifest.cohort)
             finally:
                 tools.attestation.keep()
                 self._log_dropped(end)
+                self._log_convicted(manifest, end)
             released = require_all(Released.read(summed, tools.encoding), manifest)
         self._told.append(_Told(attempt=attempt, replies=transcript.digests()))
         return released
+
+    def _after_agreement(self, manifest: RoundManifest, end: ServerEnd, exchange: Exchange) -> Exchange:
+        """Log over whom the sum is to be opened once that is agreed, and before any silo is asked for its shares."""
+
+        def logged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
+            if end.survivors and not self._agreed:
+                self._agreed = end.survivors
+                self._tools.log.append(
+                    SumAgreed(
+                        round=manifest.round,
+                        attempt=manifest.attempt,
+                        linear_pass=manifest.linear_pass,
+                        adapter_digest=manifest.adapter_hash,
+                        survivors=tuple(sorted(self._agreed)),
+                    )
+                )
+            return exchange(requests)
+
+        return logged
+
+    def _log_convicted(self, manifest: RoundManifest, end: ServerEnd) -> None:
+        """Keep each proof beside the log, which names it."""
+        for party, proof in end.convictions.items():
+            if party in self._convicted:
+                continue
+            self._convicted |= {party}
+            self._proofs.append(proof)
+            event = PartyConvicted(
+                round=manifest.round,
+                attempt=manifest.attempt,
+                party=party,
+                fault=BadDealing.decode(proof).fault.kind,
+                proof_digest=sha256(proof).hexdigest(),
+            )
+            self._tools.run.save_proof(event.proof_digest, proof)
+            self._tools.log.append(event)
 
     def _begin(self, manifest: RoundManifest) -> Transcript:
         """Log what every silo of the cohort will be asked to do."""

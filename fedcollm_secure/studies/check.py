@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
 from fedcollm_crypto.homomorphic.residues import wire_bytes
+from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble.cohort import needed_to_finish
 from fedcollm_secure.assemble.plans import ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.protection import RecordDP, SiloDP, UnsafePlain
+from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
 
@@ -32,6 +33,7 @@ def check(config: Config) -> Json:
         "models": {"LLM": _model(prepared, "llm"), "SLM": _model(prepared, "slm")},
         "silos": list(prepared.silos),
         "needed": needed_to_finish(config, count),
+        "max_single_changes": _exceptions(config),
         "test_records": len(prepared.holdings.test),
         "auxiliary_records": len(prepared.holdings.auxiliary),
         "factors": config.what_travels,
@@ -49,6 +51,13 @@ def check(config: Config) -> Json:
         "visible_to": trust.visible_to(config, count),
         "warnings": [*trust.warnings(config, count), *_without_effect(prepared)],
     }
+
+
+def _exceptions(config: Config) -> int | None:
+    """Return how many sums that give a few silos away a silo bears with; None where nobody counts them."""
+    if isinstance(config.aggregation, UnsafePlain) or not isinstance(config.privacy, NonPrivate):
+        return None
+    return SiloPolicy().max_single_changes
 
 
 def _upload_bytes(prepared: Prepared) -> float:

@@ -31,7 +31,10 @@ def check_words(check: Json) -> str:
     models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
     unit = cast(Json, check["unit"])
     lines = [f"{name}: {what}" for name, what in models.items()]
-    lines += [f"silos: {', '.join(cast(Sequence[str], check['silos']))}; {check['needed']} must stay to the end"]
+    silos, needed = cast(Sequence[str], check["silos"]), check["needed"]
+    lines += [f"silos: {', '.join(silos)}; {needed} of all {len(silos)} must stay to the end of every round"]
+    if check["max_single_changes"] is not None:
+        lines += [_exceptions(check["max_single_changes"])]
     traffic = f"{cast(int, check['bytes_per_round']) / 1e6:.2f} MB a round, all silos, both ways"
     lines += [
         f"adapter: {check['parameters']:,} parameters travel, {check['bytes_per_parameter']} bytes each; {traffic}"
@@ -52,6 +55,13 @@ def check_words(check: Json) -> str:
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]
     lines += [f"warning: {text}" for text in cast(Sequence[str], check["warnings"])]
     return "\n".join(lines)
+
+
+def _exceptions(count: object) -> str:
+    return (
+        f"without differential privacy a silo bears with {count} sums that, with those before, give a few silos away, "
+        "as when one leaves; at the next it stops (max_single_changes)"
+    )
 
 
 def _signal(plan: Mapping[str, Json]) -> list[str]:

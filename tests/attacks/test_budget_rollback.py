@@ -4,7 +4,8 @@ import pytest
 
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.audit import ledgers
-from fedcollm_secure.audit.recent import Recent
+from fedcollm_secure.audit.events import RoundClosed
+from fedcollm_secure.audit.recent import Recent, Told
 from fedcollm_secure.studies.attacks import budget_rollback
 
 
@@ -33,10 +34,11 @@ def test_a_silo_that_does_not_look_into_its_ledger_spends_twice(monkeypatch: pyt
 
 
 def test_a_silo_that_takes_any_closed_round_for_the_last_one_spends_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def believed(recent: Recent, _: object) -> object:
-        return recent._entries()[0].event
+    def believed(recent: Recent, _: object, *, known: int) -> Told:
+        closed = [entry.event for entry in recent._entries() if isinstance(entry.event, RoundClosed)]
+        return Told(closed=closed[0], agreed=())
 
-    monkeypatch.setattr(Recent, "last_closed", believed)
+    monkeypatch.setattr(Recent, "told", believed)
     outcome = budget_rollback.against_us()
 
     assert outcome.succeeded

@@ -11,7 +11,7 @@ from fedcollm_crypto.homomorphic.messages import OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_crypto.masking import rules
+from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure.studies.attacks import decryption
 from fedcollm_secure.studies.attacks.consortium import SERVER
@@ -95,7 +95,8 @@ def test_without_the_rule_on_encryption_another_decryptor_opens_a_silo(
 def test_without_one_opening_for_a_model_two_sums_give_a_silo_away(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "require_unreleased", allow_everything)
+    for rule in ("require_unreleased", "require_one_dimension"):
+        monkeypatch.setattr(invariant, rule, allow_everything)
 
     assert decryption.open_two_sums(worker)
 

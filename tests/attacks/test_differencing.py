@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedcollm_crypto.masking import rules
+from fedcollm_crypto.masking import invariant
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_secure.studies.attacks import differencing
 from fedcollm_secure.studies.attacks.mallory import Blocked
@@ -28,8 +28,17 @@ def test_a_second_sum_of_one_model_is_refused() -> None:
         differencing.open_two_sums_of_one_model()
 
 
-def test_without_its_rule_two_sums_of_one_model_give_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "require_unreleased", lambda *_: None)
+@pytest.mark.parametrize("rule", ["require_unreleased", "require_one_dimension"])
+def test_one_of_its_two_rules_is_enough(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariant, rule, lambda *_: None)
+
+    with pytest.raises(Blocked, match=r"^(released|other_set)$"):
+        differencing.open_two_sums_of_one_model()
+
+
+def test_without_its_rules_two_sums_of_one_model_give_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rule in ("require_unreleased", "require_one_dimension"):
+        monkeypatch.setattr(invariant, rule, lambda *_: None)
 
     assert differencing.open_two_sums_of_one_model()
 
@@ -46,7 +55,7 @@ def test_what_the_limit_allows_does_give_updates_that_do_not_change() -> None:
 
 
 def test_without_its_rule_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "limit_single_changes", lambda *_: None)
+    monkeypatch.setattr(invariant, "limit_exposure", lambda *_: None)
 
     assert len(list(differencing.drop_one_silo_round_after_round(4))) == 4
     assert differencing.against_us().succeeded

@@ -14,7 +14,7 @@ from fedcollm_crypto import sealing
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking import attempt
 from fedcollm_crypto.masking.hybrid import MaskKeyPairs
-from fedcollm_crypto.masking.messages import Hello, ShareBox
+from fedcollm_crypto.masking.messages import Hello
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_secure.studies.attacks.consortium import Consortium, random_updates
 from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory, unmasked
@@ -49,7 +49,7 @@ def test_with_every_x25519_key_the_classical_profile_lies_open() -> None:
     opened = {}
     for other in others:
         shared = sealing.agree(channel, Hello.from_body(mallory.hellos[other].body).channel_key, other)
-        box = ShareBox.from_body(mallory.boxes[other][victim].body)
+        box = mallory.parcels[other][victim].box
         opened[other] = attempt.open_box(mallory.place(other), shared, box)
     seed = mallory.combine({other: each.seed_share for other, each in opened.items()})
     private = mallory.combine({other: each.key_share for other, each in opened.items()})
@@ -72,7 +72,7 @@ def _opened(mallory: Mallory, drawn: Drawn, mask_secret: Callable[[str, str], by
 def test_with_every_x25519_key_the_post_quantum_profile_still_hides_the_update() -> None:
     mallory, drawn = _recorded(post_quantum=True)
     victim, other = mallory.names[:2]
-    place, box = mallory.place(other), ShareBox.from_body(mallory.boxes[other][victim].body)
+    place, box = mallory.place(other), mallory.parcels[other][victim].box
     drawn_anew = attempt.draw_secrets(mallory.manifest, other, secrets.token_bytes)
     breaker = replace(drawn_anew, channel=X25519PrivateKey.from_private_bytes(drawn[other][0]))
     hybrid = breaker.hybrid

@@ -17,7 +17,7 @@ from fedcollm_secure.studies.attacks import membership, suite
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 
 ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
-IDS = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A20"]
+IDS = [f"A{number}" for number in (*range(1, 21), 23)]
 Document = dict[str, list[dict[str, dict[str, object]]]]
 
 

@@ -17,7 +17,8 @@ from fedcollm_secure.audit.terms import check_manifests
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.messages import Cosigned, Refusal, Show, decode, note_reply
+from fedcollm_secure.federation.messages import Show, decode
+from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply
 from fedcollm_secure.federation.rundir import RunDirectory
 
 Begin = Callable[..., Any]
@@ -50,7 +51,7 @@ class Silos:
             lines = "".join(line.encode() for line in witness.cosign(request.view)) if request.view else ""
         except Refused as refused:
             return Refusal(reason_code=refused.reason_code, reason=str(refused))
-        return Cosigned(lines=lines, size=witness.head.size)
+        return Cosigned(lines=lines, size=witness.head.size, heard=0)
 
 
 @pytest.fixture

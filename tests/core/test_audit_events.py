@@ -13,6 +13,7 @@ from fedcollm_secure.audit.events import (
     Event,
     GateRejected,
     HeadAttested,
+    PartyConvicted,
     PartyDropped,
     PartyRefused,
     RoundClosed,
@@ -22,6 +23,7 @@ from fedcollm_secure.audit.events import (
     RunResumed,
     RunStarted,
     RunStopped,
+    SumAgreed,
     event_from_json,
     event_to_json,
     type_name,
@@ -51,6 +53,7 @@ EXAMPLES: tuple[Event, ...] = (
         contributors=("a", "b"),
         total_weight=2,
         sum_digest=DIGEST,
+        averaged_digest=DIGEST,
         adapter_before=DIGEST,
         adapter_after=DIGEST,
         llm_adapter_digest=DIGEST,
@@ -62,6 +65,8 @@ EXAMPLES: tuple[Event, ...] = (
     RunStopped(reason="budget_exhausted", rounds_done=2),
     RunResumed(rounds_done=2, config_digest=DIGEST, software={}),
     RunFinished(summary_digest=DIGEST),
+    SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=DIGEST, survivors=("north", "south")),
+    PartyConvicted(round=1, attempt=1, party="north", fault="seed", proof_digest=DIGEST),
 )
 
 

@@ -284,5 +284,5 @@ def test_flower_adds_up_the_same_vectors(tmp_path, updates, sampled):
     np.save(tmp_path / "updates.npy", updates)
     figures = measure_flower(peer, replace(CASE, sampled=sampled), tmp_path / "updates.npy")
 
-    assert figures.cpu_seconds.keys() == PHASES - {"silo_encode", "silo_consent"}
+    assert figures.cpu_seconds.keys() == PHASES - {"silo_encode", "silo_consent", "silo_check", "silo_disclosure"}
     assert figures.bytes_per_parameter > 8

@@ -133,16 +133,18 @@ def test_a_silo_refuses_what_is_beyond_its_trust_region_or_has_nothing_to_be_hel
     region = TrustRegion(limit=0.5, drift=adapter.drift, initial_digest=digest(near))
     second = replace(manifest, round=2, prev_result_hash=digest(near))
 
-    region.check(replace(manifest, round=1), near, nothing)
-    region.check(second, near * np.float32(1.1), near)
+    region.check(replace(manifest, round=1), near, nothing, "")
+    region.check(second, near * np.float32(1.1), near, digest(near))
     with pytest.raises(Refused, match=r"a module moved by 8 of its aggregate; 0\.5 is allowed"):
-        region.check(second, far, near)
+        region.check(second, far, near, digest(near))
     with pytest.raises(Refused, match="no aggregate came"):
-        region.check(replace(manifest, round=1), far, nothing)
+        region.check(replace(manifest, round=1), far, nothing, "")
     with pytest.raises(Refused, match="no aggregate came"):
-        region.check(second, near, nothing)
-    with pytest.raises(ProtocolError, match="not the one it names"):
-        region.check(second, near, far)
+        region.check(second, near, nothing, digest(near))
+    with pytest.raises(ProtocolError, match="not the one that it and the log name"):
+        region.check(second, near, far, digest(far))
+    with pytest.raises(ProtocolError, match="not the one that it and the log name"):
+        region.check(second, near, near, digest(far))  # a reference of the server's own choice
 
 
 def run_to_the_end(config: dict[str, Any], out: Path) -> list[object]:

@@ -1,6 +1,7 @@
 """Requests and replies: what is written is what is read, and nothing else is read at all."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,54 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
 from fedcollm_secure.audit.witness import View
-from fedcollm_secure.federation.messages import (
+from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode, encode
+from fedcollm_secure.federation.replies import (
     LARGEST_NOTE,
-    Begin,
-    Close,
     Closed,
     Cosigned,
+    Declined,
     Greeting,
     Refusal,
-    Show,
-    Step,
-    decode,
-    encode,
+    declined_reply,
     greeting_reply,
     note_reply,
     payload_reply,
     read_reply,
 )
 
-MANIFEST = RoundManifest(
-    consortium_id="c",
-    epoch=1,
-    session_id="s",
-    round=1,
-    attempt=1,
-    server="server",
-    cohort=("a", "b", "c"),
-    roster_hash="0" * 64,
-    policy_hash="1" * 64,
-    base_model_hash="2" * 64,
-    adapter_hash="3" * 64,
-    lora_schema_hash="4" * 64,
-    train_cfg_hash="5" * 64,
-    dp_plan_hash="",
-    quantisation=Quantisation(ring_bits=64, bits=24, clip=1.0, max_weight=1, length=5),
-    adversary="malicious",
-    colluding=1,
-    k_min=3,
-    threshold=3,
-)
 VIEW = View(note="log\n1\nroot\n\n— log AAAA\n", old=0, proof=(bytes(32),))
 BEGIN = Begin(
-    manifest=MANIFEST,
     view=VIEW,
     reference=np.array([0.25], dtype=np.float32),
     adapter=np.array([0.5, -1.0, 2.0], dtype=np.float32),
     payload=b"first",
+    proofs=(b"one", b"", b"two"),
 )
 
 
@@ -63,7 +39,7 @@ def test_begin_is_read_back() -> None:
     found = decode(encode(BEGIN))
 
     assert isinstance(found, Begin)
-    assert (found.manifest, found.adapter.tolist(), found.payload) == (MANIFEST, [0.5, -1.0, 2.0], b"first")
+    assert (found.adapter.tolist(), found.payload, found.proofs) == ([0.5, -1.0, 2.0], b"first", (b"one", b"", b"two"))
     assert (found.view, found.reference.tolist()) == (VIEW, [0.25])
 
 
@@ -112,11 +88,13 @@ def test_bytes_written_over_a_begin_pass_only_as_a_valid_request(data: bytes, at
         assert "Traceback" not in str(error)
 
 
-def test_a_manifest_with_an_unknown_field_is_refused() -> None:
-    message = encode(BEGIN).replace(b'"epoch":1', b'"epocX":1')
+def test_begin_carries_no_manifest_of_its_own() -> None:
+    """One manifest, the one that the server signed inside the payload: a second one could differ from it."""
+    assert "manifest" not in {field.name for field in fields(Begin)}
 
-    with pytest.raises(ProtocolError, match="manifest"):
-        decode(message)
+
+def test_a_signed_refusal_stands_in_for_a_greeting() -> None:
+    assert read_reply(declined_reply(b"Msigned")) == Declined(refusal=b"Msigned")
 
 
 def test_payload_replies_stream_through() -> None:
@@ -141,7 +119,7 @@ def test_a_greeting_streams_through_behind_its_cosignature_however_it_is_cut(siz
         Refusal(reason_code="budget_exhausted", reason="no"),
         Closed(ledger="ab" * 32, epsilon="1.5"),
         Closed(ledger="", epsilon=""),
-        Cosigned(lines="— north AAAA\n" * 2, size=7),
+        Cosigned(lines="— north AAAA\n" * 2, size=7, heard=5),
     ],
 )
 def test_notes_are_read_back(note: Refusal | Closed | Cosigned) -> None:
@@ -161,10 +139,12 @@ def test_notes_are_read_back(note: Refusal | Closed | Cosigned) -> None:
         ([b"\x02", b"[]"], "expected a JSON object"),
         ([b"\x02", b"not json"], "."),
         ([b"\x04", b'{"lines":"","size":-1}'], "cosigned.size"),
+        ([b"\x04", b'{"heard":8,"lines":"","size":7}'], "cosigned.heard"),
         ([b"\x05", b"\x01\x00"], "cut off inside the cosignature"),
         ([b"\x05\x01\x00\x00\x00\xff"], "in UTF-8"),
         ([b"\x05\xff\xff\xff\xff"], "a cosignature of at most"),
         ([b"\x03" + b" " * (LARGEST_NOTE + 1)], "a note of at most"),
+        ([b"\x06" + b" " * (LARGEST_NOTE + 1)], "a note of at most"),
     ],
 )
 def test_a_reply_that_is_none_is_refused(reply: list[bytes], message: str) -> None:

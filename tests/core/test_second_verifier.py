@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit.entry import write_line
-from fedcollm_secure.audit.events import RoundClosed, RunFinished
+from fedcollm_secure.audit.events import Event, RoundClosed, RunFinished, SumAgreed
 from fedcollm_secure.studies.verify import verify_log
+from tests.core.conftest import DIGEST, round_started
 
 ROOT = Path(__file__).parent.parent.parent
 VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
@@ -135,26 +137,56 @@ def test_both_agree_on_random_changes(audit: Path) -> None:
         assert abs(found["first_bad"] - ours_found["first_bad"]) <= 1
 
 
+CLOSED = RoundClosed(
+    round=1,
+    contributors=("north",),
+    total_weight=1,
+    sum_digest=DIGEST,
+    averaged_digest=DIGEST,
+    adapter_before=DIGEST,
+    adapter_after=DIGEST,
+    llm_adapter_digest=DIGEST,
+    ledgers={},
+    epsilon={},
+)
+
+
 def test_both_find_a_round_that_is_closed_twice(witnessed: Begin, tmp_path: Path) -> None:
     log = witnessed(tmp_path / "run")
-    closed = RoundClosed(
-        round=1,
-        contributors=("north",),
-        total_weight=1,
-        sum_digest="ab" * 32,
-        adapter_before="ab" * 32,
-        adapter_after="ab" * 32,
-        llm_adapter_digest="ab" * 32,
-        ledgers={},
-        epsilon={},
-    )
-    log.log.append(closed)
-    log.log.append(closed)
+    log.log.append(CLOSED)
+    log.log.append(CLOSED)
     log.attest()
 
     code, found = node(tmp_path / "run")
     ours, ours_found = verify_log(log.path, None, None)
     assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]) == (1, 2)
+
+
+AGREED = SumAgreed(round=1, attempt=0, linear_pass=0, adapter_digest=DIGEST, survivors=("north", "south"))
+SAID_OF_SUMS: dict[str, tuple[list[Event], int | None]] = {
+    "as it was": ([AGREED], None),
+    "two passes": ([AGREED, replace(AGREED, linear_pass=1)], None),
+    "twice": ([AGREED, AGREED], 3),
+    "twice, over others": ([AGREED, replace(AGREED, survivors=("north",))], 3),
+    "of an attempt to come": ([replace(AGREED, attempt=1)], 2),
+    "of another round": ([replace(AGREED, round=2)], 2),
+    "from another adapter": ([replace(AGREED, adapter_digest="cd" * 32)], 2),
+    "over a silo that was not asked": ([replace(AGREED, survivors=("north", "west"))], 2),
+    "begun from two adapters": ([replace(round_started(1), attempt=1, adapter_digest="cd" * 32), CLOSED], 3),
+    "begun twice": ([replace(round_started(1), attempt=1), CLOSED], None),
+}
+
+
+@pytest.mark.parametrize("name", SAID_OF_SUMS)
+def test_both_find_what_no_silos_can_have_agreed_to(name: str, witnessed: Begin, tmp_path: Path) -> None:
+    log, (events, first_bad) = witnessed(tmp_path / "run"), SAID_OF_SUMS[name]
+    log.log.append(round_started(1))
+    for event in events:
+        log.log.append(event)
+    log.attest()
+
+    assert node(tmp_path / "run")[1].get("first_bad") == first_bad
+    assert verify_log(log.path, None, None)[1].get("first_bad") == first_bad
 
 
 def test_a_path_that_is_not_there_or_a_bad_key_is_a_usage_error(audit: Path) -> None:

@@ -19,9 +19,11 @@ from fedcollm_crypto.homomorphic.trusting_server import TrustingServer
 from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking import requests
+from fedcollm_crypto.masking.dealing import Dealing, ShareBox, Shares, box_tree
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy
-from fedcollm_crypto.masking.requests import Refusal, Relay
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.requests import Delivery, Refusal, Relay, VectorRequest
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
@@ -104,7 +106,7 @@ class Consortium:
             "identity": self.identities[party],
             "roster": self.roster,
             "policy": self.policy,
-            "expected": self.expected(manifest),
+            "expected": always(self.expected(manifest)),
             "stages": self.stages[party],
             "vector": lambda: self.vectors[party].copy(),
         }
@@ -168,7 +170,7 @@ class Encrypted(Consortium):
             "identity": self.identities[party],
             "roster": self.roster,
             "policy": self.policy,
-            "expected": self.expected(manifest),
+            "expected": always(self.expected(manifest)),
             "stages": self.stages[party],
             "vector": lambda: self.vectors[party].copy(),
             "packing": self.packing,
@@ -219,7 +221,7 @@ def refusal_code(reply: Chunks) -> str:
 
 
 def run_to(stage: int, server: MaskedServer, silos: Mapping[PartyId, MaskedSilo]) -> Ask:
-    """Play the protocol up to the requests of a stage (1–5), which are returned unanswered."""
+    """Play the protocol up to the requests of a stage (1–7), which are returned unanswered."""
     ask = server.start(list(silos))
     for _ in range(1, stage):
         for party, request in ask.requests.items():
@@ -230,11 +232,23 @@ def run_to(stage: int, server: MaskedServer, silos: Mapping[PartyId, MaskedSilo]
     return ask
 
 
-def reshaped(consortium: Consortium, request: bytes, change: Callable[[list[Signed]], list[Signed]]) -> bytes:
-    """Return the request with other messages in it, signed anew: what a malicious server can always do."""
+def reshaped(consortium: Consortium, request: bytes, change: Callable[[list], list]) -> bytes:  # type: ignore[type-arg]
+    """Return the request with other contents, signed anew: what a malicious server can always do.
+
+    `change` gets its messages; for `ask-check` the parcels, for `ask-vector` the names of U2.
+    """
     asked = Signed.decode(request)
-    relay = Relay.from_body(asked.body)
-    return consortium.signed(asked.kind, replace(relay, messages=tuple(change(list(relay.messages)))).to_body())
+    match asked.kind:
+        case requests.ASK_CHECK:
+            delivery = Delivery.from_body(asked.body)
+            body = replace(delivery, parcels=tuple(change(list(delivery.parcels)))).to_body()
+        case requests.ASK_VECTOR:
+            wanted = VectorRequest.from_body(asked.body)
+            body = replace(wanted, members=tuple(change(list(wanted.members)))).to_body()
+        case _:
+            relay = Relay.from_body(asked.body)
+            body = replace(relay, messages=tuple(change(list(relay.messages)))).to_body()
+    return consortium.signed(asked.kind, body)
 
 
 def answers(ask: Ask, silos: Mapping[PartyId, MaskedSilo]) -> dict[PartyId, bytes]:
@@ -243,8 +257,33 @@ def answers(ask: Ask, silos: Mapping[PartyId, MaskedSilo]) -> dict[PartyId, byte
 
 
 def reply_of(data: bytes, skip: int = 0) -> Signed:
-    """Return the signed message of a reply, behind a vector of `skip` bytes."""
-    return Signed.decode(data[1 + skip :])
+    """Return the signed message of a reply: beside its boxes, or behind a vector of `skip` bytes."""
+    return Dealing.decode(data[1:]).shares if data[:1] == requests.DEALING_FRAME else Signed.decode(data[1 + skip :])
+
+
+def repacked(data: bytes, message: Signed, skip: int = 0) -> bytes:
+    """Return a reply with another signed message in it, beside the same boxes or behind the same words."""
+    if data[:1] == requests.DEALING_FRAME:
+        return data[:1] + replace(Dealing.decode(data[1:]), shares=message).encode()
+    return data[: 1 + skip] + message.encode()
+
+
+def sign_dealing(
+    identity: Identity, manifest_hash: bytes, transcript: bytes, boxes: Mapping[PartyId, ShareBox]
+) -> Dealing:
+    """Return any boxes under a root that a silo signed."""
+    root = Shares(manifest_hash=manifest_hash, transcript=transcript, root=box_tree(boxes).root())
+    return Dealing(shares=requests.sign_message(identity, root), boxes=boxes)
+
+
+def redealt(consortium: Consortium, reply: bytes, change: Callable[[dict[PartyId, ShareBox]], None]) -> bytes:
+    """Return a dealing in which the dealer has changed boxes, and signed the root over them."""
+    dealing = Dealing.decode(reply[1:])
+    boxes = dict(dealing.boxes)
+    change(boxes)
+    said = Shares.from_body(dealing.shares.body)
+    identity = consortium.identities[dealing.shares.sender]
+    return reply[:1] + sign_dealing(identity, said.manifest_hash, said.transcript, boxes).encode()
 
 
 class Toolbox:
@@ -259,6 +298,9 @@ class Toolbox:
     reshaped = staticmethod(reshaped)
     answers = staticmethod(answers)
     reply_of = staticmethod(reply_of)
+    repacked = staticmethod(repacked)
+    sign_dealing = staticmethod(sign_dealing)
+    redealt = staticmethod(redealt)
     Sum = Sum
 
 

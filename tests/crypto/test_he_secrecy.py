@@ -15,6 +15,7 @@ from fedcollm_crypto.homomorphic.packing import bfv_packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.policy import always
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member
 
@@ -44,7 +45,7 @@ def opened(tools, worker: Worker, vector: np.ndarray) -> np.ndarray:
             identity=consortium.identities[party],
             roster=roster,
             policy=consortium.policy,
-            expected=expected,
+            expected=always(expected),
             stages=MemoryStages(),
             vector=vector.copy,
             packing=packing,

@@ -12,12 +12,13 @@ import pytest
 from fedcollm_crypto import keys, sealing, shamir
 from fedcollm_crypto.aggregation import Ask
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking import attempt, hybrid, rules
+from fedcollm_crypto.masking import attempt, hybrid, requests, rules
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.dealing import Dealing, Parcel
 from fedcollm_crypto.masking.masks import MaskKeys, remove_masks
-from fedcollm_crypto.masking.messages import Hello, Reveal, ShareBox, Shares
+from fedcollm_crypto.masking.messages import Hello, Reveal
 from fedcollm_crypto.masking.requests import Refusal
-from fedcollm_crypto.signed import Signed, sign
+from fedcollm_crypto.signed import sign
 
 VICTIM = "silo-003"
 
@@ -74,7 +75,7 @@ def record(tools, consortium) -> Recording:
     while isinstance(step, Ask):
         said.append(tools.answers(step, silos))
         if len(said) == 1:
-            secrets = {p: silos[p]._progress.states[0].secrets for p in silos}
+            secrets = {p: silos[p]._progress.states[requests.MANIFEST].secrets for p in silos}
         for party, reply in said[-1].items():
             server.absorb(party, [reply])
         step = server.step()
@@ -83,8 +84,8 @@ def record(tools, consortium) -> Recording:
         consortium=consortium,
         hellos={p: Hello.from_body(m.body) for p, m in signed_hellos.items()},
         transcript=hashes.transcript_hash(signed_hellos),
-        words=np.frombuffer(said[2][VICTIM][1:41], "<u8"),
-        reveals={p: Reveal.from_body(tools.reply_of(reply).body) for p, reply in said[4].items()},
+        words=np.frombuffer(said[4][VICTIM][1:41], "<u8"),
+        reveals={p: Reveal.from_body(tools.reply_of(reply).body) for p, reply in said[6].items()},
         secrets=secrets,
     )
 
@@ -179,11 +180,12 @@ def forge_hellos_with_broken_ed25519(tools) -> bool:
         "manifest_hash": consortium.manifest.hash.hex(),
         "messages": [signed[p].to_json() for p in consortium.names],
     }
-    reply = tools.reply_of(b"".join(silo.handle(consortium.signed("ask-shares", body))))
+    data = b"".join(silo.handle(consortium.signed("ask-shares", body)))
+    reply = tools.reply_of(data)
     if reply.kind == Refusal.KIND:
         raise Blocked(Refusal.from_body(reply.body).reason_code)
     masters: dict[int, bytes] = {}
-    for box in (ShareBox.from_body(m.body) for m in Shares.from_body(reply.body).boxes):
+    for box in Dealing.decode(data[1:]).boxes.values():
         if box.recipient in fakes:
             secrets = drawn[box.recipient]
             place = attempt.Place(
@@ -196,7 +198,7 @@ def forge_hellos_with_broken_ed25519(tools) -> bool:
             opened = attempt.open_hybrid_box(place, secrets, secrets.hybrid, box)
             masters[consortium.roster.point(box.recipient)] = opened.key_share
     master = shamir.combine(masters, consortium.manifest.threshold)
-    return master == silo._progress.states[0].secrets.hybrid.master
+    return master == silo._progress.states[requests.MANIFEST].secrets.hybrid.master
 
 
 def forge_boxes(tools) -> bool:
@@ -207,25 +209,32 @@ def forge_boxes(tools) -> bool:
     consortium = consortium_of(tools, 3)
     silos = consortium.silos()
     ask = tools.run_to(3, consortium.server(), silos)
-    honest_boxes = [Signed.from_json(v) for v in Signed.decode(ask.requests[VICTIM]).body["messages"]]
     own = {p: attempt.draw_secrets(consortium.manifest, p, tools.fixed(f"mallory {p}")) for p in consortium.names[:2]}
-    place = silos[VICTIM]._progress.states[1].place
-    forged = []
+    place = silos[VICTIM]._progress.states[requests.ASK_SHARES].place
+    forged = {}
     for dealer, drawn in own.items():
-        boxes = attempt.deal_shares(replace(place, me=dealer), drawn, {}, tools.fixed(dealer))
-        box = next(box for box in boxes if box.recipient == VICTIM)
-        forged.append(sign(replace(consortium.identities["server"], party=dealer), ShareBox.KIND, box.to_body()))
-    request = tools.reshaped(consortium, ask.requests[VICTIM], lambda _: [*forged, honest_boxes[2]])
-    data = b"".join(silos[VICTIM].handle(request))
+        boxes = attempt.deal_shares(replace(place, me=dealer), drawn, {}, tools.fixed(dealer)).boxes
+        puppet = replace(consortium.identities["server"], party=dealer)
+        dealing = tools.sign_dealing(puppet, consortium.manifest.hash, place.transcript, boxes)
+        forged[dealer] = dealing.parcels()[VICTIM]
+
+    def swap(parcels: list[Parcel]) -> list[Parcel]:
+        return [*forged.values(), parcels[2]]
+
+    checked = b"".join(silos[VICTIM].handle(tools.reshaped(consortium, ask.requests[VICTIM], swap)))
+    if tools.reply_of(checked).kind == Refusal.KIND:
+        raise Blocked(tools.refusal_code([checked]))
+    body = {"manifest_hash": consortium.manifest.hash.hex(), "members": consortium.names, "disclosures": []}
+    data = b"".join(silos[VICTIM].handle(consortium.signed(requests.ASK_VECTOR, body)))
     if data[:1] == b"M":
         raise Blocked(tools.refusal_code([data]))
-    x25519 = silos[VICTIM]._progress.states[0].secrets.mask
+    x25519 = silos[VICTIM]._progress.states[requests.MANIFEST].secrets.mask
     predicted = []
     for dealer, drawn in own.items():
         pair = place.pair(dealer, VICTIM)
         shared = sealing.agree(x25519, place.hellos[dealer].mask_key, dealer)
         predicted.append(pair.mask_key(shared, pair.secret(drawn.hybrid.master)))
-    return predicted == silos[VICTIM]._progress.states[2].masks.minus
+    return predicted == silos[VICTIM]._progress.states[requests.ASK_VECTOR].masks.minus
 
 
 def ed25519_suffices(key, kind, body, signature, who) -> None:

@@ -1,23 +1,27 @@
 """Each defence taken away by itself, and the attack that then works.
 
 `Mallory` is a server that signs whatever it likes. Every attack below ends with what it learned; while all rules are in
-place it ends in a refusal instead. Rules are taken away by replacing one function of `rules`, here and nowhere else.
+place it ends in a refusal instead. Rules are taken away by replacing one function of `rules` or `invariant`, here and
+nowhere else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedcollm_crypto import sealing, shamir
-from fedcollm_crypto.masking import attempt, rules
+from fedcollm_crypto.masking import attempt, invariant, requests, rules
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Parcel
+from fedcollm_crypto.masking.manifest import threshold
 from fedcollm_crypto.masking.masks import MaskKeys, remove_masks
-from fedcollm_crypto.masking.messages import Hello, Reveal, Shares, Upload
+from fedcollm_crypto.masking.messages import Hello, Reveal, Upload
 from fedcollm_crypto.masking.policy import SiloPolicy
-from fedcollm_crypto.masking.requests import Refusal
+from fedcollm_crypto.masking.requests import Delivery, Refusal, VectorRequest
 from fedcollm_crypto.masking.unmask import Opening, leftover_masks
 from fedcollm_crypto.signed import Signed, sign
 
@@ -39,8 +43,10 @@ class Mallory:
         self, party: str, kind: str, messages: Sequence[Signed], skip: int = 0, manifest=None
     ) -> tuple[bytes, Signed]:
         body = {"manifest_hash": (manifest or self.manifest).hash.hex(), "messages": [m.to_json() for m in messages]}
-        data = b"".join(self.silos[party].handle(self.consortium.signed(kind, body)))
-        return self.read(data, skip)
+        return self.send(party, kind, body, skip)
+
+    def send(self, party: str, kind: str, body: Mapping[str, object], skip: int = 0) -> tuple[bytes, Signed]:
+        return self.read(b"".join(self.silos[party].handle(self.consortium.signed(kind, body))), skip)
 
     def read(self, data: bytes, skip: int) -> tuple[bytes, Signed]:
         if data[:1] == b"M":
@@ -60,25 +66,42 @@ class Mallory:
         self.transcript = hashes.transcript_hash(self.hellos)
         return self.hellos
 
-    def deal(self) -> dict[str, dict[str, Signed]]:
-        """Run M2 honestly; boxes by recipient, then dealer."""
-        self.boxes: dict[str, dict[str, Signed]] = {party: {} for party in self.names}
-        for dealer in self.names:
-            _, message = self.ask(dealer, "ask-shares", list(self.hellos.values()))
-            for box in Shares.from_body(message.body).boxes:
-                self.boxes[str(box.body["recipient"])][dealer] = box
-        return self.boxes
+    def dealing(self, dealer: str, manifest=None) -> Dealing:
+        """Ask one silo for its shares."""
+        hellos = [m.to_json() for m in self.hellos.values()]
+        body = {"manifest_hash": (manifest or self.manifest).hash.hex(), "messages": hellos}
+        data = b"".join(self.silos[dealer].handle(self.consortium.signed(requests.ASK_SHARES, body)))
+        self.read(data, 0)
+        return Dealing.decode(data[1:])
 
-    def vector(self, party: str, dealers: Sequence[str]) -> tuple[np.ndarray, Signed]:
+    def deal(self, manifests: Mapping[str, object] | None = None) -> None:
+        """Run M2 honestly; parcels by recipient, then dealer."""
+        self.parcels: dict[str, dict[str, Parcel]] = {party: {} for party in self.names}
+        for dealer in self.names:
+            for recipient, parcel in self.dealing(dealer, (manifests or {}).get(dealer)).parcels().items():
+                self.parcels[recipient][dealer] = parcel
+
+    def check(self, party: str, manifest=None) -> None:
+        """Run M2a honestly."""
+        parcels = tuple(self.parcels[party].values())
+        delivery = Delivery(manifest_hash=(manifest or self.manifest).hash, parcels=parcels)
+        self.send(party, requests.ASK_CHECK, delivery.to_body())
+
+    def vector(self, party: str, members: Sequence[str], manifest=None) -> tuple[np.ndarray, Signed]:
         """Ask for the masked words over any U2."""
-        boxes = [self.boxes[party][dealer] for dealer in dealers]
-        words, message = self.ask(party, "ask-vector", boxes, 8 * self.manifest.quantisation.length)
+        wanted = VectorRequest(
+            manifest_hash=(manifest or self.manifest).hash, members=tuple(sorted(members)), disclosures=()
+        )
+        skip = 8 * self.manifest.quantisation.length
+        words, message = self.send(party, requests.ASK_VECTOR, wanted.to_body(), skip)
         return np.frombuffer(words, "<u8").copy(), message
 
     def collect(self) -> None:
         """Run M1 to M3 honestly."""
         self.meet()
         self.deal()
+        for party in self.names:
+            self.check(party)
         self.words, self.uploads = {}, {}
         for party in self.names:
             self.words[party], self.uploads[party] = self.vector(party, self.names)
@@ -157,21 +180,19 @@ def pretend_to_be_everybody_else(tools) -> bool:
         )
         for p in fakes
     }
-    _, dealt = mallory.ask(victim, "ask-shares", list(mallory.hellos.values()))
-    mallory.boxes = {victim: {}}
+    dealt = mallory.dealing(victim)
+    mallory.parcels = {victim: {victim: dealt.parcels()[victim]}}
     opened = {}
-    for signed in Shares.from_body(dealt.body).boxes:
-        box = attempt.ShareBox.from_body(signed.body)
-        if box.recipient == victim:
-            mallory.boxes[victim][victim] = signed
-        else:
-            channel = attempt.agree_channels(places[box.recipient], secrets[box.recipient])[victim]
-            opened[box.recipient] = attempt.open_box(places[box.recipient], channel, box)
+    for fake in fakes:
+        channel = attempt.agree_channels(places[fake], secrets[fake])[victim]
+        opened[fake] = attempt.open_box(places[fake], channel, dealt.boxes[fake])
     for fake in fakes:
         channels = attempt.agree_channels(places[fake], secrets[fake])
-        for box in attempt.deal_shares(places[fake], secrets[fake], channels, tools.fixed(fake)):
-            if box.recipient == victim:
-                mallory.boxes[victim][fake] = forged(fake, box)
+        boxes = attempt.deal_shares(places[fake], secrets[fake], channels, tools.fixed(fake)).boxes
+        signer = replace(server, party=fake)
+        dealing = tools.sign_dealing(signer, mallory.manifest.hash, mallory.transcript, boxes)
+        mallory.parcels[victim][fake] = dealing.parcels()[victim]
+    mallory.check(victim)
     words, _ = mallory.vector(victim, mallory.names)
     seed = mallory.combine({p: o.seed_share for p, o in opened.items()})
     private = mallory.combine({p: o.key_share for p, o in opened.items()})
@@ -227,7 +248,7 @@ def replace_consent(mallory: Mallory, friend: str, model: Signed, survivors_hash
 def opened_by(mallory: Mallory, friend: str, dealer: str) -> attempt.OpenedShares:
     """Return the shares that a silo in league holds: it hands its memory to the server."""
     states = mallory.silos[friend]._progress.states
-    return states[2].shares[dealer]
+    return states[requests.ASK_VECTOR].shares[dealer]
 
 
 def show_everybody_another_set(tools) -> bool:
@@ -269,13 +290,49 @@ def pair_the_victim_with_a_silo_in_league(tools) -> bool:
     return np.array_equal(total - mallory.consortium.vectors[friend], mallory.consortium.vectors[victim])
 
 
+def ask_two_cohorts_of_one_roster(tools) -> bool:
+    """Of ten silos seven open one sum and the three that are left another, each with a t of its own cohort."""
+    mallory = Mallory(tools, 10)
+    whole, names, totals = mallory.manifest, mallory.names, []
+    for number, cohort in enumerate([names[:7], names[7:]]):
+        low = threshold(len(cohort), whole.colluding, whole.adversary)
+        mallory.names = cohort
+        mallory.manifest = replace(whole, attempt=number, cohort=tuple(cohort), threshold=low)
+        totals.append(run_honestly(mallory, cohort))
+    return all(
+        np.array_equal(total, mallory.consortium.total(part))
+        for total, part in zip(totals, [names[:7], names[7:]], strict=True)
+    )
+
+
+def have_the_victim_disclose_its_secret(tools) -> bool:
+    """Complaints of t silos' own making: what the victim discloses is its secrets, both of them."""
+    mallory = Mallory(tools, 5)
+    mallory.meet()
+    mallory.deal()
+    victim, liars = mallory.names[0], mallory.names[1:]
+    mallory.check(victim)
+    said = Checked(manifest_hash=mallory.manifest.hash, transcript=mallory.transcript, complaints=(victim,))
+    complaints = [requests.sign_message(mallory.consortium.identities[liar], said) for liar in liars]
+    _, message = mallory.ask(victim, requests.ASK_DISCLOSURE, complaints)
+    contents = Disclosure.from_body(message.body).contents
+    words, _ = mallory.vector(victim, mallory.names)
+    seed = mallory.combine({p: each.seed_share for p, each in contents.items()})
+    private = mallory.combine({p: each.key_share for p, each in contents.items()})
+    return np.array_equal(mallory.unmask_one(victim, words, seed, private, liars), mallory.consortium.vectors[victim])
+
+
 def open_two_sums_for_one_model(tools) -> bool:
     """Σ(U) − Σ(U∖{d}) is x_d, to the last bit."""
-    mallory = Mallory(tools, 7)
+    mallory = Mallory(tools, 7, policy=SiloPolicy(max_single_changes=0))
     first = run_honestly(mallory, mallory.names)
     mallory.manifest = replace(mallory.manifest, round=2)
     second = run_honestly(mallory, mallory.names[:6])
     return np.array_equal(first - second, mallory.consortium.vectors[mallory.names[6]])
+
+
+BEHIND = ("require_one_dimension", "limit_exposure")
+"""What stands behind `require_unreleased`: one rule is enough to stop a second sum."""
 
 
 def open_two_passes_over_two_sets(tools) -> bool:
@@ -287,14 +344,47 @@ def open_two_passes_over_two_sets(tools) -> bool:
     return np.array_equal(first - second, mallory.consortium.vectors[mallory.names[6]])
 
 
-def drop_one_silo_in_every_other_round(tools) -> bool:
-    """Where updates hardly change between rounds, two sums that differ by one silo give its update away."""
-    mallory, sums = Mallory(tools, 7, policy=SiloPolicy(max_single_changes=0)), []
-    for number, survivors in enumerate([mallory.names, mallory.names[:6]], start=1):
+def run_the_job_again_without_one_silo(tools) -> bool:
+    """Another session from the same adapter over one silo fewer: where training is deterministic, x_d comes out."""
+    mallory = Mallory(tools, 7, policy=SiloPolicy(max_single_changes=0))
+    first = run_honestly(mallory, mallory.names)
+    mallory.manifest = replace(mallory.manifest, session_id="again")
+    mallory.silos = mallory.consortium.silos(mallory.manifest)
+    second = run_honestly(mallory, mallory.names[:6])
+    return np.array_equal(first - second, mallory.consortium.vectors[mallory.names[6]])
+
+
+def sums_of_rounds(tools, n: int, cohorts: Sequence[Sequence[int]]) -> tuple[Mallory, list[np.ndarray]]:
+    """Open a sum over each cohort in turn, a new model each time."""
+    mallory, sums = Mallory(tools, n, policy=SiloPolicy(max_single_changes=0)), []
+    for number, cohort in enumerate(cohorts, start=1):
         mallory.manifest = replace(mallory.manifest, round=number, adapter_hash=f"{number:064x}")
         mallory.silos = mallory.consortium.silos(mallory.manifest)
-        sums.append(run_honestly(mallory, survivors))
+        sums.append(run_honestly(mallory, [mallory.names[i] for i in cohort]))
+    return mallory, sums
+
+
+def drop_one_silo_in_every_other_round(tools) -> bool:
+    """Where updates hardly change between rounds, two sums that differ by one silo give its update away."""
+    mallory, sums = sums_of_rounds(tools, 7, [range(7), range(6)])
     return np.array_equal(sums[0] - sums[1], mallory.consortium.vectors[mallory.names[6]])
+
+
+def drop_pairs_of_silos(tools) -> bool:
+    """No two sums differ by one silo; a + b, b + c and a + c give 2a."""
+    pairs = [{7, 8}, {8, 9}, {7, 9}]
+    mallory, sums = sums_of_rounds(tools, 10, [range(10), *[[i for i in range(10) if i not in pair] for pair in pairs]])
+    ab, bc, ac = (sums[0] - other for other in sums[1:])
+    return np.array_equal(ab + ac - bc, np.uint64(2) * mallory.consortium.vectors[mallory.names[7]])
+
+
+def name_fewer_silos_than_the_plan_counts_on(tools) -> bool:
+    """The plan counts on the noise of five honest silos; a cohort's floor of five holds that of four."""
+    mallory = Mallory(tools, 7, dp_plan_hash="99" * 32)
+    expected = replace(mallory.consortium.expected(), noise_shares=5)
+    mallory.silos = mallory.consortium.silos(expected=lambda _: expected)
+    survivors = mallory.names[:5]
+    return np.array_equal(run_honestly(mallory, survivors), mallory.consortium.total(survivors))
 
 
 def replay_a_round_to_a_restarted_silo(tools) -> bool:
@@ -319,33 +409,51 @@ def smuggle_in_members(tools) -> bool:
     return mallory.greet(mallory.names[0], other).kind == Hello.KIND
 
 
-ATTACKS: list[tuple[Callable[..., bool], str, str]] = [
-    (pretend_to_be_everybody_else, "verify_sender", "malformed"),
-    (ask_for_the_vector_again_without_one_silo, "refuse_second_answer", "second_answer"),
-    (ask_two_halves_about_two_sets, "require_threshold", "low_threshold"),
-    (show_everybody_another_set, "require_consents", "no_quorum"),
-    (open_a_sum_over_fewer_than_kmin, "require_floor", "too_few"),
-    (pair_the_victim_with_a_silo_in_league, "require_cohort", "two_party"),
-    (open_two_sums_for_one_model, "require_unreleased", "released"),
-    (open_two_passes_over_two_sets, "require_pass_cohort", "other_pass"),
-    (drop_one_silo_in_every_other_round, "limit_single_changes", "cohort_changes"),
-    (replay_a_round_to_a_restarted_silo, "require_new_attempt", "old_attempt"),
-    (send_a_crafted_model, "require_my_plan", "other_plan"),
-    (smuggle_in_members, "require_my_roster", "other_roster"),
+ATTACKS: list[tuple[Callable[..., bool], ModuleType, tuple[str, ...], str]] = [
+    (pretend_to_be_everybody_else, rules, ("verify_sender",), "malformed"),
+    (ask_for_the_vector_again_without_one_silo, rules, ("refuse_second_answer",), "second_answer"),
+    (ask_two_halves_about_two_sets, rules, ("require_threshold",), "low_threshold"),
+    (ask_two_cohorts_of_one_roster, rules, ("require_threshold",), "low_threshold"),
+    (show_everybody_another_set, rules, ("require_consents",), "no_quorum"),
+    (open_a_sum_over_fewer_than_kmin, rules, ("require_floor",), "too_few"),
+    (pair_the_victim_with_a_silo_in_league, rules, ("require_cohort",), "two_party"),
+    (have_the_victim_disclose_its_secret, rules, ("require_few_complaints",), "many_complaints"),
+    (open_two_sums_for_one_model, invariant, ("require_unreleased", *BEHIND), "released"),
+    (open_two_passes_over_two_sets, invariant, ("require_pass_cohort",), "other_pass"),
+    (run_the_job_again_without_one_silo, invariant, ("require_one_dimension", "limit_exposure"), "other_set"),
+    (drop_one_silo_in_every_other_round, invariant, ("limit_exposure",), "cohort_changes"),
+    (drop_pairs_of_silos, invariant, ("limit_exposure",), "cohort_changes"),
+    (name_fewer_silos_than_the_plan_counts_on, invariant, ("require_noise_shares",), "too_little_noise"),
+    (replay_a_round_to_a_restarted_silo, rules, ("require_new_attempt",), "old_attempt"),
+    (send_a_crafted_model, rules, ("require_my_plan",), "other_plan"),
+    (smuggle_in_members, rules, ("require_my_roster",), "other_roster"),
 ]
+PARAMETERS = pytest.mark.parametrize(
+    ("attack", "module", "taken", "code"), ATTACKS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 
 
-@pytest.mark.parametrize(("attack", "rule", "code"), ATTACKS, ids=lambda value: getattr(value, "__name__", value))
-def test_with_all_rules_in_place_the_attack_is_refused(tools, attack, rule, code):
+@PARAMETERS
+def test_with_all_rules_in_place_the_attack_is_refused(tools, attack, module, taken, code):
     with pytest.raises(Blocked, match=f"^{code}$"):
         attack(tools)
 
 
-@pytest.mark.parametrize(("attack", "rule", "code"), ATTACKS, ids=lambda value: getattr(value, "__name__", value))
-def test_without_its_rule_the_attack_works(tools, attack, rule, code, monkeypatch):
-    monkeypatch.setattr(rules, rule, lambda *_: None)
+@PARAMETERS
+def test_without_its_rule_the_attack_works(tools, attack, module, taken, code, monkeypatch):
+    for rule in taken:
+        monkeypatch.setattr(module, rule, lambda *_: None)
 
     assert attack(tools)
+
+
+@pytest.mark.parametrize("rule", [("require_unreleased"), *BEHIND])
+def test_a_second_sum_of_one_model_is_refused_by_a_second_rule_too(tools, monkeypatch, rule):
+    """The survivors tell as well as the manifest; and without differential privacy the span of all sums does."""
+    monkeypatch.setattr(invariant, rule, lambda *_: None)
+
+    with pytest.raises(Blocked):
+        open_two_sums_for_one_model(tools)
 
 
 # --- models that differ: two barriers, taken away one after the other ---
@@ -360,19 +468,14 @@ def show_the_victim_another_model(tools) -> bool:
     manifests = {party: special if party == victim else mallory.manifest for party in mallory.names}
     mallory.hellos = {party: mallory.greet(party, manifests[party]) for party in mallory.names}
     mallory.transcript = hashes.transcript_hash(mallory.hellos)
-    mallory.boxes = {party: {} for party in mallory.names}
-    for dealer in mallory.names:
-        _, message = mallory.ask(dealer, "ask-shares", list(mallory.hellos.values()), manifest=manifests[dealer])
-        for box in Shares.from_body(message.body).boxes:
-            mallory.boxes[str(box.body["recipient"])][dealer] = box
+    mallory.deal(manifests)
     words = {}
     for party in mallory.names:
-        boxes = list(mallory.boxes[party].values())
-        raw, mallory.uploads = mallory.ask(party, "ask-vector", boxes, 40, manifests[party])
-        words[party] = np.frombuffer(raw, "<u8")
+        mallory.check(party, manifests[party])
+        words[party], _ = mallory.vector(party, mallory.names, manifests[party])
     total = np.sum(list(words.values()), axis=0, dtype=np.uint64)
     for party in mallory.names:  # the best case for the server: it has every seed
-        state = mallory.silos[party]._progress.states[2]
+        state = mallory.silos[party]._progress.states[requests.ASK_VECTOR]
         remove_masks(total, 64, MaskKeys(plus=state.masks.plus[:1], minus=[]))
     return np.array_equal(total, mallory.consortium.total(mallory.names))
 

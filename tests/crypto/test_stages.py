@@ -4,14 +4,16 @@ from pathlib import Path
 import pytest
 
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.stages import Answered, Declined, FileStages, Released, Replied, Where
+from fedcollm_crypto.masking.stages import Answered, Convicted, Declined, FileStages, Heard, Released, Replied, Where
 
 WHERE = Where(session_id="s", round=1, attempt=2, linear_pass=0)
 ENTRIES = [
     Answered(where=WHERE, stage="manifest", request_hash="ab", members=("a", "b")),
     Replied(where=WHERE, stage="manifest", reply_hash="cd"),
     Declined(where=WHERE, stage="ask-shares", request_hash="ef", reason_code="too_few"),
-    Released(where=WHERE, model_version="01", survivors=("a",)),
+    Released(where=WHERE, model_version="01", survivors=("a",), dp_plan_hash=""),
+    Heard(where=WHERE, model_version="02", survivors=("a", "b"), dp_plan_hash="99"),
+    Convicted(where=WHERE, party="c", fault="seed", proof_hash="0a"),
 ]
 
 

@@ -115,28 +115,42 @@ def test_canonical_bad_vectors_are_refused(case):
         canonical.decode(bytes.fromhex(case["bytes"]))
 
 
-def test_masking_vectors_replay_byte_for_byte():
-    vectors, setting = load("masking.json"), make_vectors.Setting()
+@pytest.mark.parametrize("name", ["masking.json", "masking_dispute.json"])
+def test_masking_vectors_replay_byte_for_byte(name: str):
+    vectors, setting = load(name), make_vectors.Setting()
+    junk = vectors.get("box_of_zeros", {})
     silos = {name: setting.silo(name) for name in setting.names}
 
-    for messages in vectors["rounds"]:
-        for name, message in messages.items():
-            reply = b"".join(silos[name].handle(bytes.fromhex(message["request"])))
+    for stage, messages in enumerate(vectors["rounds"]):
+        for party, message in messages.items():
+            reply = b"".join(silos[party].handle(bytes.fromhex(message["request"])))
+            if (stage, party) == (1, junk.get("dealer")):
+                reply = setting.with_junk(reply, junk["recipient"])
             assert reply.hex() == message["reply"]
+
+
+def test_the_dispute_vectors_hold_a_complaint_its_disclosure_and_the_whole_sum():
+    vectors = load("masking_dispute.json")
+    checked = [bytes.fromhex(vectors["rounds"][2][f"silo-{i}"]["reply"]) for i in range(1, 6)]
+
+    assert [json.loads(reply[1:])["body"]["complaints"] for reply in checked] == [["silo-5"], [], [], [], []]
+    assert list(vectors["rounds"][3]) == ["silo-5"]
+    assert vectors["total"] == [15 * i for i in range(4)]
 
 
 def test_masking_vectors_hold_the_sum_of_the_survivors():
     vectors = load("masking.json")
-    survivors = [np.array(v) for n, v in vectors["vectors"].items() if n != vectors["lost_after_shares"]]
+    survivors = [np.array(v) for n, v in vectors["vectors"].items() if n != vectors["lost_before_vectors"]]
 
     assert vectors["total"] == np.sum(survivors, axis=0).tolist()
 
 
-@pytest.mark.parametrize("case", load("masking_bad_requests.json")["cases"], ids=lambda c: c["name"])
-def test_masking_bad_vectors_are_refused_at_their_step(case, tools):
+@pytest.mark.parametrize("of", ["", "_of_a_dispute"])
+def test_masking_bad_vectors_are_refused_at_their_step(of: str, tools):
     vectors = load("masking_bad_requests.json")
-    silo = make_vectors.Setting().silo("silo-1")
-    for request in vectors["good_requests"][: case["after_good_requests"]]:
-        b"".join(silo.handle(bytes.fromhex(request)))
 
-    assert tools.refusal_code(silo.handle(bytes.fromhex(case["request"]))) == case["reason_code"]
+    for case in vectors[f"cases{of}"]:
+        silo = make_vectors.Setting().silo("silo-1")
+        for request in vectors[f"good_requests{of}"][: case["after_good_requests"]]:
+            b"".join(silo.handle(bytes.fromhex(request)))
+        assert tools.refusal_code(silo.handle(bytes.fromhex(case["request"]))) == case["reason_code"], case["name"]

@@ -13,6 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.requests import MANIFEST
+from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
+from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.ledger import read_ledger
 from fedcollm_secure.assemble import prepare, resume, start
 from fedcollm_secure.audit.events import PartyRefused, RoundClosed
@@ -23,7 +28,8 @@ from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine
 from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
-from fedcollm_secure.federation.messages import Begin, Close, Refusal, decode, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, Close, decode, encode
+from fedcollm_secure.federation.replies import Declined, Refusal, read_reply
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.learning.vectors import digest
 from fedcollm_secure.studies.live import PlainShow
@@ -210,13 +216,17 @@ def test_what_is_no_adapter_is_refused_before_anything_is_reserved(
     refused: list[object] = []
     exchange = LocalEngine.exchange
 
+    def server() -> Identity:
+        return Identity.load("server", tmp_path / "run" / "server" / "identity.pem")
+
     def hostile(self: LocalEngine, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        request = decode(bytes(requests.get("silo-1") or b"FedCoLLM\x02\x02"))
+        request = decode(bytes(requests.get("silo-1") or b"FedCoLLM\x03\x02"))
         if isinstance(request, Begin) and not refused:
             whole = request.adapter
             for wrong in (whole[:-1], whole[:0], whole * np.float32("nan"), whole + np.float32("inf")):
-                manifest = replace(request.manifest, adapter_hash=digest(wrong))
-                message = encode(replace(request, adapter=wrong, manifest=manifest))
+                manifest = RoundManifest.from_body(Signed.decode(request.payload).body)
+                body = replace(manifest, adapter_hash=digest(wrong)).to_body()
+                message = encode(replace(request, adapter=wrong, payload=sign(server(), MANIFEST, body).encode()))
                 refused.extend(read_reply(reply) for _, reply in exchange(self, {"silo-1": message}))
             assert read_ledger(tmp_path / "run" / "silos" / "silo-1" / "ledger.jsonl") == ()
         yield from exchange(self, requests)
@@ -224,8 +234,13 @@ def test_what_is_no_adapter_is_refused_before_anything_is_reserved(
     monkeypatch.setattr(LocalEngine, "exchange", hostile)
     run(parse(private(rounds=1, aggregation=MASKED)), tmp_path / "run", resuming=False, show=Quiet())
 
+    said = [
+        SignedRefusal.from_body(Signed.decode(reply.refusal[1:]).body)
+        for reply in refused
+        if isinstance(reply, Declined)
+    ]
     reason = "manifest: expected an adapter of 64 values and a basis, all of them finite"
-    assert refused == [Refusal(reason_code="protocol_violation", reason=reason)] * 4
+    assert [(each.reason_code, each.reason) for each in said] == [("malformed", reason)] * 4
 
 
 def test_a_close_of_a_round_that_never_was_changes_nothing(private: Make, tmp_path: Path) -> None:

@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.aggregation import Chunks
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
+from fedcollm_crypto.plain import REQUEST
+from fedcollm_crypto.signed import Signed
 from fedcollm_secure.assemble import prepare, start
 from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundStarted
 from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.federation.messages import Begin, Refusal, decode, encode, read_reply
+from fedcollm_secure.federation.messages import Begin, decode, encode
+from fedcollm_secure.federation.replies import Declined, read_reply
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {"clip": 1.0, "bits": 24}}
@@ -82,13 +87,19 @@ def test_exact_is_the_mean_of_the_silos_products(tree: Make, tmp_path: Path) -> 
     assert lines[-1]["cut_error"] == pytest.approx(np.sqrt(lost / whole), abs=1e-3)
 
 
+def manifest_in(payload: bytes) -> RoundManifest:
+    """Return the manifest that the server signed, from the first request of a masked or a plain sum."""
+    signed = payload.partition(b"\n")[2] if payload.startswith(REQUEST) else payload
+    return RoundManifest.from_body(Signed.decode(signed).body)
+
+
 class Absent:
     """An engine in which one silo does not answer a chosen pass; what it changes, it changes on the wire."""
 
     def __init__(self, engine: Engine, passes: tuple[int, ...], *, basis: float | None = None) -> None:
         self._engine, self._passes, self._basis = engine, passes, basis
         self._now = 0
-        self.refusals: list[Refusal] = []
+        self.refusals: list[SignedRefusal] = []
 
     def parties(self) -> tuple[str, ...]:
         return tuple(self._engine.parties())
@@ -97,15 +108,15 @@ class Absent:
         messages = dict(requests)
         for request in map(decode, messages.values()):
             if isinstance(request, Begin):
-                self._now = request.manifest.linear_pass
+                self._now = manifest_in(request.payload).linear_pass
         if self._now in self._passes and self._basis is None:
             messages.pop("silo-2", None)
         elif self._now in self._passes and isinstance(request := decode(messages["silo-2"]), Begin):
             changed = replace(request, basis=np.full_like(request.basis, self._basis))
             for party, reply in self._engine.exchange({"silo-2": encode(changed)}):
                 found = read_reply(reply)
-                assert isinstance(found, Refusal), party
-                self.refusals.append(found)
+                assert isinstance(found, Declined), party
+                self.refusals.append(SignedRefusal.from_body(Signed.decode(found.refusal[1:]).body))
             return
         yield from self._engine.exchange(messages)
 
@@ -148,8 +159,8 @@ def test_a_silo_that_is_shown_another_basis_than_the_manifest_names_refuses(tree
     list(job.rounds())
     job.close()
 
-    assert {refusal.reason_code for refusal in absent.refusals} == {"protocol_violation"}
-    assert "another lora_schema_hash" in absent.refusals[0].reason
+    assert {refusal.reason_code for refusal in absent.refusals} == {"other_plan"}
+    assert "lora_schema_hash" in absent.refusals[0].reason
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedcollm_crypto import canonical, hpke
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import hybrid
-from fedcollm_crypto.masking.requests import Relay
+from fedcollm_crypto.masking.dealing import Dealing, Parcel, ShareBox
+from fedcollm_crypto.masking.requests import Delivery, Relay
 from fedcollm_crypto.signed import Signed, sign
 
 HERE = Path(__file__).parent
@@ -121,33 +122,32 @@ def signature_bad_vectors() -> Vectors:
 
 
 def round_vectors() -> Vectors:
-    """What silo-2 of four is asked in an attempt in which silo-1 is lost after M2, and what is fixed in its replies."""
+    """What silo-2 of four is asked in an attempt that silo-1 leaves before M3, and what is fixed in its replies."""
     setting = make_vectors.Setting(4, post_quantum=True)
     rounds, total = setting.play("silo-1")
+    rounds = [messages for messages in rounds if messages]  # nobody is asked for a disclosure
     asked = [bytes.fromhex(messages["silo-2"]["request"]) for messages in rounds]
     return {
         "requests": [canonical.decode(request) for request in asked],
-        "replies": [fixed_part(n, bytes.fromhex(m["silo-2"]["reply"])) for n, m in enumerate(rounds)],
+        "replies": [fixed_part(bytes.fromhex(m["silo-2"]["reply"])) for m in rounds],
         "total": total,
     }
 
 
-def fixed_part(stage: int, reply: bytes) -> Vectors:
+def fixed_part(reply: bytes) -> Vectors:
     """Return what a silo with fixed randomness always replies: all but boxes and signatures."""
-    skip = 8 * make_vectors.WORDS if stage == 2 else 0
-    body = dict(Signed.decode(reply[1 + skip :]).body)
-    if stage == 1:
-        boxes = [Signed.from_json(box).body for box in body.pop("boxes")]
-        body["commitments"] = [
-            [
-                box["recipient"],
-                box["seed_share_commitment"],
-                box["key_share_commitment"],
-                box["mask_secret"]["commitment"] if "mask_secret" in box else "",
-            ]
-            for box in boxes
-        ]
-    return {"words": reply[1 : 1 + skip].hex(), "body": body}
+    if reply[:1] == b"D":
+        dealing = Dealing.decode(reply[1:])
+        body = {key: value for key, value in dealing.shares.body.items() if key != "root"}
+        return {"words": "", "body": {**body, "commitments": [commitments(box) for box in dealing.boxes.values()]}}
+    skip = 8 * make_vectors.WORDS if reply[:1] == b"V" else 0
+    return {"words": reply[1 : 1 + skip].hex(), "body": dict(Signed.decode(reply[1 + skip :]).body)}
+
+
+def commitments(box: ShareBox) -> list[str]:
+    """Return for whom a box is, and what it commits to."""
+    secret = "" if box.mask_secret is None else box.mask_secret.commitment.hex()
+    return [box.recipient, box.seed_share_commitment.hex(), box.key_share_commitment.hex(), secret]
 
 
 def bad_request_vectors() -> Vectors:
@@ -162,25 +162,31 @@ def bad_request_vectors() -> Vectors:
         body = replace(Relay.from_body(asked.body), messages=(change(messages[0]), *messages[1:])).to_body()
         return sign(server, asked.kind, body).to_json()
 
-    def other(message: Signed, **change: canonical.Json) -> Signed:
-        return sign(dealer, message.kind, {**message.body, **change})
-
     def without(message: Signed, name: str) -> Signed:
         return sign(dealer, message.kind, {key: value for key, value in message.body.items() if key != name})
 
     def half(message: Signed) -> Signed:
         return sign(replace(dealer, mldsa44=None), message.kind, message.body)
 
+    def delivery(change: Callable[[Parcel], Parcel]) -> canonical.Json:
+        body = Delivery.from_body(Signed.from_json(good[2]).body)
+        changed = replace(body, parcels=(change(body.parcels[0]), *body.parcels[1:]))
+        return sign(server, "ask-check", changed.to_body()).to_json()
+
     classical = replace(setting.manifest, profile="classical").to_body()
-    box = "00" * 1268
     cases: list[tuple[str, int, canonical.Json, str]] = [
         ("classical_manifest", 0, sign(server, "manifest", classical).to_json(), "classical_profile"),
         ("classical_hello", 1, relay(1, lambda m: without(m, "mlkem768")), "other_profile"),
         ("half_signed_hello", 1, relay(1, half), "malformed"),
-        ("bad_box", 2, relay(2, lambda m: other(m, box=box)), "bad_shares"),
-        ("tampered_box", 2, relay(2, lambda m: m.with_body({**m.body, "box": box})), "malformed"),
-        ("box_without_mask_secret", 2, relay(2, lambda m: without(m, "mask_secret")), "bad_shares"),
-        ("half_signed_box", 2, relay(2, half), "malformed"),
+        ("tampered_box", 2, delivery(lambda p: replace(p, box=replace(p.box, box=bytes(1268)))), "malformed"),
+        (
+            "box_without_mask_secret",
+            2,
+            delivery(lambda p: replace(p, box=replace(p.box, mask_secret=None))),
+            "malformed",
+        ),
+        ("half_signed_root", 2, delivery(lambda p: replace(p, shares=half(p.shares))), "malformed"),
+        ("other_path", 2, delivery(lambda p: replace(p, path=p.path[::-1])), "malformed"),
     ]
     return {
         "cases": [

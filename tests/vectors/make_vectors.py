@@ -17,9 +17,10 @@ from fedcollm_crypto.aggregation import Ask
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import transcript
+from fedcollm_crypto.masking.dealing import Dealing, Parcel, Shares, box_tree
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy
-from fedcollm_crypto.masking.requests import Relay
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest, sign_message
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
@@ -206,14 +207,19 @@ class Setting:
             identity=self.identities[name],
             roster=self.roster,
             policy=SiloPolicy(post_quantum=m.post_quantum),
-            expected=expected,
+            expected=always(expected),
             stages=MemoryStages(),
             vector=lambda: self.vectors[name].copy(),
             randomness=fixed(f"silo/{name}"),
         )
 
-    def play(self, lost: str) -> tuple[list[dict[str, dict[str, str]]], list[int]]:
-        """Run a round in which one silo deals shares and then is lost; return every message and the sum."""
+    def play(
+        self, lost: str = "", junk: tuple[str, str] = ("", "")
+    ) -> tuple[list[dict[str, dict[str, str]]], list[int]]:
+        """Run a round; return every message and the sum.
+
+        `lost` is a silo that is gone before the vectors; `junk` a dealer and whose box it fills with zeros.
+        """
         silos = {name: self.silo(name) for name in self.names}
         server = MaskedServer(manifest=self.manifest, roster=self.roster, signer=self.identities["server"])
         rounds: list[dict[str, dict[str, str]]] = []
@@ -222,16 +228,26 @@ class Setting:
             messages: dict[str, dict[str, str]] = {}
             for name, request in step.requests.items():
                 reply = b"".join(silos[name].handle(request))
+                if server.stage == "ask-shares" and name == junk[0]:
+                    reply = self.with_junk(reply, junk[1])
                 messages[name] = {"request": request.hex(), "reply": reply.hex()}
-                if len(rounds) < 2 or name != lost:
+                if len(rounds) < 4 or name != lost:
                     server.absorb(name, [reply])
             rounds.append(messages)
             step = server.step()
         return rounds, [int(x) for x in step.total]
 
+    def with_junk(self, reply: bytes, victim: str) -> bytes:
+        """Return a dealing with zeros in one box, under a root that its dealer signed."""
+        dealing = Dealing.decode(reply[1:])
+        boxes = {**dealing.boxes, victim: replace(dealing.boxes[victim], box=bytes(160))}
+        root = replace(Shares.from_body(dealing.shares.body), root=box_tree(boxes).root())
+        shares = sign_message(self.identities[dealing.shares.sender], root)
+        return reply[:1] + Dealing(shares=shares, boxes=boxes).encode()
+
 
 def masking_vectors() -> Vectors:
-    """One attempt, byte for byte: five silos, the second lost after it dealt its shares."""
+    """One attempt, byte for byte: five silos, the second lost after the shares were checked."""
     setting = Setting()
     rounds, total = setting.play("silo-2")
     return {
@@ -239,17 +255,26 @@ def masking_vectors() -> Vectors:
         "roster": setting.roster.to_body(),
         "vectors": {n: [int(x) for x in v] for n, v in setting.vectors.items()},
         "randomness_of_a_silo": "silo/NAME",
-        "lost_after_shares": "silo-2",
+        "lost_before_vectors": "silo-2",
         "rounds": rounds,
         "total": total,
     }
+
+
+def dispute_vectors() -> Vectors:
+    """The same five silos; the box of silo-5 for silo-1 holds zeros, so silo-1 complains and silo-5 discloses."""
+    rounds, total = Setting().play(junk=("silo-5", "silo-1"))
+    return {"box_of_zeros": {"dealer": "silo-5", "recipient": "silo-1"}, "rounds": rounds, "total": total}
 
 
 def masking_bad_vectors() -> Vectors:
     """Requests that silo-1 must refuse at a stage, after it answered the good requests before it."""
     setting = Setting()
     rounds, _ = setting.play("silo-2")
-    good = [bytes.fromhex(messages["silo-1"]["request"]) for messages in rounds]
+    good = [bytes.fromhex(messages["silo-1"]["request"]) for messages in rounds if messages]
+    disputed = [
+        bytes.fromhex(m["silo-1"]["request"]) for m in setting.play(junk=("silo-5", "silo-1"))[0] if "silo-1" in m
+    ]
     server = setting.identities["server"]
 
     def manifest(**change: object) -> bytes:
@@ -263,6 +288,14 @@ def masking_bad_vectors() -> Vectors:
     def other(message: Signed, **change: canonical.Json) -> Signed:
         return sign(setting.identities[message.sender], message.kind, {**message.body, **change})
 
+    def delivery(change: Callable[[list[Parcel]], list[Parcel]]) -> bytes:
+        body = Delivery.from_body(Signed.decode(good[2]).body)
+        return sign(server, "ask-check", replace(body, parcels=tuple(change(list(body.parcels)))).to_body()).encode()
+
+    def over(change: Callable[[list[str]], list[str]]) -> bytes:
+        body = VectorRequest.from_body(Signed.decode(good[3]).body)
+        return sign(server, "ask-vector", replace(body, members=tuple(change(list(body.members)))).to_body()).encode()
+
     zeros: canonical.Json = "00" * 32
     cases = [
         ("other_epoch", 0, manifest(epoch=2), "other_roster"),
@@ -274,25 +307,36 @@ def masking_bad_vectors() -> Vectors:
         ("forged_hello", 1, relay(1, lambda h: [*h[:4], replace(h[4], signature=bytes(64))]), "malformed"),
         ("few_hellos", 1, relay(1, lambda h: h[:3]), "too_few"),
         ("without_mine", 1, relay(1, lambda h: h[1:]), "not_mine"),
-        ("bad_box", 2, relay(2, lambda b: [*b[:4], other(b[4], box="00" * 160)]), "bad_shares"),
         (
             "tampered_box",
             2,
-            relay(2, lambda b: [*b[:4], b[4].with_body({**b[4].body, "box": "00" * 160})]),
+            delivery(lambda p: [*p[:4], replace(p[4], box=replace(p[4].box, box=bytes(160)))]),
             "malformed",
         ),
-        ("few_boxes", 2, relay(2, lambda b: b[:3]), "too_few"),
-        ("other_cohort", 3, relay(3, lambda u: [*u[:3], other(u[3], cohort_hash=zeros)]), "other_cohort"),
-        ("few_uploads", 3, relay(3, lambda u: u[:3]), "too_few"),
-        ("few_consents", 4, relay(4, lambda c: c[:3]), "no_quorum"),
-        ("other_survivors", 4, relay(4, lambda c: [*c[:3], other(c[3], survivors_hash=zeros)]), "no_quorum"),
-        ("second_vector", 3, relay(2, lambda b: b[:4]), "second_answer"),
+        ("few_boxes", 2, delivery(lambda p: p[:3]), "too_few"),
+        ("few_members", 3, over(lambda u: u[:3]), "too_few"),
+        ("new_member", 3, over(lambda u: [*u, "silo-6"]), "new_member"),
+        ("other_cohort", 4, relay(4, lambda u: [*u[:3], other(u[3], cohort_hash=zeros)]), "other_cohort"),
+        ("few_uploads", 4, relay(4, lambda u: u[:3]), "too_few"),
+        ("few_consents", 5, relay(5, lambda c: c[:3]), "no_quorum"),
+        ("other_survivors", 5, relay(5, lambda c: [*c[:3], other(c[3], survivors_hash=zeros)]), "no_quorum"),
+        ("second_vector", 4, over(lambda u: u[:4]), "second_answer"),
     ]
+    undisclosed = replace(VectorRequest.from_body(Signed.decode(disputed[3]).body), disclosures=())
     return {
         "good_requests": [request.hex() for request in good],
         "cases": [
             {"name": name, "after_good_requests": stage, "request": request.hex(), "reason_code": code}
             for name, stage, request, code in cases
+        ],
+        "good_requests_of_a_dispute": [request.hex() for request in disputed],
+        "cases_of_a_dispute": [
+            {
+                "name": "undisclosed_box",
+                "after_good_requests": 3,
+                "request": sign(server, "ask-vector", undisclosed.to_body()).encode().hex(),
+                "reason_code": "bad_shares",
+            }
         ],
     }
 
@@ -306,6 +350,7 @@ FILES: dict[str, Callable[[], Vectors]] = {
     "canonical.json": canonical_vectors,
     "canonical_bad_spelling.json": canonical_bad_vectors,
     "masking.json": masking_vectors,
+    "masking_dispute.json": dispute_vectors,
     "masking_bad_requests.json": masking_bad_vectors,
 }
 

@@ -94,7 +94,7 @@ class Custody:
         if held is None or held.where != Where.of(manifest):
             raise Refused("unknown_attempt", "there is no key for that attempt: it was used, or this party restarted")
         rules.require_my_roster(manifest, setup.roster)
-        rules.require_threshold(manifest, setup.policy)
+        rules.require_threshold(manifest, setup.roster, setup.policy)
         if manifest.k_min < setup.policy.min_cohort:
             raise Refused("small_cohort", f"k_min is {manifest.k_min}, at least {setup.policy.min_cohort} is needed")
         named = manifest.encryption

@@ -70,6 +70,16 @@ class EncryptedServer:
         return MappingProxyType({**({} if self._inner is None else self._inner.refused), **self._line.refused})
 
     @property
+    def survivors(self) -> frozenset[PartyId]:
+        """Return U3 once t silos have agreed to open the sum over it; empty before."""
+        return frozenset() if self._inner is None else self._inner.survivors
+
+    @property
+    def convictions(self) -> Mapping[PartyId, bytes]:
+        """Return whom this attempt proved to have dealt badly, with the proof of each."""
+        return MappingProxyType({}) if self._inner is None else self._inner.convictions
+
+    @property
     def manifest(self) -> RoundManifest:
         """Return the manifest, with the encryption once the key is there."""
         return self._manifest

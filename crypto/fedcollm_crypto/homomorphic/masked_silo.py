@@ -12,7 +12,7 @@ from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.carriers import SiloCarrier
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Expected, Pledge, SiloPolicy, Witness, no_pledge
+from fedcollm_crypto.masking.policy import Admit, Expect, Pledge, SiloPolicy, no_pledge
 from fedcollm_crypto.masking.silo import Evidence, MaskedSilo
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.roster import Roster
@@ -33,21 +33,21 @@ class EncryptedSilo:
         identity: Identity,
         roster: Roster,
         policy: SiloPolicy,
-        expected: Expected,
+        expected: Expect,
         stages: StageJournal,
         vector: Callable[[], Vector],
         packing: Packing,
         scheme: Bfv,
         worker: Worker,
-        witness: Witness = no_pledge,
+        admit: Admit = no_pledge,
         randomness: Randomness = secrets.token_bytes,
     ) -> None:
         """Serve one round; `expected` names the decryptor and the hash of `scheme`."""
-        if expected.parameters_hash != scheme.hash or packing.scheme != scheme:
-            raise ValueError("what the silo expects and its packing must have these parameters")
+        if packing.scheme != scheme:
+            raise ValueError("the silo's packing must have these parameters")
         self._packing = packing
         self._modulus = scheme.modulus
-        self._witness = witness
+        self._admit = admit
         self._progress = worker.progress
         self._key = SiloKey(roster, scheme, worker)
         self._inner = MaskedSilo(
@@ -57,7 +57,7 @@ class EncryptedSilo:
             expected=expected,
             stages=stages,
             vector=vector,
-            witness=self._check_key,
+            admit=self._check_key,
             randomness=randomness,
             carrier=self._new_carrier,
         )
@@ -67,6 +67,10 @@ class EncryptedSilo:
         """Return what was refused in this attempt."""
         return self._inner.evidence
 
+    def convict(self, proof: bytes) -> None:
+        """Take in proof that a silo dealt bad shares. Raises: ProtocolError."""
+        self._inner.convict(proof)
+
     def handle(self, request: bytes) -> Chunks:
         """Answer one request; a manifest comes behind the decryptor's key. Raises: ProtocolError as `MaskedSilo`."""
         return self._inner.handle(self._key.take(request))
@@ -74,7 +78,7 @@ class EncryptedSilo:
     def _check_key(self, manifest: RoundManifest) -> Pledge:
         """Check the key first; then the ledger and the log have their say."""
         self._key.check(manifest)
-        return self._witness(manifest)
+        return self._admit(manifest)
 
     def _new_carrier(self, manifest: RoundManifest) -> SiloCarrier:
         return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus, self._progress)

@@ -22,7 +22,8 @@ from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import split, wire_bytes
 from fedcollm_crypto.homomorphic.worker import WorkerFailed, crashed, opened
-from fedcollm_crypto.masking import rules
+from fedcollm_crypto.masking import invariant, rules
+from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, VECTOR_FRAME, sign_message
 from fedcollm_crypto.masking.stages import Released, Where
@@ -110,11 +111,19 @@ class Trustee:
         # (5) Enough silos, and every depositor committed before it, or anybody, had sent.
         rules.require_floor(self._deposits, manifest, "the deposits")
         self._require_committed_first(manifest, said.commitments_of(request.messages))
-        # (6) Once for each model version and pass, on disk before the key is used.
-        rules.require_unreleased(manifest, self._setup.stages.entries())
-        survivors = tuple(sorted(self._deposits))
+        # (6) With this sum, too, the invariant over all sums holds; on disk before the key is used.
+        memory, survivors = Memory.of(self._setup.stages.entries()), tuple(sorted(self._deposits))
+        invariant.require_unreleased(manifest, memory)
+        invariant.require_pass_cohort(manifest, survivors)
+        invariant.require_one_dimension(manifest, survivors, memory)
+        invariant.limit_exposure(manifest, survivors, self._setup.policy, memory)
         self._setup.stages.append(
-            Released(where=Where.of(manifest), model_version=manifest.adapter_hash, survivors=survivors)
+            Released(
+                where=Where.of(manifest),
+                model_version=manifest.adapter_hash,
+                survivors=survivors,
+                dp_plan_hash=manifest.dp_plan_hash,
+            )
         )
         # (7) Open the sum that was computed here.
         with opened(self._custody.use(manifest, signed.body_hash)) as box:

@@ -79,6 +79,16 @@ class TrustingServer:
         return MappingProxyType({**self._refused, **self._line.refused})
 
     @property
+    def survivors(self) -> frozenset[PartyId]:
+        """Return whose sum the trustee is asked to open; empty before."""
+        return frozenset(self._deposited) if self._stage in ("open", "over") else frozenset()
+
+    @property
+    def convictions(self) -> Mapping[PartyId, bytes]:
+        """Return nobody: no shares are dealt."""
+        return MappingProxyType({})
+
+    @property
     def manifest(self) -> RoundManifest:
         """Return the manifest, with the encryption once the key is there."""
         return self._manifest

@@ -19,9 +19,9 @@ from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker, WorkerFailed, crashed
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking import rules
+from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, Witness, no_pledge
+from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, VECTOR_FRAME, Relay, sign_message
 from fedcollm_crypto.masking.stages import Answered, StageJournal, Where
 from fedcollm_crypto.roster import Roster
@@ -52,16 +52,14 @@ class TrustingSilo:
         identity: Identity,
         roster: Roster,
         policy: SiloPolicy,
-        expected: Expected,
+        expected: Expect,
         stages: StageJournal,
         vector: Callable[[], Vector],
         packing: Packing,
         worker: Worker,
-        witness: Witness = no_pledge,
+        admit: Admit = no_pledge,
     ) -> None:
         """Serve one round; `expected` names the trustee and the hash of the packing's scheme."""
-        if expected.parameters_hash != packing.scheme.hash:
-            raise ValueError("what the silo expects and its packing must have the same parameters")
         self._identity = identity
         self._roster = roster
         self._policy = policy
@@ -70,10 +68,14 @@ class TrustingSilo:
         self._compute = vector
         self._vector: Vector | None = None
         self._packing = packing
-        self._witness = witness
+        self._admit = admit
         self._key = SiloKey(roster, packing.scheme, worker)
         self._told = worker.progress
         self._progress: _Progress | None = None
+
+    def convict(self, proof: bytes) -> None:
+        """Refuse it: nobody deals shares here. Raises: ProtocolError."""
+        raise ProtocolError("proof of bad dealing has no place in a sum without shares")
 
     def handle(self, request: bytes) -> Chunks:
         """Answer one request. Raises: ProtocolError for what the server of the roster did not sign."""
@@ -100,16 +102,18 @@ class TrustingSilo:
         manifest = RoundManifest.from_body(signed.body)
         if manifest.server != signed.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
+        expected = self._expected(manifest)
         rules.require_my_roster(manifest, self._roster)
-        rules.require_my_plan(manifest, self._expected)
-        rules.require_encryption(manifest, self._expected)
+        rules.require_my_plan(manifest, expected)
+        rules.require_encryption(manifest, expected)
         rules.require_cohort(manifest, self._identity.party, self._roster, self._policy)
-        rules.require_threshold(manifest, self._policy)
+        rules.require_threshold(manifest, self._roster, self._policy)
+        invariant.require_noise_shares(manifest, expected, self._policy)
         rules.require_profile(manifest, self._roster, self._policy)
         rules.require_new_attempt(manifest, self._stages.entries())
         # (2) The key is the trustee's for this attempt; ledger and log agree.
         self._key.check(manifest)
-        self._witness(manifest)
+        self._admit(manifest)
         # (3) Train, encrypt, keep; record; commit.
         ciphertexts, digest = self._encrypt(manifest)
         commitment = sign_message(self._identity, Commitment(manifest_hash=manifest.hash, ciphertexts_hash=digest))

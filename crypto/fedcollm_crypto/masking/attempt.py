@@ -16,10 +16,11 @@ from fedcollm_crypto.derivation import labelled
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Randomness
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.hybrid import HybridSecrets, MaskKeyPairs, Pair
+from fedcollm_crypto.masking.dealing import Contents, ShareBox
+from fedcollm_crypto.masking.hybrid import HybridSecrets, MaskKeyPairs, Pair, require_committed
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
-from fedcollm_crypto.masking.messages import NONCE_BYTES, Hello, ShareBox
+from fedcollm_crypto.masking.messages import NONCE_BYTES, Hello
 from fedcollm_crypto.masking.policy import Pledge
 from fedcollm_crypto.roster import Roster
 
@@ -125,9 +126,15 @@ def agree_channels(place: Place, secrets: Secrets) -> dict[PartyId, bytes]:
     return {party: sealing.agree(secrets.channel, hello.channel_key, party) for party, hello in place.hellos.items()}
 
 
-def deal_shares(
-    place: Place, secrets: Secrets, channels: Mapping[PartyId, bytes], randomness: Randomness
-) -> list[ShareBox]:
+@dataclass(frozen=True, kw_only=True)
+class Dealt:
+    """One silo's boxes by recipient, and what it put into each: to be disclosed where a box does not open."""
+
+    boxes: Mapping[PartyId, ShareBox]
+    contents: Mapping[PartyId, Contents] = field(repr=False)
+
+
+def deal_shares(place: Place, secrets: Secrets, channels: Mapping[PartyId, bytes], randomness: Randomness) -> Dealt:
     """(M2) Split b_i and s_i (or m_i) among U1 and box one share of each for every silo, the dealer included.
 
     The dealer's own shares travel to the server and back in a box like any other: no case is special.
@@ -136,14 +143,17 @@ def deal_shares(
     t = place.manifest.threshold
     seed_shares = shamir.split(secrets.seed, t, tuple(points.values()), randomness)
     key_shares = shamir.split(secrets.recoverable, t, tuple(points.values()), randomness)
-    boxes: list[ShareBox] = []
+    boxes: dict[PartyId, ShareBox] = {}
+    contents: dict[PartyId, Contents] = {}
     for recipient, point in sorted(points.items()):
-        shares = seed_shares[point], key_shares[point]
+        shares, secret = (seed_shares[point], key_shares[point]), b""
         if secrets.hybrid is None:
-            boxes.append(_box(place, recipient, channels[recipient], shares, randomness))
+            boxes[recipient] = _box(place, recipient, channels[recipient], shares, randomness)
         else:
-            boxes.append(_hybrid_box(place, recipient, secrets.hybrid, shares))
-    return boxes
+            boxes[recipient] = _hybrid_box(place, recipient, secrets.hybrid, shares)
+            secret = place.pair(place.me, recipient).secret(secrets.hybrid.master) if place.me < recipient else b""
+        contents[recipient] = Contents(seed_share=shares[0], key_share=shares[1], mask_secret=secret)
+    return Dealt(boxes=boxes, contents=contents)
 
 
 def _box(
@@ -207,6 +217,17 @@ def open_hybrid_box(place: Place, secrets: Secrets, hybrid: HybridSecrets, box: 
     if box.mask_secret is None:
         return opened
     return replace(opened, mask_secret=place.pair(box.sender, place.me).open(hybrid.mask, box.mask_secret))
+
+
+def accept_disclosed(box: ShareBox, contents: Contents) -> OpenedShares:
+    """(M3) Take what a dealer disclosed of a box. Raises: ProtocolError unless the box is committed to just that."""
+    opened = _committed(box, contents.seed_share + contents.key_share)
+    if box.mask_secret is None:
+        if contents.mask_secret:
+            raise ProtocolError("a mask secret was disclosed of a box that has none")
+        return opened
+    require_committed(contents.mask_secret, box.mask_secret)
+    return replace(opened, mask_secret=contents.mask_secret)
 
 
 def _committed(box: ShareBox, plaintext: bytes) -> OpenedShares:

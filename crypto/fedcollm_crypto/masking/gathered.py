@@ -3,7 +3,7 @@
 Every check raises ProtocolError; the server then drops the sender. What was let in, anybody can check again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -12,8 +12,11 @@ from fedcollm_crypto import sealing
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.attempt import accept_disclosed
+from fedcollm_crypto.masking.conviction import BadDealing, Dealt, Fault
+from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Shares
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, ShareBox, Shares, Upload
+from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
 from fedcollm_crypto.masking.unmask import Opening
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
@@ -29,10 +32,11 @@ class Gathered:
     signed_hellos: dict[PartyId, Signed] = field(default_factory=dict[PartyId, Signed])
     hellos: dict[PartyId, Hello] = field(default_factory=dict[PartyId, Hello])
     transcript: bytes = b""
-    signed_boxes: dict[PartyId, Mapping[PartyId, Signed]] = field(
-        default_factory=dict[PartyId, Mapping[PartyId, Signed]]
-    )
-    boxes: dict[PartyId, Mapping[PartyId, ShareBox]] = field(default_factory=dict[PartyId, Mapping[PartyId, ShareBox]])
+    dealings: dict[PartyId, Dealing] = field(default_factory=dict[PartyId, Dealing])
+    checked: dict[PartyId, Signed] = field(default_factory=dict[PartyId, Signed])
+    complaints: dict[PartyId, frozenset[PartyId]] = field(default_factory=dict[PartyId, frozenset[PartyId]])
+    disclosures: dict[PartyId, Signed] = field(default_factory=dict[PartyId, Signed])
+    members: frozenset[PartyId] = frozenset()
     cohort_hash: bytes = b""
     signed_uploads: dict[PartyId, Signed] = field(default_factory=dict[PartyId, Signed])
     vector_hashes: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
@@ -54,24 +58,46 @@ class Gathered:
             raise ProtocolError("the nonce or the commitment in the hello is somebody else's")
         self.signed_hellos[message.sender], self.hellos[message.sender] = message, hello
 
-    def take_shares(self, message: Signed) -> None:
-        """(M2) Let in one box for each silo of U1. Their signatures are the recipients' matter, should one not open."""
-        shares = Shares.from_body(message.body)
-        self._require_transcript(shares.transcript)
-        signed = {str(box.body.get("recipient")): box for box in shares.boxes}
-        if signed.keys() != self.hellos.keys() or len(shares.boxes) != len(signed):
+    def take_dealing(self, dealing: Dealing) -> None:
+        """(M2) Let in one box for each silo of U1, all under the one root that the dealer signed."""
+        dealer = dealing.shares.sender
+        self._require_transcript(Shares.from_body(dealing.shares.body).transcript)
+        if dealing.boxes.keys() != self.hellos.keys():
             raise ProtocolError("one box for each silo of U1 was expected")
-        boxes = {recipient: ShareBox.from_body(box.body) for recipient, box in signed.items()}
-        for recipient, box in boxes.items():
-            if (box.sender, signed[recipient].sender, signed[recipient].kind) != (
-                message.sender,
-                message.sender,
-                ShareBox.KIND,
-            ):
+        for box in dealing.boxes.values():
+            if box.sender != dealer:
                 raise ProtocolError("a box names another sender than the one who brought it")
             self._require_transcript(box.transcript)
             box.require_profile(post_quantum=self.manifest.post_quantum)
-        self.signed_boxes[message.sender], self.boxes[message.sender] = signed, boxes
+        self.dealings[dealer] = dealing
+
+    def take_checked(self, message: Signed) -> None:
+        """(M2a) Let in what a dealer says of the others' boxes, and of nobody else's."""
+        checked = Checked.from_body(message.body)
+        self._require_transcript(checked.transcript)
+        if not set(checked.complaints) <= set(self.dealings) - {message.sender}:
+            raise ProtocolError("a complaint is about nobody who dealt")
+        self.checked[message.sender], self.complaints[message.sender] = message, frozenset(checked.complaints)
+
+    def accusers(self, dealer: PartyId) -> list[PartyId]:
+        """Return who says that a dealer's box does not open."""
+        return sorted(party for party, accused in self.complaints.items() if dealer in accused)
+
+    def take_disclosure(self, message: Signed) -> None:
+        """(M2b) Let in what a dealer discloses to all who complained, if it is what it had committed to."""
+        said, dealer = Disclosure.from_body(message.body), message.sender
+        self._require_transcript(said.transcript)
+        if sorted(said.contents) != self.accusers(dealer):
+            raise ProtocolError("a disclosure to each silo that complained was expected, and to no other")
+        for party, contents in said.contents.items():
+            accept_disclosed(self.dealings[dealer].boxes[party], contents)
+        self.disclosures[dealer] = message
+
+    def fix_members(self) -> None:
+        """Fix U2: who dealt and checked, but for dealers that left a complaint unanswered."""
+        answered = {dealer for dealer in self.dealings if dealer in self.disclosures or not self.accusers(dealer)}
+        self.members = frozenset(answered & self.checked.keys())
+        self.cohort_hash = hashes.cohort_hash(self.members)
 
     def check_upload(self, message: Signed, vector: Octets) -> None:
         """(M3) Check that a masked vector's bytes are those that were signed, masked over this U2."""
@@ -101,14 +127,14 @@ class Gathered:
         """(M5) Let in the right share of each silo of U2, each the one that its dealer committed to."""
         reveal, who = Reveal.from_body(message.body), message.sender
         self._require_transcript(reveal.transcript)
-        survivors, lost = set(self.vector_hashes), set(self.boxes) - set(self.vector_hashes)
-        if set(reveal.seed_shares) != survivors or set(reveal.key_shares) != lost:
+        survivors = frozenset(self.vector_hashes)
+        if frozenset(reveal.seed_shares) != survivors or frozenset(reveal.key_shares) != self.members - survivors:
             raise ProtocolError("shares of b for U3 and of s for the rest of U2 were expected")
         for owner, share in reveal.seed_shares.items():
-            if hashes.seed_share_commitment(share) != self.boxes[owner][who].seed_share_commitment:
+            if hashes.seed_share_commitment(share) != self.dealings[owner].boxes[who].seed_share_commitment:
                 raise ProtocolError(f"the revealed share of {owner}'s b is not the one that was dealt")
         for owner, share in reveal.key_shares.items():
-            if hashes.key_share_commitment(share) != self.boxes[owner][who].key_share_commitment:
+            if hashes.key_share_commitment(share) != self.dealings[owner].boxes[who].key_share_commitment:
                 raise ProtocolError(f"the revealed share of {owner}'s s is not the one that was dealt")
         self.reveals[who] = reveal
 
@@ -119,10 +145,50 @@ class Gathered:
             roster=self.roster,
             transcript=self.transcript,
             hellos=self.hellos,
-            members=frozenset(self.boxes),
+            members=self.members,
             survivors=frozenset(self.vector_hashes),
             reveals=self.reveals,
-            boxes=self.boxes,
+            boxes={dealer: dealing.boxes for dealer, dealing in self.dealings.items()},
+        )
+
+    def proof(self, fault: Fault) -> BadDealing:
+        """Return the proof of a fault that came out at the opening, with as few shares as it takes."""
+        owner = self._dealt(fault.owner, self._revealed(fault), [fault.other] if fault.owner == fault.accused else [])
+        sealer = None if fault.owner == fault.accused else self._dealt(fault.accused, {}, [fault.owner])
+        return self._proof(fault, owner, sealer=sealer)
+
+    def proof_of_disclosure(self, message: Signed) -> BadDealing | None:
+        """Return the proof that what a dealer discloses is not what it dealt; None where it is, or says nothing."""
+        said, dealer = Disclosure.from_body(message.body), message.sender
+        self._require_transcript(said.transcript)
+        for party in sorted(said.contents.keys() & self.dealings[dealer].boxes.keys()):
+            try:
+                accept_disclosed(self.dealings[dealer].boxes[party], said.contents[party])
+            except ProtocolError:
+                fault = Fault(accused=dealer, kind="disclosure", owner=dealer, other=party)
+                return self._proof(fault, self._dealt(dealer, {}, [party]), disclosure=message)
+        return None
+
+    def _proof(
+        self, fault: Fault, owner: Dealt, *, sealer: Dealt | None = None, disclosure: Signed | None = None
+    ) -> BadDealing:
+        hellos = {party: hello.body_hash for party, hello in self.signed_hellos.items()}
+        return BadDealing(
+            manifest=self.manifest, fault=fault, hellos=hellos, owner=owner, sealer=sealer, disclosure=disclosure
+        )
+
+    def _revealed(self, fault: Fault) -> dict[PartyId, bytes]:
+        """Return the t shares at the lowest points, which the opening took."""
+        who = sorted(self.reveals, key=self.roster.point)[: self.manifest.threshold]
+        seeds = fault.kind == "seed"
+        shares = {p: self.reveals[p].seed_shares if seeds else self.reveals[p].key_shares for p in who}
+        return {party: each[fault.owner] for party, each in shares.items()}
+
+    def _dealt(self, dealer: PartyId, shares: Mapping[PartyId, bytes], more: Collection[PartyId]) -> Dealt:
+        parcels = self.dealings[dealer].parcels()
+        wanted = sorted({*shares, *more} & parcels.keys())
+        return Dealt(
+            hello=self.signed_hellos[dealer], parcels=tuple(parcels[party] for party in wanted), shares=dict(shares)
         )
 
     def _require_transcript(self, transcript: bytes) -> None:

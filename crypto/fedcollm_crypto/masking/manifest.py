@@ -5,7 +5,7 @@ keys nor cancel each other's masks.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -205,6 +205,11 @@ class RoundManifest:
     def hash(self) -> bytes:
         """Return the 32 bytes that bind every later message and mask to this manifest."""
         return digest(MANIFEST_LABEL, canonical.encode(self.to_body()))
+
+    @property
+    def terms_hash(self) -> bytes:
+        """Return the hash without the key of an encryption, which is drawn after the log has named the attempt."""
+        return (self if self.encryption is None else replace(self, encryption=None)).hash
 
     def to_body(self) -> dict[str, Json]:
         """Return the manifest as a JSON object."""

@@ -1,4 +1,7 @@
-"""M1–M5: what silos answer. Each is the body of a `Signed` of its kind; `requests` shows what each answers."""
+"""M1 and M3–M5: what silos answer. Each is the body of a `Signed` of its kind; M2 is in `dealing`.
+
+`requests` shows what each answers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +12,12 @@ from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields, octets
-from fedcollm_crypto.hpke import HYBRID_OVERHEAD_BYTES
 from fedcollm_crypto.keys import PUBLIC_KEY_BYTES
-from fedcollm_crypto.masking.hybrid import KemKeys, SealedSecret
-from fedcollm_crypto.sealing import OVERHEAD_BYTES, x25519_key
+from fedcollm_crypto.masking.hybrid import KemKeys
+from fedcollm_crypto.sealing import x25519_key
 from fedcollm_crypto.shamir import SHARE_BYTES
-from fedcollm_crypto.signed import Signed
 
 NONCE_BYTES = 32
-BOX_BYTES = 2 * SHARE_BYTES + OVERHEAD_BYTES
-"""Both shares of one silo for another, encrypted."""
-HYBRID_BOX_BYTES = 2 * SHARE_BYTES + HYBRID_OVERHEAD_BYTES
-"""The same in the post-quantum profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,89 +80,6 @@ class Hello:
         fields.close()
         for key in (message.channel_key, message.mask_key):
             x25519_key(key, "a hello")  # a twin of another key would pass for a key of its own
-        return message
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShareBox:
-    """M2, for one recipient: the sender's shares of b and s under encryption, and commitments to both.
-
-    The box opens only beside exactly these fields. The commitments let the server see which silo reveals a wrong share.
-    In the post-quantum profile the sender's secret for the mask of the pair is beside it, if the sender comes first.
-    """
-
-    KIND: ClassVar[str] = "share-box"
-    transcript: bytes
-    sender: PartyId
-    recipient: PartyId
-    box: bytes
-    seed_share_commitment: bytes
-    key_share_commitment: bytes
-    mask_secret: SealedSecret | None = None
-
-    def require_profile(self, *, post_quantum: bool) -> None:
-        """Raise ProtocolError unless the box has the form of this profile."""
-        wants_secret = post_quantum and self.sender < self.recipient
-        box_bytes = HYBRID_BOX_BYTES if post_quantum else BOX_BYTES
-        if len(self.box) != box_bytes or (self.mask_secret is not None) != wants_secret:
-            raise ProtocolError("a box is not of this round's profile")
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        mask_secret: dict[str, Json] = {} if self.mask_secret is None else {"mask_secret": self.mask_secret.to_body()}
-        return mask_secret | {
-            "box": self.box.hex(),
-            "key_share_commitment": self.key_share_commitment.hex(),
-            "recipient": self.recipient,
-            "seed_share_commitment": self.seed_share_commitment.hex(),
-            "sender": self.sender,
-            "transcript": self.transcript.hex(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            transcript=fields.octets("transcript", HASH_BYTES),
-            sender=fields.text("sender"),
-            recipient=fields.text("recipient"),
-            box=fields.octets("box", BOX_BYTES, HYBRID_BOX_BYTES),
-            seed_share_commitment=fields.octets("seed_share_commitment", HASH_BYTES),
-            key_share_commitment=fields.octets("key_share_commitment", HASH_BYTES),
-            mask_secret=SealedSecret.from_body(fields.members("mask_secret")) if fields.has("mask_secret") else None,
-        )
-        fields.close()
-        return message
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shares:
-    """M2: one signed box for each silo of U1, the sender included."""
-
-    KIND: ClassVar[str] = "shares"
-    manifest_hash: bytes
-    transcript: bytes
-    boxes: tuple[Signed, ...]
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "boxes": [box.to_json() for box in self.boxes],
-            "manifest_hash": self.manifest_hash.hex(),
-            "transcript": self.transcript.hex(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            transcript=fields.octets("transcript", HASH_BYTES),
-            boxes=tuple(Signed.from_json(value) for value in fields.items("boxes")),
-        )
-        fields.close()
         return message
 
 

@@ -13,9 +13,10 @@ class SiloPolicy:
 
     `min_cohort`: fewest silos in a sum it takes part in. `colluding`: n_c, how many other silos may be in league with
     the server. `adversary`: what the server may do. `min_threshold`: least t it accepts beside what n, n_c and the
-    adversary ask for. `max_single_changes`: how many releases of a job without differential privacy may differ by
-    exactly one silo from an earlier one. `allow_two_party`: accept a cohort of two, where each silo can compute the
-    other's update from the sum. `post_quantum`: take part in no round of the classical profile.
+    adversary ask for. `max_single_changes`: how many sums without differential privacy may tell, together with earlier
+    ones, of fewer than n_c + 2 silos, as one does that a single silo left. `allow_two_party`: accept a cohort of two,
+    where each silo can compute the other's update from the sum. `post_quantum`: take part in no round of the classical
+    profile.
     """
 
     min_cohort: int = 3
@@ -41,6 +42,8 @@ class Expected:
     """What the silo computed itself about the job it joined: the manifest must say the same.
 
     `decryptor` and `parameters_hash` are those of the encryption, empty where vectors travel without one.
+    `noise_shares` is h, how many honest silos' noise the privacy plan counts on in each sum; 0 where each silo's own
+    noise is enough, or none is added.
     """
 
     session_id: str
@@ -52,6 +55,7 @@ class Expected:
     quantisation: Quantisation
     decryptor: PartyId = ""
     parameters_hash: str = ""
+    noise_shares: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,20 @@ class Pledge:
     cosignature: str = ""
 
 
-Witness = Callable[[RoundManifest], Pledge]
-"""Called once for a manifest that passed every rule; may raise `Refused`, e.g. for a spent budget or a forked log."""
+Expect = Callable[[RoundManifest], Expected]
+"""Given (round, pass) by a manifest, say what this silo computed itself of it; nothing else of it is to be believed."""
+
+
+def always(expected: Expected) -> Expect:
+    """Expect the same of every manifest: for one round of one pass."""
+    return lambda _: expected
+
+
+Admit = Callable[[RoundManifest], Pledge]
+"""Called once for a manifest that passed every rule of the protocol; may raise `Refused`, e.g. for a spent budget.
+
+Here, and not before, a caller acts: it cosigns the log, and reserves its budget.
+"""
 
 
 def no_pledge(_: RoundManifest) -> Pledge:

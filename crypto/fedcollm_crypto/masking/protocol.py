@@ -10,7 +10,7 @@ from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 
 Arrives = Callable[[int, PartyId], bool]
-"""Whether the answer of a silo to the stage of this number (1–5) reaches the server."""
+"""Whether the answer of a silo to the stage of this number (1–7) reaches the server."""
 
 
 def everything_arrives(_: int, __: PartyId) -> bool:
@@ -25,7 +25,7 @@ def run_masking(
 
     def answer(stage: int, ask: Ask | Sum) -> Ask | Sum:
         if isinstance(ask, Sum):
-            raise TypeError("the sum comes after the fifth exchange, not before")
+            raise TypeError("the sum comes after the last exchange, not before")
         for party, request in ask.requests.items():
             if arrives(stage, party):
                 server.absorb(party, silos[party].handle(request))
@@ -38,18 +38,24 @@ def run_masking(
     #     S → i   all hellos. The silo checks: one manifest, its own hello, no key twice, |U1| ≥ max(t, k_min).
     #             T1 = H(hellos) goes into every key and signature from here on.
     # M2  i → S   a box for each j of U1: one share of b_i and one of s_i.       U2 = who dealt.
-    vector_wanted = answer(2, shares_wanted)
-    #     S → i   the boxes for i. The silo checks that each opens, and that |U2| ≥ max(t, k_min).
+    check_wanted = answer(2, shares_wanted)
+    #     S → i   the boxes for i, each under the one root that its dealer signed.
+    # M2a i → S   which of them do not open.
+    disclosure_wanted = answer(3, check_wanted)
+    #     S → j   who says that a box of j does not open: usually nobody, and nobody is asked.
+    # M2b j → S   what was in that box.                                           U2 = who dealt what opens.
+    vector_wanted = answer(4, disclosure_wanted)
+    #     S → i   U2. The silo checks that it has the shares of each, and that |U2| ≥ max(t, k_min). It trains now.
     # M3  i → S   y_i = x_i + PRG(b_i) + Σ_{j>i} PRG(s_ij) − Σ_{j<i} PRG(s_ij);  U3 = who uploaded.
     #             a signature over H(y_i) and U2.
-    consent_wanted = answer(3, vector_wanted)
+    consent_wanted = answer(5, vector_wanted)
     #     S → i   all signed uploads. The silo checks: U3 ⊆ U2, everybody's U2 is its own, |U3| ≥ max(t, k_min).
     # M4  i → S   a signature over U3, written to disk before. It signs no other U3.
-    reveal_wanted = answer(4, consent_wanted)
+    reveal_wanted = answer(6, consent_wanted)
     #     S → i   the signatures. The silo checks that t silos signed its own U3.
     # M5  i → S   for j in U3 the share of b_j; for j in U2 without U3 the share of s_j. Never both. Secrets go.
-    result = answer(5, reveal_wanted)
+    result = answer(7, reveal_wanted)
     # R   S       combines shares, checks b_j against H(b_j) and s_j against its public key, removes the masks.
     if isinstance(result, Ask):
-        raise TypeError("after the fifth exchange there is nothing left to ask")
+        raise TypeError("after the last exchange there is nothing left to ask")
     return result

@@ -5,16 +5,19 @@ must have reached, or an error that names the silo at fault.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, PartyId, Sum
 from fedcollm_crypto.errors import CryptoError, ProtocolError
 from fedcollm_crypto.masking import transcript as hashes
+from fedcollm_crypto.masking.dealing import Dealing, Shares
 from fedcollm_crypto.masking.gathered import Gathered
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import remove_masks
-from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME
+from fedcollm_crypto.masking.messages import Upload
+from fedcollm_crypto.masking.requests import DEALING_FRAME, MESSAGE_FRAME, STAGES, VECTOR_FRAME
 from fedcollm_crypto.masking.server import REPLIES, split_frame
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
@@ -26,7 +29,7 @@ Replies = Mapping[PartyId, Callable[[], Chunks]]
 
 
 def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -> Sum:
-    """Return the sum of an attempt from the replies of its five stages; `stages[k]` answers `STAGES[k]`.
+    """Return the sum of an attempt from the replies of its stages; `stages[k]` answers `STAGES[k]`.
 
     Guarantee: every signature, commitment and share behind the sum was verified against the roster.
     Raises: ProtocolError for a missing stage, too few silos, or a silo whose shares don't give what it committed to.
@@ -39,12 +42,10 @@ def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -
 
     def take(kind: str, let_in: Callable[[Signed], None], replies: Replies) -> None:
         for party in sorted(replies):
-            try:
+            with suppress(CryptoError, OSError):  # the server dropped its sender, and so does the replay
                 message = _read(party, replies[party](), kind, roster, scratch)
                 if message.body.get("manifest_hash") == manifest.hash.hex():
                     let_in(message)
-            except (CryptoError, OSError):  # the server dropped its sender, and so does the replay
-                continue
 
     def add(message: Signed) -> None:
         seen.check_upload(message, scratch.view(np.uint8))
@@ -53,12 +54,18 @@ def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -
 
     take(REPLIES[0], seen.take_hello, stages[0])
     seen.transcript = hashes.transcript_hash(seen.signed_hellos)
-    take(REPLIES[1], seen.take_shares, stages[1])
-    seen.cohort_hash = hashes.cohort_hash(seen.boxes)
-    take(REPLIES[2], add, stages[2])
+    for party in sorted(stages[1]):
+        with suppress(CryptoError, OSError):
+            dealing = _read_dealing(party, stages[1][party](), roster)
+            if Shares.from_body(dealing.shares.body).manifest_hash == manifest.hash:
+                seen.take_dealing(dealing)
+    take(REPLIES[2], seen.take_checked, stages[2])
+    take(REPLIES[3], seen.take_disclosure, stages[3])
+    seen.fix_members()
+    take(REPLIES[4], add, stages[4])
     seen.survivors_hash = hashes.survivors_hash(seen.vector_hashes)
-    take(REPLIES[3], seen.take_consent, stages[3])
-    take(REPLIES[4], seen.take_reveal, stages[4])
+    take(REPLIES[5], seen.take_consent, stages[5])
+    take(REPLIES[6], seen.take_reveal, stages[6])
     if len(seen.vector_hashes) < manifest.floor or min(len(seen.consents), len(seen.reveals)) < manifest.threshold:
         raise ProtocolError("replay: too few of the archived replies are genuine to open a sum")
     remove_masks(total, ring_bits, leftover_masks(seen.opening()))
@@ -67,7 +74,7 @@ def replay(manifest: RoundManifest, roster: Roster, stages: Sequence[Replies]) -
 
 def _read(party: PartyId, reply: Chunks, kind: str, roster: Roster, scratch: Words) -> Signed:
     frame, rest = split_frame(reply)
-    with_vector = kind == REPLIES[2]
+    with_vector = kind == Upload.KIND
     if frame != (VECTOR_FRAME if with_vector else MESSAGE_FRAME):
         raise ProtocolError("replay: a refusal, or a reply of another stage")
     message = Signed.decode(fill(scratch, rest) if with_vector else join(rest))
@@ -75,3 +82,14 @@ def _read(party: PartyId, reply: Chunks, kind: str, roster: Roster, scratch: Wor
         raise ProtocolError("replay: a reply of another sender or kind")
     message.verify(roster.key(party))
     return message
+
+
+def _read_dealing(party: PartyId, reply: Chunks, roster: Roster) -> Dealing:
+    frame, rest = split_frame(reply)
+    if frame != DEALING_FRAME:
+        raise ProtocolError("replay: a refusal, or a reply of another stage")
+    dealing = Dealing.decode(join(rest))
+    if dealing.shares.sender != party:
+        raise ProtocolError("replay: a dealing of another sender")
+    dealing.shares.verify(roster.key(party))
+    return dealing

@@ -1,19 +1,40 @@
 """The rules by which a silo says no. Each is one function with one reason; together they are the defence.
 
 Each names the attack that it stops. `tests/crypto/test_sabotage.py` replaces them one at a time by a function that
-allows everything, and shows that the attack then works; no other switch exists.
+allows everything, and shows that the attack then works; no other switch exists. What a silo holds to over all attempts
+is in `invariant`.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.errors import Refused
+from fedcollm_crypto.errors import ProtocolError, Refused
+from fedcollm_crypto.masking.dealing import Checked
 from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_crypto.masking.messages import Hello, Upload
 from fedcollm_crypto.masking.policy import Expected, SiloPolicy
-from fedcollm_crypto.masking.stages import Answered, Released, StageEntry
+from fedcollm_crypto.masking.requests import (
+    ASK_CHECK,
+    ASK_CONSENT,
+    ASK_DISCLOSURE,
+    ASK_REVEAL,
+    ASK_SHARES,
+    ASK_VECTOR,
+    MANIFEST,
+)
+from fedcollm_crypto.masking.stages import Answered, StageEntry
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
+
+BUILDS_ON = {
+    ASK_SHARES: MANIFEST,
+    ASK_CHECK: ASK_SHARES,
+    ASK_DISCLOSURE: ASK_CHECK,
+    ASK_VECTOR: ASK_CHECK,
+    ASK_CONSENT: ASK_VECTOR,
+    ASK_REVEAL: ASK_CONSENT,
+}
+"""Which stage must have been answered before each."""
 
 
 def verify_sender(message: Signed, roster: Roster) -> None:
@@ -72,15 +93,22 @@ def require_profile(manifest: RoundManifest, roster: Roster, policy: SiloPolicy)
         raise Refused("classical_keys", f"the roster lists no ML-DSA-44 key for {', '.join(without)}")
 
 
-def require_threshold(manifest: RoundManifest, policy: SiloPolicy) -> None:
-    """Stop a threshold so low that the server gets two quorums for two sets, or reads shares by itself."""
+def require_threshold(manifest: RoundManifest, roster: Roster, policy: SiloPolicy) -> None:
+    """Stop a threshold so low that the server gets two quorums for two sets, or reads shares by itself.
+
+    t follows from all silos of the roster, which every silo signed before round 1, and never from the cohort, which
+    the server names: else it would have a sum opened by seven of ten, and another by the three that are left.
+    """
+    members = len(roster.of_role("silo"))
     try:
-        least = threshold(len(manifest.cohort), policy.colluding, policy.adversary)
+        least = threshold(members, policy.colluding, policy.adversary)
     except ValueError as error:
         raise Refused("small_cohort", str(error)) from None
     least = max(least, policy.min_threshold)
     if manifest.threshold < least:
-        raise Refused("low_threshold", f"t is {manifest.threshold}, this silo insists on {least} or more")
+        raise Refused(
+            "low_threshold", f"t is {manifest.threshold}; of {members} silos this one insists on {least} or more"
+        )
 
 
 def require_new_attempt(manifest: RoundManifest, entries: Iterable[StageEntry]) -> None:
@@ -93,37 +121,28 @@ def require_new_attempt(manifest: RoundManifest, entries: Iterable[StageEntry]) 
         raise Refused("old_attempt", f"round and attempt {manifest.order} must be above {max(seen)}, seen before")
 
 
-def require_unreleased(manifest: RoundManifest, entries: Iterable[StageEntry]) -> None:
-    """Stop a second sum over the same model version: the difference of two sums is somebody's update."""
-    releases = _releases(entries, manifest.session_id)
-    mine = [release for release in releases if release.model_version == manifest.adapter_hash]
-    if any(release.where.linear_pass == manifest.linear_pass for release in mine):
-        raise Refused("released", "this silo helped to open a sum for this model version: no second one")
-    if manifest.linear_pass and not any(
-        release.where.linear_pass == manifest.linear_pass - 1
-        and release.where.round == manifest.round
-        and release.survivors == manifest.cohort
-        for release in mine
-    ):
-        raise Refused("other_pass", "a further pass needs the pass before it, over exactly the same silos")
-
-
-def require_pass_cohort(manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
-    """Stop a further pass over fewer silos than the first."""
-    if manifest.linear_pass and set(survivors) != set(manifest.cohort):
-        raise Refused("other_pass", "all passes of one model version must be over the same silos: the round is void")
-
-
 def refuse_second_answer(answered: Answered | None, request_hash: str) -> None:
     """Stop a second request for a stage: two answers over different sets give away masks between them."""
     if answered is not None and answered.request_hash != request_hash:
         raise Refused("second_answer", f"the stage {answered.stage} was answered for another request")
 
 
-def require_order(stage: int, done: int) -> None:
-    """Stop a stage that is asked for before the one it builds on."""
-    if stage > done:
-        raise Refused("out_of_order", f"stage {stage} was asked for, but stage {done} comes next")
+def require_order(stage: str, answered: Collection[str]) -> None:
+    """Stop a stage that is asked for before the one it builds on, or, of a dispute, after U2 was fixed."""
+    if BUILDS_ON[stage] not in answered or (stage == ASK_DISCLOSURE and ASK_VECTOR in answered):
+        raise Refused("out_of_order", f"{stage} was asked for, after {', '.join(answered)}")
+
+
+def require_few_complaints(complaints: Mapping[PartyId, Checked], me: PartyId, policy: SiloPolicy) -> None:
+    """Stop a server that has a silo disclose its shares to more than are in league: t of them are its secrets."""
+    if any(me not in complaint.complaints for complaint in complaints.values()):
+        raise ProtocolError("a complaint is not about this silo")
+    if len(complaints) > policy.colluding:
+        raise Refused(
+            "many_complaints",
+            f"{len(complaints)} silos say that this silo's boxes do not open; for honest ones they do, and at most "
+            f"{policy.colluding} are taken to be others",
+        )
 
 
 def require_one_manifest(hellos: Mapping[PartyId, Hello], manifest_hash: bytes) -> None:
@@ -182,27 +201,3 @@ def require_consents(survivors_hashes: Sequence[bytes], mine: bytes, manifest: R
             "no_quorum",
             f"{agreeing} of {len(survivors_hashes)} consents are to this silo's set; t is {manifest.threshold}",
         )
-
-
-def limit_single_changes(
-    manifest: RoundManifest, survivors: Collection[PartyId], policy: SiloPolicy, entries: Iterable[StageEntry]
-) -> None:
-    """Stop a series of sums that differ by one silo each: the differences come close to that silo's updates.
-
-    With differential privacy the noise bounds what a difference tells, and there is no limit.
-    """
-    if manifest.dp_plan_hash:
-        return
-    earlier = [set(release.survivors) for release in _releases(entries, manifest.session_id)]
-    history = [*earlier, set(survivors)]
-    single = [any(len(now ^ before) == 1 for before in history[:i]) for i, now in enumerate(history)]
-    if single[-1] and sum(single) > policy.max_single_changes:
-        raise Refused(
-            "cohort_changes",
-            f"without differential privacy this silo takes part in {policy.max_single_changes} sums that differ by "
-            "one silo from an earlier one; this would be one more",
-        )
-
-
-def _releases(entries: Iterable[StageEntry], session_id: str) -> list[Released]:
-    return [e for e in entries if isinstance(e, Released) and e.where.session_id == session_id]

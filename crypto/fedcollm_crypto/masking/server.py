@@ -16,16 +16,35 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.carriers import RingServer, ServerCarrier
+from fedcollm_crypto.masking.conviction import Guilty
+from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Shares
 from fedcollm_crypto.masking.gathered import Gathered
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Shares, Upload
-from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay
+from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
+from fedcollm_crypto.masking.requests import (
+    DEALING_FRAME,
+    MESSAGE_FRAME,
+    STAGES,
+    VECTOR_FRAME,
+    Delivery,
+    Refusal,
+    Relay,
+    VectorRequest,
+)
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.wire import fill, join
 
-REPLIES = (Hello.KIND, Shares.KIND, Upload.KIND, Consent.KIND, Reveal.KIND)
+REPLIES = (
+    Hello.KIND,
+    Shares.KIND,
+    Checked.KIND,
+    Disclosure.KIND,
+    Upload.KIND,
+    Consent.KIND,
+    Reveal.KIND,
+)
 """What each stage is answered with, in the order of `STAGES`."""
 
 
@@ -54,6 +73,8 @@ class MaskedServer:
         self._requests: Mapping[PartyId, bytes] = {}
         self._seen = Gathered(manifest=manifest, roster=roster)
         self._carrier = carrier or RingServer(manifest)
+        self._convictions: dict[PartyId, bytes] = {}
+        self._agreed = False
 
     @property
     def dropped(self) -> Mapping[PartyId, str]:
@@ -69,6 +90,16 @@ class MaskedServer:
     def refusals(self) -> Mapping[PartyId, Signed]:
         """Return the signed refusals, for the log."""
         return MappingProxyType(self._refusals)
+
+    @property
+    def convictions(self) -> Mapping[PartyId, bytes]:
+        """Return whom this attempt proved to have dealt badly, with the proof of each (`conviction.BadDealing`)."""
+        return MappingProxyType(self._convictions)
+
+    @property
+    def survivors(self) -> frozenset[PartyId]:
+        """Return U3 once t silos have agreed to open the sum over it; empty before."""
+        return frozenset(self._seen.vector_hashes) if self._agreed else frozenset()
 
     @property
     def hellos(self) -> Mapping[PartyId, Hello]:
@@ -108,7 +139,7 @@ class MaskedServer:
             self._drop([party], str(error))
 
     def step(self) -> Ask | Sum:
-        """Go on with those who answered. Raises: TooFewSilos; ProtocolError naming a silo that dealt bad shares."""
+        """Go on with those who answered. Raises: TooFewSilos; Guilty for a silo that dealt bad shares."""
         if self._stage < 0:
             raise RuntimeError("the attempt has not started, or is over")
         self._drop(self._waiting, "did not answer")
@@ -119,15 +150,21 @@ class MaskedServer:
                 seen.transcript = hashes.transcript_hash(seen.signed_hellos)
                 return self._relay(requests.ASK_SHARES, seen.signed_hellos)
             case requests.ASK_SHARES:
-                self._require_floor(seen.boxes, self._manifest.floor)
-                seen.cohort_hash = hashes.cohort_hash(seen.boxes)
-                return self._relay_boxes()
+                self._require_floor(seen.dealings, self._manifest.floor)
+                return self._deliver()
+            case requests.ASK_CHECK:
+                return self._relay_complaints()
+            case requests.ASK_DISCLOSURE:
+                seen.fix_members()
+                self._require_floor(seen.members, self._manifest.floor)
+                return self._ask_vectors()
             case requests.ASK_VECTOR:
                 self._require_floor(seen.vector_hashes, self._manifest.floor)
                 seen.survivors_hash = hashes.survivors_hash(seen.vector_hashes)
                 return self._relay(requests.ASK_CONSENT, seen.signed_uploads)
             case requests.ASK_CONSENT:
                 self._require_floor(seen.consents, self._manifest.threshold)
+                self._agreed = True
                 return self._relay_quorum()
             case _:
                 self._require_floor(seen.reveals, self._manifest.threshold)
@@ -136,15 +173,24 @@ class MaskedServer:
     def _open(self) -> Sum:
         """(R) Take the masks off the sum."""
         self._stage = -1
-        total = self._carrier.open(leftover_masks(self._seen.opening()))
+        try:
+            masks = leftover_masks(self._seen.opening())
+        except Guilty as guilty:
+            self._convictions[guilty.fault.accused] = self._seen.proof(guilty.fault).encode()
+            raise
+        total = self._carrier.open(masks)
         return Sum(total=total, contributors=frozenset(self._seen.vector_hashes))
 
     def _take(self, party: PartyId, reply: Chunks) -> None:
         """Read a reply, verify its sender, and let it in if it belongs to this stage."""
         frame, rest = split_frame(reply)
-        with_vector = frame == VECTOR_FRAME
-        if with_vector and STAGES[self._stage] != requests.ASK_VECTOR:
+        with_vector, stage = frame == VECTOR_FRAME, STAGES[self._stage]
+        if with_vector and stage != requests.ASK_VECTOR:
             return  # a repeated upload, come late
+        if frame == DEALING_FRAME:
+            if stage == requests.ASK_SHARES:
+                self._take_dealing(party, Dealing.decode(join(rest)))
+            return
         message = Signed.decode(fill(self._carrier.scratch, rest) if with_vector else join(rest))
         if message.sender != party:
             raise ProtocolError("the reply names another sender than the party that it came from")
@@ -159,12 +205,24 @@ class MaskedServer:
             self._let_in(message)
             self._waiting -= {party}
 
+    def _take_dealing(self, party: PartyId, dealing: Dealing) -> None:
+        if dealing.shares.sender != party:
+            raise ProtocolError("the reply names another sender than the party that it came from")
+        dealing.shares.verify(self._roster.key(party))
+        if dealing.shares.body.get("manifest_hash") == self._manifest.hash.hex():
+            self._seen.take_dealing(dealing)
+            self._waiting -= {party}
+
     def _let_in(self, message: Signed) -> None:
         match STAGES[self._stage]:
             case requests.MANIFEST:
                 self._seen.take_hello(message)
             case requests.ASK_SHARES:
-                self._seen.take_shares(message)
+                raise ProtocolError("the boxes are missing beside their root")
+            case requests.ASK_CHECK:
+                self._seen.take_checked(message)
+            case requests.ASK_DISCLOSURE:
+                self._take_disclosure(message)
             case requests.ASK_VECTOR:
                 self._seen.check_upload(message, self._carrier.scratch)
                 self._carrier.add()  # may refuse it, before it is let in
@@ -173,6 +231,12 @@ class MaskedServer:
                 self._seen.take_consent(message)
             case _:
                 self._seen.take_reveal(message)
+
+    def _take_disclosure(self, message: Signed) -> None:
+        proof = self._seen.proof_of_disclosure(message)
+        if proof is not None:
+            self._convictions[message.sender] = proof.encode()
+        self._seen.take_disclosure(message)
 
     def _take_refusal(self, party: PartyId, message: Signed) -> None:
         refusal = Refusal.from_body(message.body)
@@ -191,14 +255,54 @@ class MaskedServer:
         body = Relay(manifest_hash=self._manifest.hash, messages=self.quorum).to_body()
         return self._ask(requests.ASK_REVEAL, body, self._seen.consents)
 
-    def _relay_boxes(self) -> Ask:
-        """Carry to each silo of U2 the boxes that are for it."""
-        requests_by_silo: dict[PartyId, bytes] = {}
-        for recipient in sorted(self._seen.boxes):
-            boxes = tuple(self._seen.signed_boxes[dealer][recipient] for dealer in sorted(self._seen.boxes))
-            body = Relay(manifest_hash=self._manifest.hash, messages=boxes).to_body()
-            requests_by_silo[recipient] = sign(self._signer, requests.ASK_VECTOR, body).encode()
-        return self._expect(requests_by_silo)
+    def _deliver(self) -> Ask:
+        """Carry to each dealer the boxes that are for it."""
+        dealers = sorted(self._seen.dealings)
+        parcels = {dealer: self._seen.dealings[dealer].parcels() for dealer in dealers}
+        return self._ask_each(
+            requests.ASK_CHECK,
+            {
+                recipient: Delivery(
+                    manifest_hash=self._manifest.hash, parcels=tuple(parcels[dealer][recipient] for dealer in dealers)
+                ).to_body()
+                for recipient in dealers
+            },
+        )
+
+    def _relay_complaints(self) -> Ask:
+        """Ask each dealer about whom somebody complained what was in those boxes; usually that is nobody."""
+        seen = self._seen
+        accused = sorted(dealer for dealer in seen.dealings if seen.accusers(dealer))
+        return self._ask_each(
+            requests.ASK_DISCLOSURE,
+            {
+                dealer: Relay(
+                    manifest_hash=self._manifest.hash,
+                    messages=tuple(seen.checked[party] for party in seen.accusers(dealer)),
+                ).to_body()
+                for dealer in accused
+            },
+        )
+
+    def _ask_vectors(self) -> Ask:
+        """Name U2, and carry to each of its members what was disclosed for it."""
+        seen, members = self._seen, tuple(sorted(self._seen.members))
+        return self._ask_each(
+            requests.ASK_VECTOR,
+            {
+                party: VectorRequest(
+                    manifest_hash=self._manifest.hash,
+                    members=members,
+                    disclosures=tuple(
+                        seen.disclosures[dealer] for dealer in members if dealer in seen.complaints[party]
+                    ),
+                ).to_body()
+                for party in members
+            },
+        )
+
+    def _ask_each(self, kind: str, bodies: Mapping[PartyId, Mapping[str, Json]]) -> Ask:
+        return self._expect({party: sign(self._signer, kind, body).encode() for party, body in bodies.items()})
 
     def _ask(self, kind: str, body: Mapping[str, Json], parties: Iterable[PartyId]) -> Ask:
         return self._expect(dict.fromkeys(sorted(parties), sign(self._signer, kind, body).encode()))
@@ -224,6 +328,6 @@ def split_frame(reply: Chunks) -> tuple[bytes, Iterator[bytes]]:
     """Return the first byte of the reply and an iterator over the others."""
     chunks = iter(reply)
     first = next((chunk for chunk in chunks if chunk), b"")
-    if first[:1] not in (VECTOR_FRAME, MESSAGE_FRAME):
-        raise ProtocolError("a reply starts with one of two known bytes")
+    if first[:1] not in (VECTOR_FRAME, DEALING_FRAME, MESSAGE_FRAME):
+        raise ProtocolError("a reply starts with one of three known bytes")
     return first[:1], itertools.chain([first[1:]], chunks)

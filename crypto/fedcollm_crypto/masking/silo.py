@@ -1,6 +1,7 @@
 """The silo's end: authenticates each request, answers each stage once, and records that before it answers.
 
-The rules are in `rules`, the five stages in `silo_stages`; this file is the once-per-stage discipline around them.
+The rules of an attempt are in `rules`, what holds over all attempts is in `invariant`, the stages are in `silo_stages`;
+this file is the once-per-stage discipline around them.
 A silo that restarts has lost its ephemeral secrets on purpose: it refuses the attempt it was in and joins the next.
 """
 
@@ -18,19 +19,42 @@ from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
 from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
-from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, Witness, no_pledge
-from fedcollm_crypto.masking.requests import MESSAGE_FRAME, STAGES, VECTOR_FRAME, Refusal, Relay, sign_message
-from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Greeted, Masking, Setup
-from fedcollm_crypto.masking.stages import Answered, Declined, Released, Replied, StageJournal, Where
+from fedcollm_crypto.masking.conviction import BadDealing
+from fedcollm_crypto.masking.manifest import RoundManifest, threshold
+from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
+from fedcollm_crypto.masking.requests import (
+    DEALING_FRAME,
+    MESSAGE_FRAME,
+    STAGES,
+    VECTOR_FRAME,
+    Delivery,
+    Refusal,
+    Relay,
+    VectorRequest,
+    sign_message,
+)
+from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Examined, Greeted, Masking, Setup
+from fedcollm_crypto.masking.stages import (
+    Answered,
+    Convicted,
+    Declined,
+    Enrolled,
+    Released,
+    Replied,
+    StageJournal,
+    Where,
+)
 from fedcollm_crypto.masking.transcript import vector_hasher
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
-_State = Greeted | Dealt | Masking | Consented
+_State = Greeted | Dealt | Examined | Masking | Consented
+_Body = Relay | Delivery | VectorRequest
 _Asked = tuple[str, str]  # the kind of a request and the hash of its bytes, in hex
 _NOWHERE = Where(session_id="", round=0, attempt=0, linear_pass=0)
 
+ELSEWHERE = "elsewhere"
+"""The fault of a silo that was convicted in an attempt which this one was not in, as the journal calls it."""
 MAX_EVIDENCE = 32
 """Refusals kept and journalled for one attempt: a hostile server must not fill the silo's disk."""
 
@@ -51,7 +75,7 @@ class _Progress:
 
     manifest: RoundManifest
     carrier: SiloCarrier
-    states: list[_State] = field(repr=False)
+    states: dict[str, _State] = field(repr=False)
     answered: dict[str, Answered] = field(default_factory=dict[str, Answered])
     replies: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     upload: Signed | None = None
@@ -66,8 +90,9 @@ class MaskedSilo:
     """Give a vector to a sum without showing it to anyone.
 
     Guarantee: a server that does anything at all, with up to n_c other silos, learns of this silo's vector no more
-    than sums over at least max(t, k_min) silos, one for each model version and pass, if the roster is genuine, the
-    journal is never rolled back, and Ed25519, X25519, HKDF-SHA256, AES-256 and ChaCha20-Poly1305 are what they claim.
+    than sums over at least max(t, k_min) silos, for which the invariant holds (see `invariant`), if the roster is
+    genuine, the journal, one for all sessions over these records, is never rolled back, and Ed25519, X25519,
+    HKDF-SHA256, AES-256 and ChaCha20-Poly1305 are what they claim.
     In the post-quantum profile ML-KEM-768 may stand in for X25519, and ML-DSA-44 for Ed25519: one of each is enough.
     """
 
@@ -77,10 +102,10 @@ class MaskedSilo:
         identity: Identity,
         roster: Roster,
         policy: SiloPolicy,
-        expected: Expected,
+        expected: Expect,
         stages: StageJournal,
         vector: Callable[[], Vector],
-        witness: Witness = no_pledge,
+        admit: Admit = no_pledge,
         randomness: Randomness = secrets.token_bytes,
         carrier: Callable[[RoundManifest], SiloCarrier] = RingSilo,
     ) -> None:
@@ -96,7 +121,7 @@ class MaskedSilo:
             policy=policy,
             expected=expected,
             stages=stages,
-            witness=witness,
+            admit=admit,
             randomness=randomness,
         )
         self._compute = vector
@@ -109,6 +134,28 @@ class MaskedSilo:
     def evidence(self) -> tuple[Evidence, ...]:
         """Return what was refused in this attempt, with the server's own signature under it."""
         return tuple(self._evidence)
+
+    def convict(self, proof: bytes) -> None:
+        """Take in proof that a silo dealt bad shares; it is remembered once an attempt is begun with it.
+
+        A sum may be opened anew for it only where this silo was in the attempt itself, under the very hellos of the
+        proof: who is guilty could make proofs for attempts that never were. Raises: ProtocolError for proof of nothing.
+        """
+        found = BadDealing.decode(proof)
+        found.verify(self._setup.roster)
+        where, me = Where.of(found.manifest), self._setup.identity.party
+        said = Replied(where=where, stage=requests.MANIFEST, reply_hash=found.hellos.get(me, b"").hex())
+        known = (*self._setup.stages.entries(), *self._setup.shown)
+        mine = said in known
+        entry = Convicted(
+            where=where,
+            party=found.accused,
+            fault=found.fault.kind if mine else ELSEWHERE,
+            proof_hash=hashlib.sha256(proof).hexdigest(),
+        )
+        others = [one for one in known if isinstance(one, Convicted) and one.party == entry.party]
+        if all(mine and one.where != where for one in others):
+            self._setup.shown.append(entry)
 
     def handle(self, request: bytes) -> Chunks:
         """Answer one request, with a signed refusal where the rules forbid what it asks for.
@@ -127,7 +174,7 @@ class MaskedSilo:
     def _authentic(self, request: bytes) -> Signed:
         message = Signed.decode(request)
         if message.kind not in STAGES or self._setup.roster.member(message.sender).role != "server":
-            raise ProtocolError("a request of one of the five kinds, from the server of the roster, was expected")
+            raise ProtocolError("a request of one of the known kinds, from the server of the roster, was expected")
         rules.verify_sender(message, self._setup.roster)
         return message
 
@@ -135,8 +182,8 @@ class MaskedSilo:
         # (1) To which attempt does it belong? A new manifest starts one; all else must name the one under way.
         if message.kind == requests.MANIFEST:
             return self._greet(message, request_hash)
-        relay, progress = Relay.from_body(message.body), self._progress
-        if progress is None or relay.manifest_hash != progress.manifest.hash:
+        body, progress = _body_of(message), self._progress
+        if progress is None or body.manifest_hash != progress.manifest.hash:
             raise Refused("unknown_attempt", "this attempt is not under way here: it ended, or this silo restarted")
         # (2) Each stage once: the same request gets the same bytes, any other is refused.
         answered = progress.answered.get(message.kind)
@@ -144,9 +191,8 @@ class MaskedSilo:
         if answered is not None and answered.request_hash == request_hash:
             return self._again(progress, message.kind)
         # (3) In order.
-        stage = STAGES.index(message.kind)
-        rules.require_order(stage, len(progress.states))
-        return self._advance(progress, progress.states[stage - 1], relay, (message.kind, request_hash))
+        rules.require_order(message.kind, list(progress.answered))
+        return self._advance(progress, body, (message.kind, request_hash))
 
     def _greet(self, message: Signed, request_hash: str) -> Chunks:
         progress = self._progress
@@ -156,39 +202,64 @@ class MaskedSilo:
         if manifest.server != message.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
         greeted = silo_stages.greet(manifest, self._setup)
-        begun = _Progress(manifest=manifest, carrier=self._new_carrier(manifest), states=[])
+        begun = _Progress(manifest=manifest, carrier=self._new_carrier(manifest), states={})
+        self._enrol(begun)
         self._follow(begun, greeted, (message.kind, request_hash), manifest.cohort)
         # From here on the former attempt is over, and its secrets are gone.
         self._progress, self._evidence = begun, []
         return self._say(begun, message.kind, greeted.hello)
 
-    def _advance(self, progress: _Progress, before: _State, relay: Relay, asked: _Asked) -> Chunks:
-        """Run one stage on the state before it; record it; only then answer."""
+    def _enrol(self, begun: _Progress) -> None:
+        """Remember the session's members, once, and whoever was convicted in what this attempt began with."""
+        setup, manifest = self._setup, begun.manifest
+        for conviction in setup.shown:
+            setup.stages.append(conviction)
+        setup.shown.clear()
+        known = (entry.where.session_id for entry in setup.stages.entries() if isinstance(entry, Enrolled))
+        if manifest.session_id not in known:
+            members = tuple(sorted(setup.roster.of_role("silo")))
+            least = threshold(len(members), setup.policy.colluding, setup.policy.adversary)
+            setup.stages.append(
+                Enrolled(where=begun.where, members=members, least=str(least), dp_plan_hash=manifest.dp_plan_hash)
+            )
+
+    def _advance(self, progress: _Progress, body: _Body, asked: _Asked) -> Chunks:
+        """Run one stage on the state that it builds on; record it; only then answer."""
         kind = asked[0]
-        match before:
-            case Greeted():
-                dealt, reply = silo_stages.deal(before, relay, self._setup)
+        match progress.states.get(rules.BUILDS_ON[kind]), body:
+            case Greeted() as before, Relay():
+                dealt, dealing = silo_stages.deal(before, body, self._setup)
                 self._follow(progress, dealt, asked, dealt.place.hellos)
+                return self._say(progress, kind, dealing.shares, DEALING_FRAME + dealing.encode())
+            case Dealt() as before, Delivery():
+                examined, reply = silo_stages.check(before, body, self._setup)
+                self._follow(progress, examined, asked, {*examined.shares, *examined.disputed})
                 return self._say(progress, kind, reply)
-            case Dealt():
-                masking = silo_stages.mask(before, relay, self._setup)
+            case Examined() as before, Relay():
+                reply = silo_stages.disclose(before, body, self._setup)
+                self._record(progress, asked, (complaint.sender for complaint in body.messages))
+                return self._say(progress, kind, reply)
+            case Examined() as before, VectorRequest():
+                masking = silo_stages.mask(before, body, self._setup)
                 vector = self._vector_once(progress.manifest)  # training may happen here
                 progress.upload = None
                 self._follow(progress, masking, asked, masking.members)
                 return self._stream(progress, masking, vector)
-            case Masking():
-                consented, reply = silo_stages.consent(before, progress.upload, relay, self._setup)
+            case Masking() as before, Relay():
+                consented, reply = silo_stages.consent(before, progress.upload, body, self._setup)
                 self._follow(progress, consented, asked, consented.survivors)
                 return self._say(progress, kind, reply)
-            case Consented():
-                reply = silo_stages.reveal(before, relay, self._setup)
+            case Consented() as before, Relay():
+                reply = silo_stages.reveal(before, body, self._setup)
                 return self._release(progress, before, asked, reply)
+            case _:
+                raise Refused("closed", "the secrets of this attempt are deleted")
 
     def _follow(self, progress: _Progress, state: _State, asked: _Asked, members: Iterable[PartyId]) -> None:
         """Record that a stage is answered, durably, and step on."""
         kind, _ = asked
         self._record(progress, asked, members)
-        progress.states[STAGES.index(kind) :] = [state]
+        progress.states[kind] = state
 
     def _record(self, progress: _Progress, asked: _Asked, members: Iterable[PartyId]) -> None:
         kind, request_hash = asked
@@ -196,8 +267,9 @@ class MaskedSilo:
         self._setup.stages.append(entry)
         progress.answered[kind] = entry
 
-    def _say(self, progress: _Progress, kind: str, reply: Signed) -> Chunks:
-        data = progress.replies[kind] = MESSAGE_FRAME + reply.encode()
+    def _say(self, progress: _Progress, kind: str, reply: Signed, wire: bytes = b"") -> Chunks:
+        """Record what is said, then say it; `wire` is the reply's bytes where it is more than its signed message."""
+        data = progress.replies[kind] = wire or MESSAGE_FRAME + reply.encode()
         self._setup.stages.append(Replied(where=progress.where, stage=kind, reply_hash=reply.body_hash.hex()))
         return (data,)
 
@@ -220,7 +292,7 @@ class MaskedSilo:
         """Repeat an answer byte for byte; the masked words are made anew from the vector that was kept."""
         if kind != requests.ASK_VECTOR:
             return (progress.replies[kind],)
-        masking = progress.states[STAGES.index(kind)] if progress.states else None
+        masking = progress.states.get(kind)
         if not isinstance(masking, Masking):
             raise Refused("closed", "the secrets of this attempt are deleted: its words can't be made again")
         return self._stream(progress, masking, self._vector_once(progress.manifest))
@@ -228,11 +300,18 @@ class MaskedSilo:
     def _release(self, progress: _Progress, before: Consented, asked: _Asked, reply: Signed) -> Chunks:
         """Record that a sum over this model version is out; answer; forget every secret of the attempt."""
         survivors = tuple(sorted(before.survivors))
-        version = progress.manifest.adapter_hash
-        self._setup.stages.append(Released(where=progress.where, model_version=version, survivors=survivors))
+        manifest = progress.manifest
+        self._setup.stages.append(
+            Released(
+                where=progress.where,
+                model_version=manifest.adapter_hash,
+                survivors=survivors,
+                dp_plan_hash=manifest.dp_plan_hash,
+            )
+        )
         self._record(progress, asked, survivors)
         said = self._say(progress, asked[0], reply)
-        progress.states, self._vector = [], None
+        progress.states, self._vector = {}, None
         return said
 
     def _vector_once(self, manifest: RoundManifest) -> Vector:
@@ -269,3 +348,13 @@ class MaskedSilo:
                 Evidence(reason_code=refused.reason_code, accused=refused.accused, request=request, refusal=data)
             )
         return (data,)
+
+
+def _body_of(message: Signed) -> _Body:
+    match message.kind:
+        case requests.ASK_CHECK:
+            return Delivery.from_body(message.body)
+        case requests.ASK_VECTOR:
+            return VectorRequest.from_body(message.body)
+        case _:
+            return Relay.from_body(message.body)

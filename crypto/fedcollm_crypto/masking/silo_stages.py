@@ -1,11 +1,12 @@
-"""A silo's five stages: check the request by the rules, then say the reply. States only ever follow one another.
+"""A silo's stages: check the request by the rules, then say the reply. States only ever follow one another.
 
-    manifest → Greeted, ask-shares → Dealt, ask-vector → Masking, ask-consent → Consented, ask-reveal → nothing is kept
+    manifest → Greeted, ask-shares → Dealt, ask-check → Examined, ask-vector → Masking, ask-consent → Consented,
+    ask-reveal → nothing is kept                           └─ ask-disclosure, where somebody complained
 
 Each function takes the state before it, so no stage can run on what another attempt or a missing stage left behind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,15 +14,17 @@ from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.keys import Identity, Randomness
-from fedcollm_crypto.masking import attempt, rules
+from fedcollm_crypto.masking import attempt, invariant, rules
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
+from fedcollm_crypto.masking.dealing import Checked, Contents, Dealing, Disclosure, Parcel, ShareBox, Shares, box_tree
+from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
-from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, ShareBox, Shares, Upload
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, Witness
-from fedcollm_crypto.masking.requests import Relay, sign_message
-from fedcollm_crypto.masking.stages import StageJournal
+from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
+from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy
+from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest, sign_message
+from fedcollm_crypto.masking.stages import Convicted, StageJournal
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
@@ -33,10 +36,16 @@ class Setup:
     identity: Identity
     roster: Roster
     policy: SiloPolicy
-    expected: Expected
+    expected: Expect
     stages: StageJournal
-    witness: Witness
+    admit: Admit
     randomness: Randomness
+    shown: list[Convicted] = field(default_factory=list[Convicted])  # proofs that came, not acted on yet
+
+    @property
+    def memory(self) -> Memory:
+        """Return what this silo knows of open sums and of the convicted."""
+        return Memory.of((*self.stages.entries(), *self.shown))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +64,16 @@ class Dealt:
     place: Place
     secrets: Secrets = field(repr=False)
     channels: Mapping[PartyId, bytes] = field(repr=False)
+    contents: Mapping[PartyId, Contents] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """After M2a: the shares in the boxes that opened, and the boxes that didn't."""
+
+    dealt: Dealt
+    shares: Mapping[PartyId, OpenedShares] = field(repr=False)
+    disputed: Mapping[PartyId, ShareBox] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,27 +99,36 @@ Body = TypeVar("Body")
 
 
 def greet(manifest: RoundManifest, setup: Setup) -> Greeted:
-    """Answer M0: check the round against roster, plan and policy, then draw fresh secrets."""
-    # (1) The round is the consortium's, the model and the plan are those this silo knows.
-    rules.require_my_roster(manifest, setup.roster)
-    rules.require_profile(manifest, setup.roster, setup.policy)
-    rules.require_my_plan(manifest, setup.expected)
-    rules.require_encryption(manifest, setup.expected)
-    # (2) Enough silos, a high enough threshold: by this silo's own policy, not the server's.
-    rules.require_cohort(manifest, setup.identity.party, setup.roster, setup.policy)
-    rules.require_threshold(manifest, setup.policy)
-    # (3) Never the same attempt again, never a second sum for one model version.
-    rules.require_new_attempt(manifest, setup.stages.entries())
-    rules.require_unreleased(manifest, setup.stages.entries())
-    # (4) The ledger and the log have their say.
-    pledge = setup.witness(manifest)
+    """Answer M0: check the round; act on it only then; draw fresh secrets."""
+    check_round(manifest, setup)
+    # (4) Model, log and ledger have their say, in this order; the log is cosigned and ε reserved here.
+    pledge = setup.admit(manifest)
     # (5) Secrets for this attempt alone.
     secrets = attempt.draw_secrets(manifest, setup.identity.party, setup.randomness)
     hello = sign_message(setup.identity, attempt.say_hello(manifest, secrets, pledge))
     return Greeted(manifest=manifest, secrets=secrets, hello=hello)
 
 
-def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Signed]:
+def check_round(manifest: RoundManifest, setup: Setup) -> None:
+    """(M0) Hold a manifest against roster, plan, policy and memory. Raises: Refused."""
+    # (1) The round is the consortium's, the model and the plan are those this silo knows.
+    expected = setup.expected(manifest)
+    rules.require_my_roster(manifest, setup.roster)
+    rules.require_profile(manifest, setup.roster, setup.policy)
+    rules.require_my_plan(manifest, expected)
+    rules.require_encryption(manifest, expected)
+    # (2) Enough silos, a high enough threshold: by this silo's own policy, not the server's. Enough noise.
+    rules.require_cohort(manifest, setup.identity.party, setup.roster, setup.policy)
+    rules.require_threshold(manifest, setup.roster, setup.policy)
+    invariant.require_noise_shares(manifest, expected, setup.policy)
+    # (3) Never the same attempt again, never a second sum for one model version.
+    rules.require_new_attempt(manifest, setup.stages.entries())
+    memory = setup.memory
+    invariant.require_overlap(manifest, setup.roster.of_role("silo"), setup.policy, memory)
+    invariant.require_unreleased(manifest, memory)
+
+
+def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Dealing]:
     """Answer the relayed hellos with shares for everyone in U1."""
     me, manifest = setup.identity.party, before.manifest
     # (1) Every hello is signed by a silo of the cohort; this silo's own is among them.
@@ -113,29 +141,73 @@ def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Signed]:
     rules.require_kem_keys(hellos, manifest)
     rules.require_distinct_keys(hellos)
     rules.require_floor(hellos, manifest, "U1")
-    # (3) T1 is fixed; shares go out.
+    # (3) T1 is fixed; shares go out, under one signature.
     transcript = hashes.transcript_hash(signed)
     place = Place(me=me, manifest=manifest, roster=setup.roster, transcript=transcript, hellos=hellos)
     channels = attempt.agree_channels(place, before.secrets)
-    boxes = attempt.deal_shares(place, before.secrets, channels, setup.randomness)
-    signed_boxes = tuple(sign_message(setup.identity, box) for box in boxes)
-    reply = Shares(manifest_hash=manifest.hash, transcript=transcript, boxes=signed_boxes)
-    return Dealt(place=place, secrets=before.secrets, channels=channels), sign_message(setup.identity, reply)
+    dealt = attempt.deal_shares(place, before.secrets, channels, setup.randomness)
+    root = Shares(manifest_hash=manifest.hash, transcript=transcript, root=box_tree(dealt.boxes).root())
+    dealing = Dealing(shares=sign_message(setup.identity, root), boxes=dealt.boxes)
+    state = Dealt(place=place, secrets=before.secrets, channels=channels, contents=dealt.contents)
+    return state, dealing
 
 
-def mask(before: Dealt, request: Relay, setup: Setup) -> Masking:
-    """Answer the relayed boxes: keep the shares, derive the masks over U2."""
-    # (1) U2 are the senders of boxes for this silo: part of U1, this silo among them, enough of them.
-    boxes = _senders(request.messages, ShareBox.KIND)
-    rules.require_subset(boxes, before.place.hellos, "U2")
-    rules.require_subset([before.place.me], boxes, "this silo's own U2")
-    rules.require_floor(boxes, before.place.manifest, "U2")
-    # (2) Every box opens to the shares that were committed to.
-    shares = {party: _open(box, before, setup.roster) for party, box in boxes.items()}
+def check(before: Dealt, request: Delivery, setup: Setup) -> tuple[Examined, Signed]:
+    """Answer the parcels: say whose box does not open."""
+    # (1) The dealers are part of U1, this silo among them, enough of them.
+    parcels = {parcel.shares.sender: parcel for parcel in request.parcels}
+    if len(parcels) != len(request.parcels):
+        raise ProtocolError("one parcel from each dealer was expected")
+    rules.require_subset(parcels, before.place.hellos, "the dealers")
+    rules.require_subset([before.place.me], parcels, "this silo's own parcels")
+    rules.require_floor(parcels, before.place.manifest, "the dealers")
+    # (2) Every box opens to the shares that were committed to, or its dealer has to disclose them.
+    shares: dict[PartyId, OpenedShares] = {}
+    disputed: dict[PartyId, ShareBox] = {}
+    for party, parcel in parcels.items():
+        opened = _open(parcel, before, setup.roster)
+        if opened is None:
+            disputed[party] = parcel.box
+        else:
+            shares[party] = opened
+    said = Checked(
+        manifest_hash=before.place.manifest.hash,
+        transcript=before.place.transcript,
+        complaints=tuple(sorted(disputed)),
+    )
+    return Examined(dealt=before, shares=shares, disputed=disputed), sign_message(setup.identity, said)
+
+
+def disclose(before: Examined, request: Relay, setup: Setup) -> Signed:
+    """Answer complaints about this silo's boxes: say what was in them. Who complains could have read it anyway."""
+    place = before.dealt.place
+    # (1) Each complaint is signed, of this transcript, and about this silo.
+    signed = _by_sender(request.messages, Checked.KIND, setup.roster)
+    rules.require_subset(signed, place.hellos, "the complaints")
+    complaints = _read(signed, Checked.from_body)
+    _require_transcript([one.transcript for one in complaints.values()], place.transcript)
+    # (2) A box for an honest silo opens: no more than n_c can complain.
+    rules.require_few_complaints(complaints, place.me, setup.policy)
+    contents = {party: before.dealt.contents[party] for party in sorted(complaints)}
+    said = Disclosure(manifest_hash=place.manifest.hash, transcript=place.transcript, contents=contents)
+    return sign_message(setup.identity, said)
+
+
+def mask(before: Examined, request: VectorRequest, setup: Setup) -> Masking:
+    """Answer with the vector: take what was disclosed, derive the masks over U2."""
+    dealt = before.dealt
+    # (1) U2 is part of the dealers, this silo among them, enough of them.
+    rules.require_subset(request.members, {*before.shares, *before.disputed}, "U2")
+    rules.require_subset([dealt.place.me], request.members, "this silo's own U2")
+    rules.require_floor(request.members, dealt.place.manifest, "U2")
+    # (2) Whoever of them had dealt a box that does not open has disclosed what was in it.
+    disclosed = _by_sender(request.disclosures, Disclosure.KIND, setup.roster)
+    rules.require_subset(disclosed, before.disputed, "the disclosures")
+    shares = {party: _shares_of(party, before, disclosed) for party in request.members}
     # (3) Masks over exactly this U2.
-    members = frozenset(boxes)
-    masks = attempt.choose_masks(before.place, before.secrets, members, shares)
-    return Masking(place=before.place, members=members, masks=masks, shares=shares)
+    members = frozenset(request.members)
+    masks = attempt.choose_masks(dealt.place, dealt.secrets, members, shares)
+    return Masking(place=dealt.place, members=members, masks=masks, shares=shares)
 
 
 def upload(state: Masking, vector_hash: bytes) -> Upload:
@@ -161,14 +233,21 @@ def consent(before: Masking, mine: Signed | None, request: Relay, setup: Setup) 
     if mine is None:
         raise Refused("not_mine", "this silo has not finished its upload")
     rules.require_mine(mine, signed.get(before.place.me), "upload")
-    rules.require_floor(signed, manifest, "U3")
-    # (3) The sum over U3 differs enough from earlier ones.
-    rules.require_pass_cohort(manifest, signed)
-    rules.limit_single_changes(manifest, signed, setup.policy, setup.stages.entries())
+    # (3) With this sum, too, the invariant over all sums holds.
+    check_sum(manifest, signed, setup)
     survivors_hash = hashes.survivors_hash({party: upload.vector_hash for party, upload in uploads.items()})
     reply = Consent(manifest_hash=manifest.hash, transcript=transcript, survivors_hash=survivors_hash)
     state = Consented(masking=before, survivors_hash=survivors_hash, survivors=frozenset(signed))
     return state, sign_message(setup.identity, reply)
+
+
+def check_sum(manifest: RoundManifest, survivors: Collection[PartyId], setup: Setup) -> None:
+    """(M4, M5) Hold the sum over U3 against every sum before it. Raises: Refused."""
+    memory = setup.memory
+    rules.require_floor(survivors, manifest, "U3")
+    invariant.require_pass_cohort(manifest, survivors)
+    invariant.require_one_dimension(manifest, survivors, memory)
+    invariant.limit_exposure(manifest, survivors, setup.policy, memory)
 
 
 def reveal(before: Consented, request: Relay, setup: Setup) -> Signed:
@@ -182,7 +261,9 @@ def reveal(before: Consented, request: Relay, setup: Setup) -> Signed:
     rules.require_consents(
         [consent.survivors_hash for consent in consents.values()], before.survivors_hash, place.manifest
     )
-    # (2) Who survived and who did not is decided by this silo's own record, not by the request.
+    # (2) The invariant still holds: another session on these records may have opened a sum since the consent.
+    check_sum(place.manifest, before.survivors, setup)
+    # (3) Who survived and who did not is decided by this silo's own record, not by the request.
     reply = Reveal(
         manifest_hash=place.manifest.hash,
         transcript=place.transcript,
@@ -217,20 +298,44 @@ def _require_transcript(transcripts: Sequence[bytes], mine: bytes) -> None:
         raise ProtocolError("a relayed message belongs to another transcript: it was replayed")
 
 
-def _open(signed: Signed, before: Dealt, roster: Roster) -> OpenedShares:
-    """Open one box. When it does not open, its signature tells whether its sender or the server is at fault.
+def _open(parcel: Parcel, before: Dealt, roster: Roster) -> OpenedShares | None:
+    """Open one box. Where it does not open, its dealer's signature tells whether the dealer or the server is at fault.
 
-    The box is authenticated by the key that both silos derive from their signed hellos; checking the signature of
-    each of n boxes first would double a silo's work and tell it nothing more. In the post-quantum profile anybody can
-    seal a box that opens, and with it a mask secret of his own: there the signature comes first.
+    The box is authenticated by the key that both silos derive from their signed hellos; checking n signatures and paths
+    first would tell a silo nothing more. In the post-quantum profile anybody can seal a box that opens, and with it a
+    mask secret of his own: there the signature comes first.
     """
-    if before.place.manifest.post_quantum:
-        rules.verify_sender(signed, roster)
-    box = ShareBox.from_body(signed.body)
+    place = before.place
+    if place.manifest.post_quantum:
+        _require_dealt(parcel, place, roster)
     try:
-        if (box.transcript, box.sender, box.recipient) != (before.place.transcript, signed.sender, before.place.me):
-            raise ProtocolError("a box is from another transcript, sender or for another recipient")
-        return attempt.open_any_box(before.place, before.secrets, before.channels, box)
+        if (parcel.box.transcript, parcel.box.sender) != (place.transcript, parcel.shares.sender):
+            raise ProtocolError("a box is from another transcript or sender")
+        return attempt.open_any_box(place, before.secrets, before.channels, parcel.box)
+    except ProtocolError:
+        _require_dealt(parcel, place, roster)  # raises when the server forged or changed the box
+        return None
+
+
+def _require_dealt(parcel: Parcel, place: Place, roster: Roster) -> None:
+    rules.verify_sender(parcel.shares, roster)
+    parcel.require_dealt(place.transcript, place.manifest.hash, list(place.hellos))
+    if parcel.box.recipient != place.me:
+        raise ProtocolError("a box is for another recipient")
+
+
+def _shares_of(party: PartyId, before: Examined, disclosed: Mapping[PartyId, Signed]) -> OpenedShares:
+    """Return a dealer's shares: from its box, else as it disclosed them. Raises: Refused, accusing the dealer."""
+    if party in before.shares:
+        return before.shares[party]
+    place, message = before.dealt.place, disclosed.get(party)
+    if message is None:
+        raise Refused("bad_shares", f"the box of {party} does not open, and it disclosed nothing", accused=party)
+    said = Disclosure.from_body(message.body)
+    _require_transcript([said.transcript], place.transcript)
+    try:
+        if place.me not in said.contents:
+            raise ProtocolError("nothing is disclosed for this silo")
+        return attempt.accept_disclosed(before.disputed[party], said.contents[place.me])
     except ProtocolError as error:
-        rules.verify_sender(signed, roster)  # raises when the server forged or changed the box
-        raise Refused("bad_shares", f"{signed.sender} dealt bad shares: {error}", accused=signed.sender) from None
+        raise Refused("bad_shares", f"{party} dealt bad shares: {error}", accused=party) from None

@@ -8,7 +8,7 @@ recorded round (forward secrecy).
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
@@ -74,11 +74,48 @@ class Replied:
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """Shares are about to be revealed that open the sum of the survivors' updates of this model version."""
+    """Shares are about to be revealed that open the sum of the survivors' updates of this model version.
+
+    `dp_plan_hash` is the manifest's: empty in a job without differential privacy.
+    """
 
     where: Where
     model_version: str
     survivors: tuple[PartyId, ...]
+    dp_plan_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The consortium's log says that others agreed to open such a sum."""
+
+    where: Where
+    model_version: str
+    survivors: tuple[PartyId, ...]
+    dp_plan_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolled:
+    """The silo takes part in a session of these members, for the first time; all of its roster, not a cohort.
+
+    `least` is the smallest t, in decimal, with which it opens a sum there.
+    """
+
+    where: Where
+    members: tuple[PartyId, ...]
+    least: str
+    dp_plan_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convicted:
+    """The silo was shown proof that a party dealt bad shares in this attempt, and has verified it."""
+
+    where: Where
+    party: PartyId
+    fault: str
+    proof_hash: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +128,7 @@ class Declined:
     reason_code: str
 
 
-StageEntry = Answered | Replied | Released | Declined
+StageEntry = Answered | Replied | Released | Heard | Enrolled | Convicted | Declined
 
 
 class StageJournal(Protocol):
@@ -185,14 +222,29 @@ def _of_kind(kind: str, where: Where, reader: Fields) -> StageEntry:
         case "Replied":
             return Replied(where=where, stage=reader.text("stage"), reply_hash=reader.text("reply_hash"))
         case "Released":
-            version = reader.text("model_version")
-            return Released(where=where, model_version=version, survivors=_names(reader, "survivors"))
+            return _opened(Released, where, reader)
+        case "Heard":
+            return _opened(Heard, where, reader)
+        case "Enrolled":
+            members, least = _names(reader, "members"), reader.text("least")
+            return Enrolled(where=where, members=members, least=least, dp_plan_hash=reader.text("dp_plan_hash"))
+        case "Convicted":
+            party, fault, proof_hash = (reader.text(name) for name in ("party", "fault", "proof_hash"))
+            return Convicted(where=where, party=party, fault=fault, proof_hash=proof_hash)
         case "Declined":
             stage, request_hash = reader.text("stage"), reader.text("request_hash")
             code = reader.text("reason_code")
             return Declined(where=where, stage=stage, request_hash=request_hash, reason_code=code)
         case _:
             raise ProtocolError("stage entry: of an unknown kind: the file is damaged or of a later version")
+
+
+_Opened = TypeVar("_Opened", Released, Heard)
+
+
+def _opened(kind: type[_Opened], where: Where, reader: Fields) -> _Opened:
+    version, plan = reader.text("model_version"), reader.text("dp_plan_hash")
+    return kind(where=where, model_version=version, survivors=_names(reader, "survivors"), dp_plan_hash=plan)
 
 
 def _names(reader: Fields, name: str) -> tuple[PartyId, ...]:

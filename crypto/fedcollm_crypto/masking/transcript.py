@@ -21,7 +21,12 @@ SELF_MASK_LABEL = b"fedcollm/v1/self-mask"
 
 def transcript_hash(hellos: Mapping[PartyId, Signed]) -> bytes:
     """Return T1, the hash of all hellos in order of their senders; every nonce in it makes it fresh."""
-    parts = [part for party in sorted(hellos) for part in (party.encode(), hellos[party].body_hash)]
+    return transcript_of({party: hello.body_hash for party, hello in hellos.items()})
+
+
+def transcript_of(hello_hashes: Mapping[PartyId, bytes]) -> bytes:
+    """Return T1 from the hashes of the hellos' bodies."""
+    parts = [part for party in sorted(hello_hashes) for part in (party.encode(), hello_hashes[party])]
     return digest(TRANSCRIPT_LABEL, *parts)
 
 

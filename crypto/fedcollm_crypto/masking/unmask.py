@@ -13,10 +13,12 @@ from fedcollm_crypto import sealing, shamir
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.hybrid import MaskKeyPairs, Pair, require_committed
+from fedcollm_crypto.masking.conviction import Fault, Guilty, owns_keys, sealed_well
+from fedcollm_crypto.masking.dealing import ShareBox
+from fedcollm_crypto.masking.hybrid import MaskKeyPairs, Pair
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
-from fedcollm_crypto.masking.messages import Hello, Reveal, ShareBox
+from fedcollm_crypto.masking.messages import Hello, Reveal
 from fedcollm_crypto.roster import Roster
 
 
@@ -40,7 +42,7 @@ class Opening:
 def leftover_masks(opening: Opening) -> MaskKeys:
     """Return the keys of all masks that are still in Σ y_i over U3, as the survivors added and subtracted them.
 
-    Raises: ProtocolError naming the silo whose shares don't give the secret it committed to.
+    Raises: Guilty, with the silo whose shares don't give the secret it committed to.
     """
     plus: list[bytes] = []
     minus: list[bytes] = []
@@ -59,17 +61,15 @@ def leftover_masks(opening: Opening) -> MaskKeys:
 
 def _seed(opening: Opening, party: PartyId) -> bytes:
     shares = {who: reveal.seed_shares[party] for who, reveal in opening.reveals.items()}
-    seed = _combine(opening, shares, party)
+    seed = _combine(opening, shares, Fault(accused=party, kind="seed", owner=party))
     if hashes.seed_commitment(seed) != opening.hellos[party].seed_commitment:
-        raise _convicted(party)
+        raise Guilty(Fault(accused=party, kind="seed", owner=party))
     return seed
 
 
 def _pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], bytes]:
     """Return how s_j of the lost gives the key of its mask with each other silo."""
     private = X25519PrivateKey.from_private_bytes(_key_secret(opening, lost))
-    if private.public_key().public_bytes_raw() != opening.hellos[lost].mask_key:
-        raise _convicted(lost)
 
     def key(party: PartyId) -> bytes:
         shared = sealing.agree(private, opening.hellos[party].mask_key, party)
@@ -80,10 +80,8 @@ def _pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], bytes]:
 
 def _hybrid_pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], bytes]:
     """Return how m_j of the lost gives both halves of the secret under its mask with each other silo."""
-    master, hello = _key_secret(opening, lost), opening.hellos[lost]
+    master = _key_secret(opening, lost)
     private = MaskKeyPairs.derive(master, opening.manifest.hash, lost)
-    if private.public_keys != (hello.mask_key, hello.kem_keys.mask):
-        raise _convicted(lost)
 
     def key(party: PartyId) -> bytes:
         low, high = sorted((party, lost))
@@ -97,36 +95,27 @@ def _hybrid_pair_keys(opening: Opening, lost: PartyId) -> Callable[[PartyId], by
 def _pair_secret(opening: Opening, pair: Pair, lost: PartyId, of_lost: tuple[bytes, MaskKeyPairs]) -> bytes:
     """Return r_{low→high}: derived where the lost silo chose it, opened where it was sealed to the lost silo.
 
-    Raises: ProtocolError naming the silo that chose it, when it sealed or committed to another.
+    Raises: Guilty, with the silo that chose it, when it sealed or committed to another.
     """
     master, private = of_lost
-    sealed = opening.boxes[pair.low][pair.high].mask_secret
-    try:
-        if sealed is None:
-            raise ProtocolError("the box lacks its mask secret")
-        if pair.low != lost:
-            return pair.open(private.mlkem768, sealed)
-        secret = pair.secret(master)
-        require_committed(secret, sealed)
-        return secret
-    except ProtocolError:
-        raise _convicted(pair.low) from None
+    box = opening.boxes[pair.low][pair.high]
+    if box.mask_secret is None or not sealed_well(box, pair, lost, master, opening.manifest):
+        other = pair.high if pair.low == lost else pair.low
+        raise Guilty(Fault(accused=pair.low, kind="mask_secret", owner=lost, other=other))
+    return pair.secret(master) if pair.low == lost else pair.open(private.mlkem768, box.mask_secret)
 
 
 def _key_secret(opening: Opening, party: PartyId) -> bytes:
-    return _combine(opening, {who: reveal.key_shares[party] for who, reveal in opening.reveals.items()}, party)
+    fault = Fault(accused=party, kind="key", owner=party)
+    secret = _combine(opening, {who: reveal.key_shares[party] for who, reveal in opening.reveals.items()}, fault)
+    if not owns_keys(secret, opening.hellos[party], opening.manifest, party):
+        raise Guilty(fault)
+    return secret
 
 
-def _combine(opening: Opening, shares: Mapping[PartyId, bytes], owner: PartyId) -> bytes:
+def _combine(opening: Opening, shares: Mapping[PartyId, bytes], fault: Fault) -> bytes:
     by_point = {opening.roster.point(who): share for who, share in shares.items()}
     try:
         return shamir.combine(by_point, opening.manifest.threshold)
     except ProtocolError:
-        raise _convicted(owner) from None
-
-
-def _convicted(party: PartyId) -> ProtocolError:
-    return ProtocolError(
-        f"{party} dealt shares that do not give the secret it committed to. Leave it out of the next round and keep "
-        "its signed messages as evidence"
-    )
+        raise Guilty(fault) from None

@@ -5,8 +5,9 @@
 //   node verify.mjs vectors DIR                     the known answers of tests/vectors
 //
 // Exit codes as fedcollm-secure verify: 0 verified, 1 not what it should be, 2 usage, 3 evidence is missing.
-// It checks lines, chain, Merkle roots, the keeper's and the silos' Ed25519 signatures, the roster and the quorum. It does
-// not check ML-DSA-44 signatures (Node 20 has none; it says so), ledgers, adapters, or the fields inside an event.
+// It checks lines, chain, Merkle roots, the keeper's and the silos' Ed25519 signatures, the roster and the quorum. It holds
+// what closes a round against the sums before it. It does not check ML-DSA-44 signatures (Node 20 has none; it says so),
+// ledgers, adapters, proofs of bad dealing, or other fields inside an event.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
@@ -14,8 +15,8 @@ import { join } from "node:path";
 
 const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
 const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY_BYTES = 1 << 14; // longest files
-const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "round_summed", "round_closed",
-  "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
+const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
+  "party_convicted", "round_summed", "round_closed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
 const FIELDS = "event,index,previous,time,version";
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
 const EMPTY_ROOT = sha256(Buffer.alloc(0));
@@ -257,6 +258,34 @@ function readLog(data) {
   return { leaves, events, torn };
 }
 
+function checkSums(events) { // what closes a round names the average that came out, over the silos that agreed
+  const agrees = events[0]?.aggregation !== "unsafe_plain";
+  let first = 0, last = null; // a round without a sum moves no average
+  events.forEach((closed, index) => {
+    const before = events.slice(first, index), of = (type) => before.filter((event) => event.type === type && event.round === closed.round);
+    const agreedTo = (summed) => of("sum_agreed").findLast((event) => event.attempt === summed.attempt);
+    if (closed.type === "sum_agreed") {
+      const asked = of("round_started").findLast((event) => event.attempt === closed.attempt);
+      if (asked?.adapter_digest !== closed.adapter_digest || closed.survivors.some((party) => !asked.cohort.includes(party)) ||
+          of("sum_agreed").some((event) => event.attempt === closed.attempt && event.linear_pass === closed.linear_pass)) {
+        throw new Bad("a sum agreed to twice, or in no attempt that began so", index);
+      }
+    }
+    if (closed.type === "round_summed" && agrees && !agreedTo(closed)) throw new Bad("a sum that no silos agreed to open", index);
+    if (closed.type !== "round_closed") return;
+    const summed = of("round_summed"), started = of("round_started");
+    if (summed.length && agrees && closed.contributors.length &&
+        [...agreedTo(summed[0]).survivors].sort().join("\n") !== [...closed.contributors].sort().join("\n")) {
+      throw new Bad("a round closed over other silos than those that agreed", index);
+    }
+    if (new Set(started.map((event) => event.adapter_digest)).size > 1) throw new Bad("a round that began from two adapters", index);
+    const thrownAway = of("gate_rejected").some((event) => event.gate !== "trust_region");
+    const average = summed.length && !thrownAway ? summed.at(-1).averaged_digest : last ?? started.at(-1)?.adapter_digest;
+    if (started.length && closed.averaged_digest !== average) throw new Bad("another average than the one that came out", index);
+    first = index + 1; last = closed.averaged_digest;
+  });
+}
+
 function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
   if (!lstatSync(path, { throwIfNoEntry: false })) return null;
@@ -324,6 +353,7 @@ function checkAttested(events, bySize) { // no cosignature that the log says was
 function verifyLog(folder, givenKey) {
   const audit = lstatSync(join(folder, "audit"), { throwIfNoEntry: false })?.isDirectory() ? join(folder, "audit") : folder;
   const { leaves, events, torn } = readLog(readRegular(join(audit, "log.jsonl"), LINES_BYTES));
+  checkSums(events);
   const [keeper, keeperMldsa44] = givenKey ? [givenKey] : readKeys(join(audit, "log.pub"));
   const roster = events.length ? readRoster(audit, events, keeper) : null;
   if (roster && keeperMldsa44 && !keeperMldsa44.equals(roster.keeper[1] ?? Buffer.alloc(0))) {
@@ -353,6 +383,7 @@ function verifyLog(folder, givenKey) {
   if (signed < leaves.length) missing.push(`entries ${signed} to ${leaves.length - 1} stand under no signed checkpoint yet`);
   else if (roster && cosigned < leaves.length) missing.push(`the last head is cosigned by ${count} silos: no quorum`);
   if (events.at(-1)?.type !== "run_finished") missing.push("the run did not finish");
+  if (events.some((event) => event.type === "party_convicted")) missing.push("proofs of bad dealing were not checked here");
   const note = roster?.postQuantum ? "ML-DSA-44 signatures were not checked" : "";
   return {
     verified: !missing.length, entries: leaves.length, root: merkleRoot(leaves).toString("hex"), first_bad: null,

@@ -72,7 +72,7 @@ def against_us() -> Outcome:
         _close_round(folder, log, 2)
         ledger.write_bytes(copy)
         log.checkpoint()
-        refusals = [_refusal(folder, log, log.recent(), 3), _refusal(folder, log, _older(folder, log), 2)]
+        refusals = [_refusal(folder, log, log.recent(0), 3), _refusal(folder, log, _older(folder, log), 2)]
         found = _found(folder)
     return Outcome(
         succeeded="" in refusals or not found,
@@ -90,7 +90,10 @@ def _refusal(folder: Path, log: AuditLog, recent: Recent, number: int) -> str:
     """Return why the silo, as it begins round `number`, does not reserve it; empty where it spends."""
     with _open(folder) as ledger:
         try:
-            hold_ledger(ledger, SILO, recent, Checkpoint.of(log.checkpoint().text), beginning=number)
+            head = Checkpoint.of(log.checkpoint().text)
+            told = recent.told(head, known=head.size)
+            told.require_next(number)
+            hold_ledger(ledger, SILO, told.closed)
         except (Refused, ProtocolError) as error:
             return str(error)
     return "" if _spends(folder, number, f"another update of round {number}") else "the budget is exhausted"
@@ -100,7 +103,7 @@ def _older(folder: Path, log: AuditLog) -> Recent:
     """Return lines of the log from where round 1 was closed, as if it were the last."""
     lines = tuple((folder / "audit" / LOG_NAME).read_bytes().splitlines())
     first = next(index for index, line in enumerate(lines) if b'"round_closed"' in line)
-    return replace(log.recent(), first=first, lines=lines[first:])
+    return replace(log.recent(0), first=first, lines=lines[first:])
 
 
 def _found(folder: Path) -> str:
@@ -141,6 +144,7 @@ def _close_round(folder: Path, log: AuditLog, number: int) -> None:
             contributors=(SILO,),
             total_weight=1,
             sum_digest=_digest(f"sum {number}"),
+            averaged_digest=_digest(f"average {number}"),
             adapter_before=_digest(f"adapter {number - 1}"),
             adapter_after=_digest(f"adapter {number}"),
             llm_adapter_digest=_digest(f"llm {number}"),

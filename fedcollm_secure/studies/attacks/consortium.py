@@ -15,7 +15,7 @@ from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Role, Roster
@@ -104,7 +104,7 @@ class Consortium:
             identity=self.identities[party],
             roster=self.roster,
             policy=self.policy,
-            expected=expected_of(own),
+            expected=always(expected_of(own)),
             stages=self._stages[party],
             vector=lambda: self.vector(party),
             randomness=randomness,

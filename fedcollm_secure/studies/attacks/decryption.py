@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from fedcollm_crypto import hpke
-from fedcollm_crypto.aggregation import Ask, PartyId, ServerEnd, SiloEnd, Sum, Vector
+from fedcollm_crypto.aggregation import Ask, PartyEnd, PartyId, ServerEnd, Sum, Vector
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import CryptoError
 from fedcollm_crypto.homomorphic import commitments as said
@@ -221,7 +221,7 @@ def _is_victims(attacked: Encrypted, victim: PartyId, words: Vector) -> bool:
     return is_recovered(error, encoding)
 
 
-def _finished(following: Ask | Sum, server: ServerEnd, parties: Mapping[PartyId, SiloEnd]) -> Sum:
+def _finished(following: Ask | Sum, server: ServerEnd, parties: Mapping[PartyId, PartyEnd]) -> Sum:
     return finish(following, server, parties) if isinstance(following, Ask) else following
 
 

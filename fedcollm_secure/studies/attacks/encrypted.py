@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_crypto.aggregation import Ask, PartyId, ServerEnd, SiloEnd, Sum
+from fedcollm_crypto.aggregation import Ask, PartyEnd, PartyId, ServerEnd, Sum
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import CryptoError
 from fedcollm_crypto.homomorphic import messages
@@ -25,6 +25,7 @@ from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Box, Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.policy import always
 from fedcollm_crypto.masking.requests import Refusal
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.signed import Signed, sign
@@ -65,9 +66,8 @@ class Encrypted:
 
     def silo(self, party: PartyId, craft: Craft | None = None) -> EncryptedSilo | TrustingSilo:
         """Start a silo; `craft` makes its ciphertexts of the honest ones."""
-        own = replace(
-            expected_of(self.consortium.manifest()), decryptor=DECRYPTOR, parameters_hash=self.packing.scheme.hash
-        )
+        expected = expected_of(self.consortium.manifest())
+        own = always(replace(expected, decryptor=DECRYPTOR, parameters_hash=self.packing.scheme.hash))
         worker = self.worker if craft is None else CraftingWorker(self.worker, craft)
         if self.trusting:
             return TrustingSilo(
@@ -119,7 +119,7 @@ class Encrypted:
             manifest=manifest, roster=roster, signer=signer, decryptor=decryptor, packing=self.packing, scheme=scheme
         )
 
-    def parties(self) -> dict[PartyId, SiloEnd]:
+    def parties(self) -> dict[PartyId, PartyEnd]:
         """Start all who answer the server."""
         return {**{name: self.silo(name) for name in self.names}, DECRYPTOR: self.decryptor()}
 
@@ -166,7 +166,7 @@ class CraftingWorker(Worker):
         return CraftingBox(box, self._craft)
 
 
-def play_to(kind: str, server: ServerEnd, parties: Mapping[PartyId, SiloEnd], cohort: tuple[PartyId, ...]) -> Ask:
+def play_to(kind: str, server: ServerEnd, parties: Mapping[PartyId, PartyEnd], cohort: tuple[PartyId, ...]) -> Ask:
     """Play until a request of this kind is to be sent, which is returned unanswered. Raises: CryptoError."""
     ask = server.start(cohort)
     while not any(_kind_of(request) == kind for request in ask.requests.values()):
@@ -177,7 +177,7 @@ def play_to(kind: str, server: ServerEnd, parties: Mapping[PartyId, SiloEnd], co
     return ask
 
 
-def answered(ask: Ask, server: ServerEnd, parties: Mapping[PartyId, SiloEnd]) -> Ask | Sum:
+def answered(ask: Ask, server: ServerEnd, parties: Mapping[PartyId, PartyEnd]) -> Ask | Sum:
     """Let all answer that are there, and return what comes of it."""
     for party, request in ask.requests.items():
         if party in parties:
@@ -185,7 +185,7 @@ def answered(ask: Ask, server: ServerEnd, parties: Mapping[PartyId, SiloEnd]) ->
     return server.step()
 
 
-def finish(ask: Ask, server: ServerEnd, parties: Mapping[PartyId, SiloEnd]) -> Sum:
+def finish(ask: Ask, server: ServerEnd, parties: Mapping[PartyId, PartyEnd]) -> Sum:
     """Play to the end."""
     while not isinstance(following := answered(ask, server, parties), Sum):
         ask = following

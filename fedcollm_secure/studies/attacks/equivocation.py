@@ -162,6 +162,7 @@ def _closed(weight: int) -> RoundClosed:
         contributors=tuple(silo_names(SILOS)),
         total_weight=TRUE_WEIGHT,
         sum_digest=DIGEST,
+        averaged_digest=DIGEST,
         adapter_before=DIGEST,
         adapter_after=DIGEST,
         llm_adapter_digest=DIGEST,

@@ -14,10 +14,11 @@ from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import OpenedShares, Place
+from fedcollm_crypto.masking.dealing import Dealing, Parcel
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys, remove_masks
-from fedcollm_crypto.masking.messages import Hello, Reveal, Shares, Upload
-from fedcollm_crypto.masking.requests import VECTOR_FRAME, Refusal, Relay
+from fedcollm_crypto.masking.messages import Hello, Reveal, Upload
+from fedcollm_crypto.masking.requests import DEALING_FRAME, VECTOR_FRAME, Delivery, Refusal, Relay, VectorRequest
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure.studies.attacks.consortium import SERVER, Consortium, Silos
 from fedcollm_secure.studies.attacks.puppet import Puppet
@@ -52,7 +53,8 @@ class Mallory:
         self.silos = silos or {party: consortium.silo(party, self.manifests[party]) for party in self.names}
         self.hellos: dict[PartyId, Signed] = {}
         self.transcript = b""
-        self.boxes: dict[PartyId, dict[PartyId, Signed]] = {}  # by recipient, then dealer
+        self.parcels: dict[PartyId, dict[PartyId, Parcel]] = {}  # by recipient, then dealer
+        self.checked: dict[PartyId, Signed] = {}
         self.words: dict[PartyId, Vector] = {}
         self.uploads: dict[PartyId, Signed] = {}
 
@@ -75,8 +77,19 @@ class Mallory:
     def deal(self, dealers: Iterable[PartyId] | None = None) -> None:
         """(M2) Gather the boxes of some silos, or of all. Raises: Blocked."""
         for dealer in self.names if dealers is None else dealers:
-            for recipient, box in self._boxes_of(dealer).items():
-                self.boxes.setdefault(recipient, {})[dealer] = box
+            for recipient, parcel in self._parcels_of(dealer).items():
+                self.parcels.setdefault(recipient, {})[dealer] = parcel
+
+    def check(self, party: PartyId) -> Signed:
+        """(M2a) Hand a silo the boxes that were dealt to it, once. Raises: Blocked."""
+        if party not in self.checked:
+            if party in self.puppets:
+                self.checked[party] = self.puppets[party].checked(self.place(party))
+            else:
+                dealt = tuple(self.parcels[party][dealer] for dealer in sorted(self.parcels[party]))
+                delivery = Delivery(manifest_hash=self.manifests[party].hash, parcels=dealt)
+                self.checked[party] = self.send(party, requests.ASK_CHECK, delivery.to_body())[1]
+        return self.checked[party]
 
     def upload(self, party: PartyId, members: Sequence[PartyId] | None = None) -> Vector:
         """(M3) Ask for the masked words over a U2 of Mallory's choice. Raises: Blocked."""
@@ -84,9 +97,11 @@ class Mallory:
         if party in self.puppets:
             self.words[party], self.uploads[party] = self.puppets[party].upload(self.place(party), frozenset(dealers))
         else:
-            data, self.uploads[party] = self.ask(
-                party, requests.ASK_VECTOR, [self.boxes[party][dealer] for dealer in dealers]
+            self.check(party)
+            wanted = VectorRequest(
+                manifest_hash=self.manifests[party].hash, members=tuple(sorted(dealers)), disclosures=()
             )
+            data, self.uploads[party] = self.send(party, requests.ASK_VECTOR, wanted.to_body())
             self.words[party] = np.frombuffer(data, "<u8").copy()
         return self.words[party]
 
@@ -167,7 +182,7 @@ class Mallory:
 
     def opened_by(self, puppet: PartyId, dealer: PartyId) -> OpenedShares:
         """Return both shares that a puppet holds of a dealer."""
-        return self.puppets[puppet].open(self.place(puppet), self.boxes[puppet][dealer])
+        return self.puppets[puppet].open(self.place(puppet), self.parcels[puppet][dealer])
 
     def ask(self, party: PartyId, kind: str, messages: Sequence[Signed]) -> tuple[bytes, Signed]:
         """Ask an honest silo for a stage after the first. Raises: Blocked."""
@@ -184,11 +199,15 @@ class Mallory:
             raise Blocked(Refusal.from_body(message.body).reason_code)
         return data[1 : 1 + skip], message
 
-    def _boxes_of(self, dealer: PartyId) -> Mapping[PartyId, Signed]:
+    def _parcels_of(self, dealer: PartyId) -> Mapping[PartyId, Parcel]:
         if dealer in self.puppets:
-            return self.puppets[dealer].boxes(self.place(dealer))
-        _, message = self.ask(dealer, requests.ASK_SHARES, list(self.hellos.values()))
-        return {str(box.body["recipient"]): box for box in Shares.from_body(message.body).boxes}
+            return self.puppets[dealer].parcels(self.place(dealer))
+        relay = Relay(manifest_hash=self.manifests[dealer].hash, messages=tuple(self.hellos.values()))
+        request = sign(self.consortium.identities[SERVER], requests.ASK_SHARES, relay.to_body()).encode()
+        data = b"".join(self.silos[dealer].handle(request))
+        if data[:1] == DEALING_FRAME:
+            return Dealing.decode(data[1:]).parcels()
+        raise Blocked(Refusal.from_body(Signed.decode(data[1:]).body).reason_code)
 
 
 def added_up(vectors: Sequence[Vector]) -> Vector:

@@ -5,21 +5,32 @@ signer of a silo in league is its own key; of a made-up one, a key of the attack
 """
 
 import secrets as system
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedcollm_crypto.aggregation import PartyId, Vector
+from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
+from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking import attempt
+from fedcollm_crypto.masking import attempt, requests
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
+from fedcollm_crypto.masking.dealing import Checked, Dealing, Parcel, ShareBox, Shares, box_tree
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import masked_chunks
-from fedcollm_crypto.masking.messages import Consent, ShareBox, Upload
+from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
 from fedcollm_crypto.masking.policy import Pledge
-from fedcollm_crypto.masking.requests import sign_message
+from fedcollm_crypto.masking.requests import (
+    DEALING_FRAME,
+    MESSAGE_FRAME,
+    VECTOR_FRAME,
+    Delivery,
+    Relay,
+    VectorRequest,
+    sign_message,
+)
+from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
 
@@ -40,16 +51,30 @@ class Puppet:
         """(M1) Greet like anybody."""
         return sign_message(self.signer, attempt.say_hello(manifest, self.secrets, Pledge()))
 
-    def boxes(self, place: Place) -> dict[PartyId, Signed]:
+    def parcels(self, place: Place) -> dict[PartyId, Parcel]:
+        """(M2) Deal real shares."""
+        return self.dealing(place).parcels()
+
+    def dealing(self, place: Place) -> Dealing:
         """(M2) Deal real shares."""
         channels = attempt.agree_channels(place, self.secrets)
         dealt = attempt.deal_shares(place, self.secrets, channels, system.token_bytes)
-        return {box.recipient: sign_message(self.signer, box) for box in dealt}
+        return self.sign_dealing(place, dealt.boxes)
 
-    def open(self, place: Place, box: Signed) -> OpenedShares:
+    def sign_dealing(self, place: Place, boxes: Mapping[PartyId, ShareBox]) -> Dealing:
+        """(M2) Sign any boxes, real or not, as this silo's."""
+        root = Shares(manifest_hash=place.manifest.hash, transcript=place.transcript, root=box_tree(boxes).root())
+        return Dealing(shares=sign_message(self.signer, root), boxes=boxes)
+
+    def checked(self, place: Place, complaints: tuple[PartyId, ...] = ()) -> Signed:
+        """(M2a) Complain about anybody, or nobody."""
+        message = Checked(manifest_hash=place.manifest.hash, transcript=place.transcript, complaints=complaints)
+        return sign_message(self.signer, message)
+
+    def open(self, place: Place, parcel: Parcel) -> OpenedShares:
         """Open a box that was dealt to it: the attacker may use both shares."""
         channels = attempt.agree_channels(place, self.secrets)
-        return attempt.open_box(place, channels[box.sender], ShareBox.from_body(box.body))
+        return attempt.open_box(place, channels[parcel.box.sender], parcel.box)
 
     def upload(self, place: Place, members: frozenset[PartyId]) -> tuple[Vector, Signed]:
         """(M3) Mask and sign."""
@@ -70,3 +95,84 @@ class Puppet:
         survivors_hash = hashes.survivors_hash({party: upload.vector_hash for party, upload in uploads.items()})
         message = Consent(manifest_hash=place.manifest.hash, transcript=place.transcript, survivors_hash=survivors_hash)
         return sign_message(self.signer, message)
+
+    def reveal(
+        self,
+        place: Place,
+        parcels: Mapping[PartyId, Parcel],
+        members: frozenset[PartyId],
+        survivors: frozenset[PartyId],
+    ) -> Signed:
+        """(M5) Reveal what an honest silo would."""
+        opened = {party: self.open(place, parcel) for party, parcel in parcels.items()}
+        message = Reveal(
+            manifest_hash=place.manifest.hash,
+            transcript=place.transcript,
+            seed_shares={party: opened[party].seed_share for party in survivors},
+            key_shares={party: opened[party].key_share for party in members - survivors},
+        )
+        return sign_message(self.signer, message)
+
+
+Deal = Callable[[Puppet, Place], Dealing]
+"""What a puppet deals in an attempt."""
+
+
+class PuppetEnd:
+    """A puppet that answers requests as a silo does, but refuses none and checks none: what a colluder may do."""
+
+    def __init__(self, *, signer: Identity, roster: Roster, vector: Vector, deal: "Deal | None" = None) -> None:
+        """Draw fresh secrets; one object serves one attempt. `deal` makes what it deals, honest shares by default."""
+        self._roster = roster
+        self._deal = deal or Puppet.dealing
+        self.puppet = Puppet(signer=signer, vector=vector)
+        self._manifest: RoundManifest | None = None
+        self._place: Place | None = None
+        self._parcels: Mapping[PartyId, Parcel] = {}
+        self._members: frozenset[PartyId] = frozenset()
+        self._survivors: frozenset[PartyId] = frozenset()
+
+    def handle(self, request: bytes) -> Chunks:
+        """Answer whatever the server asks."""
+        message = Signed.decode(request)
+        if message.kind == requests.MANIFEST:
+            self._manifest = RoundManifest.from_body(message.body)
+            return (MESSAGE_FRAME + self.puppet.hello(self._manifest).encode(),)
+        if self._manifest is None:
+            raise ProtocolError("nothing was begun")
+        return self._follow(message, self._manifest)
+
+    def _follow(self, message: Signed, manifest: RoundManifest) -> Chunks:
+        if message.kind == requests.ASK_SHARES:
+            hellos = {each.sender: each for each in Relay.from_body(message.body).messages}
+            self._place = Place(
+                me=self.puppet.signer.party,
+                manifest=manifest,
+                roster=self._roster,
+                transcript=hashes.transcript_hash(hellos),
+                hellos={party: Hello.from_body(each.body) for party, each in hellos.items()},
+            )
+            return (DEALING_FRAME + self._deal(self.puppet, self._place).encode(),)
+        if self._place is None:
+            raise ProtocolError("nothing was dealt")
+        return self._speak(message, self._place)
+
+    def _speak(self, message: Signed, place: Place) -> Chunks:
+        match message.kind:
+            case requests.ASK_CHECK:
+                self._parcels = {each.shares.sender: each for each in Delivery.from_body(message.body).parcels}
+                reply = self.puppet.checked(place)
+            case requests.ASK_VECTOR:
+                self._members = frozenset(VectorRequest.from_body(message.body).members)
+                words, reply = self.puppet.upload(place, self._members)
+                width = "<u8" if place.manifest.quantisation.ring_bits == 64 else "<u4"
+                return (VECTOR_FRAME, words.astype(width).tobytes(), reply.encode())
+            case requests.ASK_CONSENT:
+                uploads = {each.sender: Upload.from_body(each.body) for each in Relay.from_body(message.body).messages}
+                self._survivors = frozenset(uploads)
+                reply = self.puppet.consent(place, uploads)
+            case requests.ASK_REVEAL:
+                reply = self.puppet.reveal(place, self._parcels, self._members, self._survivors)
+            case _:
+                raise ProtocolError("a puppet does not know this request")
+        return (MESSAGE_FRAME + reply.encode(),)

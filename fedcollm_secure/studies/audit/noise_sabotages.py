@@ -115,7 +115,7 @@ def average_noise(stack: ExitStack, scene: Scene) -> None:
     """Draw noise for each microbatch and average it."""
 
     def change(noise: Float64, _std: float) -> Float64:
-        at_once = scene.learner.settings.microbatch if scene.learner is not None else 1
+        at_once = scene.learner.rows if scene.learner is not None else 1
         averaged: Float64 = noise / math.sqrt(max(1, -(-scene.batch // at_once)))
         return averaged
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Vector
 from fedcollm_crypto.fixedpoint import EXTRA_COORDINATES, FixedPoint, signed_words
+from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.assemble import job, silos
 from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine
@@ -75,9 +76,9 @@ def observe(stack: ExitStack, encoding: FixedPoint) -> Uploads:
     class WatchedSilo(Silo):
         """A silo that notes what it drew and sent."""
 
-        def _vector(self, request: Begin) -> Vector:
-            self._key = (self.name, request.manifest.round)
-            vector = super()._vector(request)
+        def _vector(self, manifest: RoundManifest, request: Begin) -> Vector:
+            self._key = (self.name, manifest.round)
+            vector = super()._vector(manifest, request)
             entries = signed_words(vector.copy(), encoding.ring_bits)[:-EXTRA_COORDINATES].copy()
             uploads.sent.setdefault(self._key, []).append(entries)
             uploads.sources[self.name] = super()._noise

@@ -26,7 +26,7 @@ from fedcollm_secure.learning.vectors import Float32
 from fedcollm_secure.studies.audit.scene import Randomness, Scene, clipping, sampler, silence
 
 UNCLIPPED = 1e9
-GROUP = 32
+GROUP = 8
 RATE = 2.0
 LEAKED = 0.01
 
@@ -162,7 +162,7 @@ def at_the_edge(stack: ExitStack, scene: Scene) -> None:
     def overlapping(
         losses: Tensor, taps: Taps, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
     ) -> dict[Tensor, Tensor]:
-        full = scene.learner is not None and len(losses) == scene.learner.settings.microbatch
+        full = scene.learner is not None and len(losses) == scene.learner.rows
         twice = torch.ones_like(losses)
         twice[-1] = 2.0 if full and unit_sizes is None else 1.0
         with patch.object(per_record, "clip_factors", _times(twice)):

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_crypto.aggregation import Chunks, Exchange, PartyId, ServerEnd, SiloEnd, Vector, aggregate
+from fedcollm_crypto.aggregation import Chunks, Exchange, PartyEnd, PartyId, ServerEnd, Vector, aggregate
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.custody import Setup
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
@@ -26,6 +26,7 @@ from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation
+from fedcollm_crypto.masking.policy import always
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member
 from fedcollm_secure.studies.bench.consortium import POLICY, SERVER, expected_of, manifest_of, roster_of
@@ -86,14 +87,14 @@ def attempt(mode: Mode, silos: int, updates: list[NDArray[np.float32]], worker: 
 
 def assemble(
     mode: Mode, names: tuple[PartyId, ...], encoding: FixedPoint, d: int, encoded: list[Vector], worker: Worker
-) -> tuple[ServerEnd, dict[PartyId, SiloEnd]]:
+) -> tuple[ServerEnd, dict[PartyId, PartyEnd]]:
     """Give everybody a key and a roster."""
     identities = {name: Identity.generate(name) for name in (*names, SERVER, DECRYPTOR)}
     roster = roster_of(names, identities)
     decryptor = Member(id=DECRYPTOR, role="decryptor", ed25519=identities[DECRYPTOR].public_key)
     roster = replace(roster, members=(*roster.members, decryptor))
     manifest, packing = manifest_of(names, roster, Quantisation.of(encoding, d)), packing_of(mode, encoding)
-    expected = replace(expected_of(manifest), decryptor=DECRYPTOR, parameters_hash=packing.scheme.hash)
+    expected = always(replace(expected_of(manifest), decryptor=DECRYPTOR, parameters_hash=packing.scheme.hash))
     scheme, signer = packing.scheme, identities[SERVER]
     setup = Setup(
         identity=identities[DECRYPTOR],
@@ -107,7 +108,7 @@ def assemble(
         trusting = partial(
             TrustingSilo, roster=roster, policy=POLICY, expected=expected, packing=packing, worker=worker
         )
-        silos: dict[PartyId, SiloEnd] = {
+        silos: dict[PartyId, PartyEnd] = {
             name: trusting(identity=identities[name], stages=MemoryStages(), vector=partial(_vector, encoded, i))
             for i, name in enumerate(names)
         }
@@ -130,7 +131,7 @@ def _vector(encoded: list[Vector], number: int) -> Vector:
     return encoded[number % len(encoded)]
 
 
-def _exchange(parties: Mapping[PartyId, SiloEnd], accounts: Accounts) -> Exchange:
+def _exchange(parties: Mapping[PartyId, PartyEnd], accounts: Accounts) -> Exchange:
     stage = 0
 
     def exchange(requests: Mapping[PartyId, bytes]) -> Iterator[tuple[PartyId, Chunks]]:
@@ -143,7 +144,7 @@ def _exchange(parties: Mapping[PartyId, SiloEnd], accounts: Accounts) -> Exchang
     return exchange
 
 
-def _timed(end: SiloEnd, name: PartyId, phase: str, request: bytes, accounts: Accounts) -> Iterator[bytes]:
+def _timed(end: PartyEnd, name: PartyId, phase: str, request: bytes, accounts: Accounts) -> Iterator[bytes]:
     start, size, spent = accounts.clock(), 0, 0.0
     chunks = iter(end.handle(request))
     spent += accounts.clock() - start

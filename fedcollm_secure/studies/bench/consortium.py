@@ -7,7 +7,7 @@ from functools import partial
 from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import MemoryStages
@@ -42,7 +42,7 @@ def assemble(
             identity=identities[name],
             roster=roster,
             policy=POLICY,
-            expected=expected_of(manifest),
+            expected=always(expected_of(manifest)),
             stages=MemoryStages(),
             vector=partial(vector_of, name),
         )

@@ -20,7 +20,15 @@ from fedcollm_secure.studies.bench.consortium import assemble
 from fedcollm_secure.studies.bench.repeat import Attempt
 
 Updates = Sequence[NDArray[np.float32]]
-STAGES = ("silo_keys", "silo_shares", "silo_masks", "silo_consent", "silo_reveal")
+STAGES = (
+    "silo_keys",
+    "silo_shares",
+    "silo_check",
+    "silo_disclosure",
+    "silo_masks",
+    "silo_consent",
+    "silo_reveal",
+)
 FIRST_STAGE_WITHOUT_THE_LOST = STAGES.index("silo_masks")
 
 

@@ -14,7 +14,7 @@ from fedcollm_crypto.homomorphic.messages import OpenRequest
 from fedcollm_crypto.homomorphic.residues import to_wire
 from fedcollm_crypto.homomorphic.trustee import exact_integers
 from fedcollm_crypto.masking.requests import Relay
-from fedcollm_crypto.masking.stages import FileStages
+from fedcollm_crypto.masking.stages import FileStages, Released, Where
 from fedcollm_crypto.signed import Signed, sign
 
 
@@ -226,6 +226,42 @@ def test_one_sum_for_one_model_version_also_after_a_restart(tools, play, worker,
     reopened.close()
 
 
+EVERYBODY = tuple(f"silo-{i:03}" for i in range(1, 6))
+FEWER = EVERYBODY[:4]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "survivors", "changes", "code"),
+    [
+        ("other", FEWER, {}, "other_set"),  # the same model in another session, over one silo fewer
+        ("other", EVERYBODY, {}, ""),
+        ("other", FEWER, {"adapter_hash": "66" * 32}, "cohort_changes"),  # another model: the two tell of silo-005
+        ("other", EVERYBODY, {"adapter_hash": "66" * 32}, ""),
+        ("other", FEWER, {"dp_plan_hash": "99" * 32}, ""),
+        ("session", EVERYBODY, {"linear_pass": 1, "attempt": 1}, ""),
+        ("session", FEWER, {"linear_pass": 1, "attempt": 1}, "other_pass"),
+        ("", EVERYBODY, {"linear_pass": 1, "attempt": 1}, "other_pass"),
+    ],
+)
+def test_the_invariant_over_all_sums_holds_for_the_trustee_too(
+    tools, play, worker, earlier: str, survivors: tuple[str, ...], changes: dict[str, object], code: str
+):
+    consortium = tools.Encrypted(5, worker, "ckks")
+    consortium.policy = replace(consortium.policy, max_single_changes=0)
+    if earlier:
+        where = Where(session_id=earlier, round=1, attempt=0, linear_pass=0)
+        model = consortium.manifest.adapter_hash
+        one = Released(where=where, model_version=model, survivors=survivors, dp_plan_hash="")
+        consortium.stages["decryptor"].append(one)
+    server = consortium.server(replace(consortium.manifest, **changes))
+    parties = consortium.parties(server.manifest)
+    request = play.play_to(OpenRequest.KIND, server, parties, consortium.names).requests["decryptor"]
+
+    reply = b"".join(parties["decryptor"].handle(request))
+
+    assert (tools.refusal_code([reply]) if reply[:1] == b"M" else "") == code
+
+
 # --- (8) integers in range ---
 
 
@@ -339,6 +375,24 @@ def test_a_restarted_silo_takes_part_in_no_old_attempt(tools, play, worker):
     parties["silo-001"].handle(request)
 
     assert tools.refusal_code(consortium.silo("silo-001").handle(request)) == "old_attempt"
+
+
+@pytest.mark.parametrize(("shares", "code"), [(3, ""), (4, "too_little_noise")])
+def test_a_silo_commits_only_where_the_floor_holds_enough_noise(tools, play, worker, shares: int, code: str):
+    consortium = tools.Encrypted(5, worker, "ckks")
+    server, parties = consortium.server(), consortium.parties()
+    request = play.answer(server.start(consortium.names), server, parties).requests["silo-001"]
+    expected = replace(consortium.expected(), noise_shares=shares)
+    silo = consortium.silo("silo-001", expected=lambda _: expected)
+
+    message = Signed.decode(b"".join(silo.handle(request))[1:])
+
+    assert message.body.get("reason_code", "") == code
+
+
+def test_proof_of_bad_dealing_has_no_place_where_nobody_deals(tools, worker):
+    with pytest.raises(ProtocolError, match="no place"):
+        tools.Encrypted(5, worker, "ckks").silo("silo-001").convict(b"")
 
 
 def test_a_silo_that_insists_on_post_quantum_rounds_refuses_a_classical_one(tools, play, worker):

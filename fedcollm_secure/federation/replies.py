@@ -1,0 +1,175 @@
+"""What a silo answers the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
+
+import itertools
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fedcollm_crypto import canonical
+from fedcollm_crypto.derivation import HASH_BYTES
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.fields import Fields
+from fedcollm_secure.audit.fields import is_decimal
+
+_PAYLOAD, _REFUSAL, _CLOSED, _COSIGNED, _GREETING, _DECLINED = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06"
+LARGEST_NOTE = 64 * 1024  # a refusal or a closing note is a few hundred bytes; more is not read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A silo says no: a code for the log and a sentence for people, neither with anything private in it."""
+
+    reason_code: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """A silo's closing note: the head of its privacy ledger and ε spent so far as a decimal (empty without DP)."""
+
+    ledger: str
+    epsilon: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosigned:
+    """A silo's answer to Show: its signature lines (empty without a view), and the size of its last head.
+
+    `heard`: up to which entry it was shown the log's lines; what follows it has still to be shown.
+    """
+
+    lines: str
+    size: int
+    heard: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeting:
+    """A silo's answer to Begin: its signature lines under the head it was shown, and the aggregation's reply."""
+
+    lines: str
+    chunks: Iterator[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declined:
+    """A silo's other answer to Begin: it acted on nothing, and signed why."""
+
+    refusal: bytes
+
+
+def payload_reply(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put the reply's kind before the aggregation's chunks."""
+    return itertools.chain((_PAYLOAD,), chunks)
+
+
+def greeting_reply(lines: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put a cosignature before the aggregation's chunks."""
+    data = lines.encode()
+    return itertools.chain((_GREETING, struct.pack("<I", len(data)) + data), chunks)
+
+
+def declined_reply(refusal: bytes) -> Iterator[bytes]:
+    """Return a signed refusal of an attempt that was not begun."""
+    return iter((_DECLINED, refusal))
+
+
+def note_reply(note: Refusal | Closed | Cosigned) -> Iterator[bytes]:
+    """Return a refusal, a closing note or a cosignature as a reply."""
+    kind = {Refusal: _REFUSAL, Closed: _CLOSED, Cosigned: _COSIGNED}[type(note)]
+    yield kind + canonical.encode(dict(vars(note)))
+
+
+Reply = Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | Declined
+
+
+def read_reply(chunks: Iterable[bytes]) -> Reply:
+    """Return the aggregation's chunks (still unread), with a greeting where there is one, or a note.
+
+    Raises:
+        ProtocolError: an empty reply, an unknown kind, or a note that does not parse.
+    """
+    stream = iter(chunks)
+    first = next((chunk for chunk in stream if chunk), b"")
+    kind, rest = first[:1], itertools.chain((first[1:],), stream)
+    if kind == _PAYLOAD:
+        return rest
+    if kind == _GREETING:
+        return _greeting(rest)
+    if kind == _DECLINED:
+        return Declined(refusal=_bounded(rest))
+    if kind not in (_REFUSAL, _CLOSED, _COSIGNED):
+        raise ProtocolError("reply: expected a payload, a greeting, a refusal, a closing note or a cosignature")
+    note = _note(rest)
+    if kind == _COSIGNED:
+        return _cosigned(note)
+    return _refusal(note) if kind == _REFUSAL else _closed(note)
+
+
+def _refusal(note: Mapping[str, canonical.Json]) -> Refusal:
+    fields = Fields("refusal", note)
+    code, reason = fields.text("reason_code", LARGEST_NOTE), fields.text("reason", LARGEST_NOTE)
+    fields.close()
+    return Refusal(reason_code=code, reason=reason)
+
+
+def _closed(note: Mapping[str, canonical.Json]) -> Closed:
+    fields = Fields("closed", note)
+    ledger, epsilon = fields.octets("ledger", 0, HASH_BYTES).hex(), fields.text("epsilon")
+    fields.close()
+    if epsilon and not is_decimal(epsilon):  # the log will state it
+        raise ProtocolError("closed.epsilon: a decimal such as 1.25 was expected")
+    return Closed(ledger=ledger, epsilon=epsilon)
+
+
+def _cosigned(note: Mapping[str, canonical.Json]) -> Cosigned:
+    fields = Fields("cosigned", note)
+    lines, size = fields.text("lines", LARGEST_NOTE), fields.integer("size", 0, 1 << 53)
+    heard = fields.integer("heard", 0, size)
+    fields.close()
+    return Cosigned(lines=lines, size=size, heard=heard)
+
+
+def _greeting(chunks: Iterator[bytes]) -> Greeting:
+    """Read the cosignature and leave what follows it unread."""
+    held = bytearray()
+
+    def take(count: int) -> bytes:
+        while len(held) < count:
+            chunk = next(chunks, None)
+            if chunk is None:
+                raise ProtocolError("greeting: cut off inside the cosignature")
+            held.extend(chunk)
+        taken = bytes(held[:count])
+        del held[:count]
+        return taken
+
+    (size,) = struct.unpack("<I", take(4))
+    if size > LARGEST_NOTE:
+        raise ProtocolError(f"greeting: expected a cosignature of at most {LARGEST_NOTE} bytes")
+    try:
+        lines = take(size).decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("greeting: expected a cosignature in UTF-8") from None
+    return Greeting(lines=lines, chunks=itertools.chain((bytes(held),), chunks))
+
+
+def _note(chunks: Iterator[bytes]) -> Mapping[str, canonical.Json]:
+    return parsed(_bounded(chunks))
+
+
+def _bounded(chunks: Iterator[bytes]) -> bytes:
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > LARGEST_NOTE:
+            raise ProtocolError(f"reply: expected a note of at most {LARGEST_NOTE} bytes")
+    return bytes(data)
+
+
+def parsed(data: bytes) -> Mapping[str, canonical.Json]:
+    """Read a JSON object. Raises: ProtocolError."""
+    value = canonical.decode(data)
+    if not isinstance(value, dict):
+        raise ProtocolError("message: expected a JSON object")
+    return value
