@@ -7,14 +7,41 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("project", deadline=None)  # machines are shared: no test asserts a time
+settings.load_profile("project")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SLOW = (
+    "attacks/",
+    "core/test_company.py",
+    "core/test_dp_audit",
+    "crypto/test_conviction.py",
+    "crypto/test_secrecy.py",
+    "crypto/test_stages.py",
+    "crypto/test_stateful.py",
+    "end_to_end/test_crash.py",
+    "end_to_end/test_tampering.py",
+    "privacy/test_blocks.py",
+    "privacy/test_dpsgd.py",
+)
+"""Files that take a minute or so: `make test` runs them, the tests against the wheel do not."""
 
 TOPICS = {
     "heart": ["murmur", "rhythm", "valve", "pulse", "angina"],
     "skin": ["rash", "itch", "mole", "burn", "scar"],
     "eye": ["blur", "tear", "lens", "pupil", "glare"],
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder) and item.path.relative_to(folder).as_posix().startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
