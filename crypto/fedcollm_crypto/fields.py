@@ -51,6 +51,17 @@ class Fields:
             raise self._wrong(name, "a list")
         return value
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """Take a list of names."""
+        return tuple(str(one) for one in self.items(name))
+
+    def sorted_names(self, name: str) -> tuple[str, ...]:
+        """Take a list of distinct names in alphabetical order."""
+        names = self.names(name)
+        if list(names) != sorted(set(names)):
+            raise self._wrong(name, "distinct names in alphabetical order")
+        return names
+
     def members(self, name: str) -> Mapping[str, Json]:
         """Take an object."""
         value = self._take(name)

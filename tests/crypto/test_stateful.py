@@ -238,7 +238,6 @@ def test_whatever_happens_the_sum_is_exact_or_nothing_was_released(tools, profil
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_whatever_happens_for_a_long_time_the_sum_is_exact_or_nothing_was_released(tools, profile: str):
     run_state_machine_as_test(

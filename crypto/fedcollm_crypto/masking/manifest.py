@@ -225,7 +225,7 @@ class RoundManifest:
         reader.integer("v", VERSION, VERSION)
         texts = {name: reader.text(name) for name in _TEXTS}
         numbers = {name: reader.integer(name, 0, MAX_INTEGER) for name in _INTEGERS}
-        cohort = tuple(str(party) for party in reader.items("cohort"))
+        cohort = reader.names("cohort")
         quantisation = Quantisation.from_body(reader.members("quantisation"))
         adversary = _adversary(texts.pop("adversary"))
         profile = _profile(reader)

@@ -20,7 +20,6 @@ from typing import ClassVar, Protocol, Self
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.derivation import HASH_BYTES
-from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.dealing import Parcel
@@ -169,10 +168,8 @@ class VectorRequest:
         fields = Fields("vector-request", body)
         request = cls(
             manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            members=tuple(str(party) for party in fields.items("members")),
+            members=fields.sorted_names("members"),
             disclosures=tuple(Signed.from_json(value) for value in fields.items("disclosures")),
         )
         fields.close()
-        if list(request.members) != sorted(set(request.members)):
-            raise ProtocolError("vector-request: distinct silos in alphabetical order were expected")
         return request

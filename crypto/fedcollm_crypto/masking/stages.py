@@ -218,7 +218,7 @@ def _of_kind(kind: str, where: Where, reader: Fields) -> StageEntry:
     match kind:
         case "Answered":
             stage, request_hash = reader.text("stage"), reader.text("request_hash")
-            return Answered(where=where, stage=stage, request_hash=request_hash, members=_names(reader, "members"))
+            return Answered(where=where, stage=stage, request_hash=request_hash, members=reader.names("members"))
         case "Replied":
             return Replied(where=where, stage=reader.text("stage"), reply_hash=reader.text("reply_hash"))
         case "Released":
@@ -226,7 +226,7 @@ def _of_kind(kind: str, where: Where, reader: Fields) -> StageEntry:
         case "Heard":
             return _opened(Heard, where, reader)
         case "Enrolled":
-            members, least = _names(reader, "members"), reader.text("least")
+            members, least = reader.names("members"), reader.text("least")
             return Enrolled(where=where, members=members, least=least, dp_plan_hash=reader.text("dp_plan_hash"))
         case "Convicted":
             party, fault, proof_hash = (reader.text(name) for name in ("party", "fault", "proof_hash"))
@@ -244,8 +244,4 @@ _Opened = TypeVar("_Opened", Released, Heard)
 
 def _opened(kind: type[_Opened], where: Where, reader: Fields) -> _Opened:
     version, plan = reader.text("model_version"), reader.text("dp_plan_hash")
-    return kind(where=where, model_version=version, survivors=_names(reader, "survivors"), dp_plan_hash=plan)
-
-
-def _names(reader: Fields, name: str) -> tuple[PartyId, ...]:
-    return tuple(str(party) for party in reader.items(name))
+    return kind(where=where, model_version=version, survivors=reader.names("survivors"), dp_plan_hash=plan)
