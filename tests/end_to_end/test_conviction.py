@@ -17,21 +17,11 @@ from fedcollm_secure.audit.log import read_log
 from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import LogError
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, Any]]
 BAD = "silo-2"
-
-
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ from fedcollm_secure.federation.messages import Begin, Close, decode, encode
 from fedcollm_secure.federation.replies import Declined, Refusal, read_reply
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.learning.vectors import digest
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.report import write_report
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {}}
@@ -68,16 +68,6 @@ print(calls)
 WRITES = 200  # the durable writes of a whole run of two rounds and four silos, a few more or less
 
 
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
-
-
 def _die(config: Path, out: Path, deadline: int) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -96,7 +86,6 @@ def _spent(out: Path, silo: str) -> int:
     return sum('"reserve' in line for line in lines)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.5, 0.7, 0.95])
 def test_a_killed_run_is_readable_and_resumes_without_paying_twice(private: Make, tmp_path: Path, share: float) -> None:
     config, out = tmp_path / "config.yaml", tmp_path / "run"

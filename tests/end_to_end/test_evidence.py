@@ -16,19 +16,11 @@ from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.studies.evidence.check import verify_pack
 from fedcollm_secure.studies.evidence.pack import write_pack
 from fedcollm_secure.studies.evidence.sbom import bill_of_materials
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 NODE = shutil.which("node")
-
-
-class Quiet(PlainShow):
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -14,24 +14,14 @@ from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.check import check
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
 from fedcollm_secure.studies.words import check_words
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 SHAPE = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
 ENDS = {"max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 EXPERTS = {"num_local_experts": 4, "num_key_value_heads": 2, "intermediate_size": 64}
-
-
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -27,22 +27,14 @@ from fedcollm_secure.learning.models import load_base
 from fedcollm_secure.studies import gain as asked
 from fedcollm_secure.studies.gain.check import verify_gain
 from fedcollm_secure.studies.gain.release import publish
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
 from fedcollm_secure.studies.verify import budget, verify_budget, verify_directory
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 SILO = "silo-2"
 OWN = {"own": 0.3, "own_epsilon": 0.5}
 DP = {"epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0, "sampling_rate": 0.2}
-
-
-class Quiet(PlainShow):
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 def ran(config: dict[str, object], out: Path) -> Path:

@@ -13,23 +13,13 @@ from fedcollm_secure.audit.verify import verify_run
 from fedcollm_secure.cli import main
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError, RunIncomplete
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 PLAIN = {"unsafe_plain": {"clip": 1.0, "bits": 16}}
 BFV = {"bfv": {"clip": 1.0, "bits": 16, "decryptor": "auditor"}}
 CKKS = {"ckks": {"clip": 1.0, "bits": 16, "decryptor": "auditor"}}
-
-
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: Mapping[str, object]) -> None:
-        pass
 
 
 def _run(tree: Mapping[str, object], out: Path) -> Mapping[str, object]:

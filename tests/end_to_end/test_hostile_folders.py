@@ -13,20 +13,12 @@ from fedcollm_secure import cli
 from fedcollm_secure.audit.journal import JOURNAL_NAME
 from fedcollm_secure.config import parse
 from fedcollm_secure.studies.evidence.pack import write_pack
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 SECONDS = 20
 GIBIBYTE = 1 << 30
-
-
-class Quiet(PlainShow):
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 class Hung(BaseException):

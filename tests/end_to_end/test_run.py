@@ -21,21 +21,11 @@ from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {"clip": 1.0, "bits": 24}}
-
-
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: Mapping[str, object]) -> None:
-        pass
 
 
 def _run(tree: Mapping[str, object], out: Path) -> Mapping[str, object]:

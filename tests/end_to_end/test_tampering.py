@@ -12,23 +12,15 @@ import pytest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note
 from fedcollm_secure.config import parse
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
 from fedcollm_secure.studies.verify import verify_directory
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 ROOT = Path(__file__).parent.parent.parent
 VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
 NODE = shutil.which("node")
 TAMPERINGS, QUORUM = int(os.environ.get("TAMPERINGS", "100")), 3
-
-
-class Quiet(PlainShow):
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from fedcollm_secure.audit.checkpoints import CheckpointFolder
 from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.live import PlainShow
 from fedcollm_secure.studies.run import run
 from fedcollm_secure.studies.verify import (
     verify_budget,
@@ -24,16 +23,9 @@ from fedcollm_secure.studies.verify import (
     verify_log,
     verify_round,
 )
+from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
-
-
-class Quiet(PlainShow):
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -1,0 +1,13 @@
+"""What whole runs share."""
+
+from fedcollm_secure.studies.live import PlainShow
+
+
+class Quiet(PlainShow):
+    """Show nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def line(self, line: object) -> None:
+        pass
