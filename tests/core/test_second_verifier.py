@@ -84,6 +84,14 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+def write_in_capitals(path: Path, field: str) -> None:
+    """Spell one signature of a roster otherwise; whoever reads digits without care finds the same bytes."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    given = document[field]
+    signature = given if isinstance(given, str) else min(given.values())
+    edit(path, signature, signature.upper())
+
+
 def forge_a_tail(audit: Path) -> None:
     lines = lines_of(audit)
     last = RunFinished(summary_digest="cd" * 32)
@@ -107,6 +115,9 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "no quorum": lambda audit: [edit(audit / f"checkpoints/{n}.txt", "— north ", "— nobody ") for n in (4, 5, 6)],
     "no checkpoint": lambda audit: (audit / "checkpoints/6.txt").unlink(),
     "no roster": lambda audit: (audit / "roster.json").unlink(),
+    "a root's signature in capitals": lambda audit: write_in_capitals(audit / "roster.json", "root_signature"),
+    "a silo's signature in capitals": lambda audit: write_in_capitals(audit / "roster.json", "countersignatures"),
+    "a proof of possession in capitals": lambda audit: write_in_capitals(audit / "roster.json", "possession"),
     "another policy": lambda audit: edit(audit / "roster.json", '"colluding":1', '"colluding":0'),
 }
 

@@ -286,15 +286,20 @@ function checkSums(events) { // what closes a round names the average that came 
   });
 }
 
+function fromHex(text) { // Buffer.from would take capitals, and stop without a word at what is no digit
+  if (typeof text !== "string" || !/^([0-9a-f]{2})*$/.test(text)) throw new Bad("roster.json: lower-case digits were expected");
+  return Buffer.from(text, "hex");
+}
+
 function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
   if (!lstatSync(path, { throwIfNoEntry: false })) return null;
   const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
   const isGenuine = (key, hex, kind = "roster", over = body) => {
-    const signature = Buffer.from(hex, "hex"), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
+    const signature = fromHex(hex), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
     return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
   };
-  const keys = new Map(signed.roster.members.map((member) => [member.id, Buffer.from(member.ed25519, "hex")]));
+  const keys = new Map(signed.roster.members.map((member) => [member.id, fromHex(member.ed25519)]));
   if (!isGenuine(keeper, signed.root_signature)) throw new Bad("roster.json: the signature of the root does not verify");
   for (const [party, hex] of Object.entries(signed.countersignatures)) {
     if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
@@ -314,7 +319,7 @@ function readRoster(audit, events, keeper) {
   if (signers < (events[0].simulated ? silos.length : stated)) throw new Bad(`roster.json: only ${signers} silos signed it`);
   const server = signed.roster.members.find((member) => member.role === "server" && member.ed25519 === keeper.toString("hex"));
   if (!server) throw new Bad("roster.json: the log's keeper is not the server that the roster lists");
-  const mldsa44 = (member) => (member.mldsa44 ? Buffer.from(member.mldsa44, "hex") : undefined);
+  const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
   return {
     keeper: [keeper, mldsa44(server)],
     witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
