@@ -6,7 +6,7 @@ its device before peft wraps it: a LoRA matrix that moves after hooks were place
 
 import hashlib
 import json
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,15 +14,19 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import beginning, longest_sequence
+from fedcollm_secure.learning.checkpoints import check_causal, check_loaded, check_place, hub_hint
+from fedcollm_secure.learning.overheard import overheard
+from fedcollm_secure.learning.targets import check_rank, check_targets, no_target
 
-MOST_NAMES = 12  # of modules, in a message
+_UNLOADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
+"""What transformers raises for a folder that it cannot make a model of."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -33,11 +37,12 @@ def quiet() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A frozen model, its tokenizer, and the digest that parties compare."""
+    """A frozen model, its tokenizer, the digest that parties compare, and what transformers warned of."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,10 +58,12 @@ def load_tokenizer(source: ModelSource, where: str) -> PreTrainedTokenizerBase:
     Raises:
         ConfigError: nothing loadable is there.
     """
+    place = _place(source)
+    check_place(place, where)
     try:
-        loaded = AutoTokenizer.from_pretrained(_place(source), revision=source.revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no tokenizer at {source.source!r}: {first_line(error)}") from error
+        loaded = AutoTokenizer.from_pretrained(place, revision=source.revision)
+    except _UNLOADABLE as error:
+        raise ConfigError(where, f"no tokenizer at {source.source!r}: {_why(error, place)}") from error
     tokenizer = cast(PreTrainedTokenizerBase, loaded)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -69,10 +76,12 @@ def context_length(source: ModelSource, where: str) -> int:
     Raises:
         ConfigError: nothing loadable is there.
     """
+    place = _place(source)
+    check_place(place, where)
     try:
-        shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
+        shape = AutoConfig.from_pretrained(place, revision=source.revision)
+    except _UNLOADABLE as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_why(error, place)}") from error
     return longest_sequence(shape)
 
 
@@ -80,26 +89,44 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
     """Load weights from safetensors only (a pickle could run code), frozen and in evaluation mode, on `device`.
 
     Raises:
-        ConfigError: nothing loadable is there, or the model has fewer blocks than `layers` asks for.
+        ConfigError: nothing loadable is there, or not all of it, or the model is not causal or has fewer blocks than
+            `layers` asks for.
     """
-    tokenizer = load_tokenizer(source, where)
+    with overheard() as heard:
+        tokenizer = load_tokenizer(source, where)
+        loaded, told = _loaded(source, where)
+    model = cast(PreTrainedModel, loaded.to(device).eval().requires_grad_(False))
+    check_loaded(model, told, source.layers, where)
+    check_causal(model, min(len(tokenizer), _output_rows(model)), where)
+    return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model), warnings=tuple(heard.said))
+
+
+def _loaded(source: ModelSource, where: str) -> tuple[torch.nn.Module, Mapping[str, object]]:
+    """Return the model, and what transformers tells of its loading."""
+    place = _place(source)
     try:
-        shape = AutoConfig.from_pretrained(_place(source), revision=source.revision)
+        shape = AutoConfig.from_pretrained(place, revision=source.revision)
         if source.layers is not None:
             if source.layers > shape.num_hidden_layers:
                 raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
             shape.num_hidden_layers = source.layers
-        loaded = AutoModelForCausalLM.from_pretrained(
-            _place(source),
+        found = AutoModelForCausalLM.from_pretrained(
+            place,
             revision=source.revision,
             config=shape,
             dtype=DTYPES[source.dtype],
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise ConfigError(where, f"no model at {source.source!r}: {first_line(error)}") from error
-    model = cast(PreTrainedModel, cast(torch.nn.Module, loaded).to(device).eval().requires_grad_(False))
-    return Base(model=model, tokenizer=tokenizer, digest=weights_digest(model))
+    except _UNLOADABLE as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_why(error, place)}") from error
+    return cast(tuple[torch.nn.Module, Mapping[str, object]], found)
+
+
+def _why(error: Exception, place: str) -> str:
+    """Say why nothing could be loaded; of what is no folder here, that the hub was asked."""
+    told = first_line(error)
+    return told if Path(place).is_dir() else f"the hub does not have it, or cannot be reached ({told}){hub_hint(place)}"
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -156,35 +183,19 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D holds weights transposed
     )
+    check_targets(base.model, lora)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            with warnings.catch_warnings():
-                # peft asks transformers for a property that it renamed, and has patterns of its own for experts.
-                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-                warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
+            with overheard():  # of what it says of modules, `check_targets` and the probe say more
                 model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
         except ValueError as error:
-            told = first_line(error) if "incompatible" in str(error) else _no_target(base.model, lora)
+            given = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+            told = first_line(error) if "incompatible" in str(error) else no_target(base.model, given)
             raise ConfigError("lora.targets", told) from error
+        check_rank(model, lora)
         _initialise(model)
     return cast(PeftModel, cast(torch.nn.Module, model).eval())  # peft's own layers begin in training mode
-
-
-def _no_target(model: PreTrainedModel, lora: Lora) -> str:
-    """Say what was given and what there is; peft names neither a configuration's key nor the model's modules."""
-    given = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call] # transformers' own
-    names = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-    }
-    kind = model.config.model_type
-    return (
-        f"no linear module of the {kind} model {model.name_or_path!r} fits {given!r}; expected all-linear, or some of "
-        f"{', '.join(sorted(names)[:MOST_NAMES])}{', …' if len(names) > MOST_NAMES else ''}"
-    )
 
 
 def _initialise(model: torch.nn.Module) -> None:

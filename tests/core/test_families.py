@@ -224,13 +224,21 @@ def test_one_record_in_memory_needs_no_company(models: Path) -> None:
     assert isinstance(one.adapter.model, nn.Module)
 
 
-def test_a_target_that_is_no_linear_layer_is_refused_by_name(models: Path) -> None:
-    one = learner(models, DENSE["llama"][0](), ("q_proj", "embed_tokens"))
+@pytest.mark.parametrize("targets", [("q_proj", "embed_tokens"), ("embed_tokens",), ".*embed_tokens"])
+def test_a_target_that_is_no_linear_layer_is_refused_by_name(models: Path, targets: str | tuple[str, ...]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"lora\.targets: '.*embed_tokens' is a layer of kind Embedding, which no round"
+    ):
+        learner(models, DENSE["llama"][0](), targets)
 
-    with pytest.raises(ConfigError, match=r"lora\.targets: .*embed_tokens\.lora_embedding_A.*exactly the given"):
-        why_apart(one, WORDS)
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_experts_may_be_named_as_their_parameters_are(models: Path, family: str) -> None:
+    assert learner(models, EXPERTS[family](), ("q_proj", "experts.gate_up_proj")).adapter.schema.length
 
 
-def test_an_adapter_without_matrices_is_refused(models: Path) -> None:
-    with pytest.raises(ConfigError, match=r"lora\.targets: expected names of linear layers"):
-        why_apart(learner(models, DENSE["llama"][0](), ("embed_tokens",)), WORDS)
+def test_a_rank_above_a_layer_s_width_is_refused_but_for_a_gate_under_all_linear(models: Path) -> None:
+    base = learner(models, DENSE["llama"][0](), ("q_proj",))
+    assert base.adapter.schema.length
+    with pytest.raises(ConfigError, match=r"lora\.rank: expected at most 1, the width of .*shared_expert_gate, got 2"):
+        learner(models, EXPERTS["qwen2_moe"](), ("q_proj", "shared_expert_gate"))

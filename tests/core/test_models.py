@@ -87,17 +87,17 @@ def test_a_model_that_is_not_there_is_named(source: str, message: str) -> None:
         load_base(ModelSource(source=source), "models.slm", CPU)
 
 
-@pytest.mark.parametrize("targets", [("nowhere",), ("c_attn", "c_proj"), "nowhere", ("mlp",)])
+@pytest.mark.parametrize("targets", [("nowhere",), ("c_attn", "c_proj"), "nowhere", ("mlp",), ("q_proj", "c_attn")])
 def test_targets_that_fit_no_module_are_told_with_the_names_that_exist(
     models: Path, targets: str | tuple[str, ...]
 ) -> None:
-    given = targets if isinstance(targets, str) else ", ".join(targets)
+    given = targets if isinstance(targets, str) else targets[-1] if "q_proj" in targets else targets[0]
     names = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     with pytest.raises(ConfigError, match=f"lora.targets: no linear module of the llama .* fits '{given}'.*{names}$"):
         with_lora(_load(models / "slm"), Lora(targets=targets), seed=1)
 
 
-@pytest.mark.parametrize("targets", [("q_proj",), "all-linear", ("q_proj", "c_attn")])
+@pytest.mark.parametrize("targets", [("q_proj",), "all-linear", r".*\.(q_proj|v_proj)"])
 def test_targets_that_fit_a_module_are_accepted(models: Path, targets: str | tuple[str, ...]) -> None:
     assert Adapter(with_lora(_load(models / "slm"), Lora(targets=targets), seed=1), "fedavg").schema.length
 
@@ -119,5 +119,5 @@ def test_a_pickled_model_is_never_loaded(models: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
 
-    with pytest.raises(ConfigError, match="no model at"):
+    with pytest.raises(ConfigError, match=r"pytorch_model\.bin alone, a pickle"):
         _load(folder)
