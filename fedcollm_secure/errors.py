@@ -26,6 +26,18 @@ class ConfigError(FedCoLLMError):
         self.where = where
 
 
+class DataError(ConfigError):
+    """A cell of somebody's records that cannot be used: the message describes it, and never shows it.
+
+    `private` is what stands there. It is no part of the message; `--show-values` prints it.
+    """
+
+    def __init__(self, where: str, message: str, *private: str) -> None:
+        """Keep the cells apart from the message."""
+        super().__init__(where, message)
+        self.private = private
+
+
 class TrainingError(FedCoLLMError):
     """Training cannot go on: a loss that is not finite, or weights that did not move."""
 

@@ -129,6 +129,7 @@ def tree(models: Path, tmp_path: Path) -> Callable[..., dict[str, object]]:
                 "silos": {"iid": 4},
                 "test": {"path": str(write_jsonl(data / "test.jsonl", rows(15, start=200)))},
                 "auxiliary": {"path": str(write_jsonl(data / "aux.jsonl", rows(15, start=400)))},
+                "overlap": "allow",  # so few words make 75 texts in all
             },
             "rounds": 2,
             "silo": {"steps": 2, "batch_size": 8, "learning_rate": 0.01},

@@ -24,8 +24,15 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
             f"expected at least {least} silos, got {len(silos)}: the sum of fewer hides nobody. Add silos, or with "
             "two of them say security: {allow_two_party: true, min_cohort: 2, colluding: 0}",
         )
-    if not isinstance(config.aggregation, UnsafePlain) and needed_to_finish(config, len(silos)) > len(silos):
-        raise ConfigError("security.colluding", f"{len(silos)} silos cannot withstand {config.security.colluding}")
+    if isinstance(config.aggregation, UnsafePlain):
+        return
+    colluding = config.security.colluding
+    if len(silos) < colluding + 2 or needed_to_finish(config, len(silos)) > len(silos):
+        raise ConfigError(
+            "security.colluding",
+            f"expected at most {max(0, len(silos) - 2)} with {len(silos)} silos, got {colluding}: two honest ones must "
+            "remain, or there is nothing to hide among. Add silos, or with two of them say colluding: 0",
+        )
 
 
 def _check_decryptor(config: Config, silos: tuple[str, ...]) -> None:

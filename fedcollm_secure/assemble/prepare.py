@@ -20,6 +20,8 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
+from fedcollm_secure.learning.data.inventory import notices
+from fedcollm_secure.learning.data.overlap import require_test_apart
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
 from fedcollm_secure.learning.probe import why_apart
@@ -75,9 +77,23 @@ class Prepared:
         """Return the digest of the whole resolved configuration: every silo trains by the same one."""
         return hashlib.sha256(resolved(self.config).encode()).hexdigest()
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Return what the holder of the records should be told of them. It may tell how many: never logged."""
+        privacy = self.config.privacy
+        rate = privacy.sampling_rate if isinstance(privacy, RecordDP) else None
+        return tuple(notices(self.holdings, sampling_rate=rate))
+
+    @property
+    def model_warnings(self) -> tuple[str, ...]:
+        """Return what transformers warned of as it loaded the models, each once."""
+        return tuple(dict.fromkeys((*self.llm.warnings, *self.slm.warnings)))
+
     def tokens(self, records: Sequence[Record]) -> list[Tokens]:
         """Return each record with its right answer, tokenised."""
-        return self.encoder.encode([(record.prompt, record.answer) for record in records])
+        return self.encoder.encode(
+            [(record.prompt, record.answer) for record in records], [record.place or "data.task" for record in records]
+        )
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
         """Return a silo's training; without a file its optimiser begins afresh each round."""
@@ -147,9 +163,24 @@ def prepare(config: Config) -> Prepared:
         plan=shared or plan,
         signal=signal,
     )
-    for records in (*holdings.silos.values(), holdings.auxiliary):
-        prepared.tokens(records)  # an answer that no model can read is refused here, and not in the run
+    _require_readable(prepared)
     return replace(prepared, apart=_apart(prepared))
+
+
+def _require_readable(prepared: Prepared) -> None:
+    """Refuse here, and not in the run, an answer that no model can read: right ones, and those it is told apart from.
+
+    Raises:
+        ConfigError: with its file and row.
+    """
+    scored = (prepared.holdings.test, *prepared.holdings.own.values())
+    for records in (*prepared.holdings.silos.values(), prepared.holdings.auxiliary, *scored):
+        prepared.tokens(records)
+    first = {answer: record for records in scored for record in reversed(records) for answer in record.answers}
+    prepared.encoder.encode(
+        [(record.prompt, answer) for answer, record in first.items()],
+        [record.place or "data.task" for record in first.values()],
+    )
 
 
 def _apart(prepared: Prepared) -> str:
@@ -170,11 +201,22 @@ def _apart(prepared: Prepared) -> str:
 def gather_for(config: Config) -> Holdings:
     """Return everyone's records. Raises: ConfigError."""
     subject = _subject_column(config)
-    return gather(config.data, seed=config.seed, subject=subject, own=config.evaluate.own)
+    holdings = gather(config.data, seed=config.seed, subject=subject, own=config.evaluate.own)
+    if config.data.overlap == "refuse":
+        require_test_apart(holdings)
+    return holdings
 
 
 def make_encoder(config: Config, slm: Base, longest: int) -> Encoder:
-    """Return how all parties turn records into tokens; `longest` is the shorter of the two models' contexts."""
+    """Return how all parties turn records into tokens; `longest` is the shorter of the two models' contexts.
+
+    Raises:
+        ConfigError: `data.max_tokens` is more than that.
+    """
+    most = config.data.max_tokens
+    if most is not None and most > longest:
+        raise ConfigError("data.max_tokens", f"expected at most {longest}, which is what both models take, got {most}")
+    longest = longest if most is None else most
     return Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText))
 
 

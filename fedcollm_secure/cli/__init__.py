@@ -6,12 +6,13 @@ Exit codes: 0 done or verified · 1 what was checked failed · 2 usage or config
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from fedcollm_secure.cli.parser import make_parser
-from fedcollm_secure.errors import FedCoLLMError
+from fedcollm_secure.errors import DataError, FedCoLLMError
 
 
 def entry() -> None:
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser()
     given = parser.parse_args(arguments)
     _quiet_libraries()
+    _hear_warnings()
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)
     except FedCoLLMError as error:
-        return _fail(error.diagnostics(), error.exit_code)
+        return _fail(error.diagnostics() + _values(error, given), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted; complete rounds are kept, go on with --resume", 3)
     except Exception as error:
@@ -50,6 +52,15 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
+def _values(error: FedCoLLMError, given: argparse.Namespace) -> str:
+    """Return what stands in the cells that an error is about, for whoever asks for it; else say how to ask."""
+    if not isinstance(error, DataError):
+        return ""
+    if not getattr(given, "show_values", False):
+        return " (what stands there is private; --show-values prints it)"
+    return f"\n  there stands: {', '.join(map(repr, error.private))}"
+
+
 def _room_exit_code(error: Exception) -> int:
     """Return the exit code of an error of the crypto or privacy room, 0 for anything else."""
     from fedcollm_crypto.errors import CryptoError
@@ -58,6 +69,14 @@ def _room_exit_code(error: Exception) -> int:
     if isinstance(error, BudgetExhausted):
         return 4
     return 1 if isinstance(error, CryptoError | PrivacyError) else 0
+
+
+def _hear_warnings() -> None:
+    """Print what our own rooms warn of, a line each, on stderr."""
+    logger = logging.getLogger("fedcollm_secure")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("fedcollm-secure: warning: %(message)s"))
+    logger.handlers = [handler]
 
 
 def _quiet_libraries() -> None:

@@ -212,5 +212,13 @@ def audit_command(given: argparse.Namespace) -> int:
     return audited.exit_code(found)
 
 
+def schema_command(given: argparse.Namespace) -> int:
+    """Describe a configuration or a study to an editor."""
+    from fedcollm_secure.config.describe import configuration_schema, study_schema
+
+    _print(study_schema() if given.study else configuration_schema(), True, "")
+    return 0
+
+
 def _print(document: Json, as_json: bool, words: str) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=2) if as_json else words)

@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
+    _add_schema(subparsers)
     return parser
 
 
@@ -200,6 +201,20 @@ def _add_bench(subparsers: Commands) -> None:
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
 
 
+def _add_schema(subparsers: Commands) -> None:
+    example = (
+        "fedcollm-secure schema > schema.json, and # yaml-language-server: $schema=schema.json in a file's first line"
+    )
+    schema = _command(
+        subparsers,
+        "schema",
+        "print the JSON Schema by which editors check a configuration",
+        example,
+        commands.schema_command,
+    )
+    schema.add_argument("--study", action="store_true", help="that of a study instead")
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
@@ -229,4 +244,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="override a key, e.g. privacy.record_dp.epsilon=3",
+    )
+    parser.add_argument(
+        "--show-values", action="store_true", help="where a cell does not fit, print what stands there: it is private"
     )

@@ -1,35 +1,70 @@
 """Where records come from, what is asked of them, and who holds which."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from fedcollm_crypto.names import check_distinct, check_name
+from fedcollm_secure.config import templates
 from fedcollm_secure.config.require import require
+from fedcollm_secure.config.setting import ONE_OF, Named, Setting, Several, Text, TextOrSeveral
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackageSource:
+class PackageSource(Setting):
     """Text that comes with an installed package; `icd10cm` has its own test and auxiliary parts."""
+
+    tag: ClassVar[str] = "package"
 
     name: Literal["icd10cm"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileSource:
-    """A .jsonl, .csv or .parquet file; relative paths start at the configuration's folder."""
+class FileSource(Setting):
+    """A .csv, .tsv, .jsonl or .parquet file, possibly compressed; relative paths start at the configuration's folder.
 
-    path: str
+    `delimiter` parts the fields of a CSV (found out from its first lines by default), `encoding` is what a text file is
+    written in (UTF-8, or what its byte order mark says, by default).
+    """
+
+    tag: ClassVar[str] = "path"
+    flat: ClassVar[bool] = True
+
+    path: Text
+    delimiter: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no text file could be written with."""
+        require(self.path.strip() != "", "path: expected a file's path, got an empty text")
+        require(
+            self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n'),
+            f"delimiter: expected one character, such as ; or a tab, got {self.delimiter!r}",
+        )
+        require(
+            self.encoding is None or _is_text_encoding(self.encoding),
+            f"encoding: expected a text encoding such as latin-1, cp1252 or utf-16, got {self.encoding!r}",
+        )
+
+
+def _is_text_encoding(name: str) -> bool:
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):  # unknown, or one that turns bytes into bytes
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubSource:
+class HubSource(Setting):
     """A data set of the Hugging Face hub (needs the `hub` extra)."""
 
-    name: str
-    split: str = "train"
-    subset: str | None = None
-    revision: str | None = None
+    tag: ClassVar[str] = "hub"
+
+    name: Text
+    split: Text = "train"
+    subset: Text | None = None
+    revision: Text | None = None
 
 
 def _check_names(silos: Iterable[str]) -> None:
@@ -44,41 +79,97 @@ Source = PackageSource | FileSource | HubSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(Setting):
     """`prompt` is a template over the columns; the answer is the text in column `label`, one of those that occur."""
 
-    prompt: str
-    label: str
+    tag: ClassVar[str] = "classification"
+
+    prompt: Text
+    label: Text
+
+    def __post_init__(self) -> None:
+        """Refuse a prompt that says nothing, or says the answer."""
+        _check_prompt(self.prompt, {self.label})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that this task reads."""
+        return tuple(dict.fromkeys((*templates.columns(self.prompt), self.label)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoice:
-    """`choices` is a column with a list of texts, or several columns; `answer` a column with the right one's index."""
+class MultipleChoice(Setting):
+    """`choices` is a column with a list of texts, or several columns; `answer` a column with the right one's index.
 
-    prompt: str
-    choices: str | tuple[str, ...]
-    answer: str
+    A column of {text: [...], label: [...]}, as in ARC, has labels of its own, one of which `answer` then names.
+    """
+
+    tag: ClassVar[str] = "multiple_choice"
+
+    prompt: Text
+    choices: TextOrSeveral
+    answer: Text
+
+    def __post_init__(self) -> None:
+        """Refuse a prompt that says nothing, or says the answer."""
+        _check_prompt(self.prompt, {self.answer})
+        require(
+            not isinstance(self.choices, tuple) or len(set(self.choices)) == len(self.choices) > 1,
+            f"choices: expected two columns or more, each once, got {self.choices}",
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that this task reads."""
+        choices = self.choices if isinstance(self.choices, tuple) else (self.choices,)
+        return tuple(dict.fromkeys((*templates.columns(self.prompt), *choices, self.answer)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeText:
+class FreeText(Setting):
     """`prompt` and `answer` are templates over the columns."""
 
-    prompt: str
-    answer: str
+    tag: ClassVar[str] = "text"
+
+    prompt: Text
+    answer: Text
+
+    def __post_init__(self) -> None:
+        """Refuse a prompt that says nothing or says the answer, and one answer for all."""
+        answers = set(templates.columns(self.answer))
+        require(
+            bool(answers), f"answer: expected a column, such as {{summary}}, got {self.answer!r}: one answer for all"
+        )
+        _check_prompt(self.prompt, answers)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that this task reads."""
+        return tuple(dict.fromkeys((*templates.columns(self.prompt), *templates.columns(self.answer))))
+
+
+def _check_prompt(prompt: str, answers: set[str]) -> None:
+    read = templates.columns(prompt)
+    require(bool(read), f"prompt: expected a column, such as {{term}}, got {prompt!r}: one question for all records")
+    if shown := sorted(answers & set(read)):
+        raise ValueError(f"prompt: it reads column {shown[0]!r}, which is the answer: take {{{shown[0]}}} out of it")
 
 
 Task = Classification | MultipleChoice | FreeText
 
 
 @dataclass(frozen=True, kw_only=True)
-class Own:
+class Own(Setting):
     """The part that the source itself sets aside."""
+
+    tag: ClassVar[str] = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Share(Setting):
     """This share of the records, drawn at random with the configuration's seed."""
+
+    tag: ClassVar[str] = "share"
 
     share: float
 
@@ -88,8 +179,10 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Count:
+class Count(Setting):
     """This many records, drawn at random with the configuration's seed."""
+
+    tag: ClassVar[str] = "count"
 
     count: int
 
@@ -102,8 +195,10 @@ Part = Own | Share | Count | FileSource | HubSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iid:
-    """Equal random parts."""
+class Iid(Setting):
+    """Equal random parts; the silos are called silo-1, silo-2 and so on."""
+
+    tag: ClassVar[str] = "iid"
 
     count: int
 
@@ -113,11 +208,13 @@ class Iid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByColumn:
+class ByColumn(Setting):
     """Each silo holds the records whose `column` has one of its values; a record of no group is nobody's."""
 
-    column: str
-    groups: Mapping[str, tuple[str, ...]]
+    tag: ClassVar[str] = "by_column"
+
+    column: Text
+    groups: Named[Several[Text]]
 
     def __post_init__(self) -> None:
         """Refuse silos whose names cannot be folders."""
@@ -125,10 +222,12 @@ class ByColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByLabel:
+class ByLabel(Setting):
     """As `ByColumn`, over the task's own label."""
 
-    groups: Mapping[str, tuple[str, ...]]
+    tag: ClassVar[str] = "by_label"
+
+    groups: Named[Several[Text]]
 
     def __post_init__(self) -> None:
         """Refuse silos whose names cannot be folders."""
@@ -136,8 +235,10 @@ class ByLabel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dirichlet:
+class Dirichlet(Setting):
     """For each label, shares of the silos drawn from Dirichlet(α): small α, unequal silos (Hsu et al. 2019)."""
+
+    tag: ClassVar[str] = "dirichlet"
 
     count: int
     alpha: float
@@ -149,10 +250,12 @@ class Dirichlet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class Files(Setting):
     """One file a silo; `data.source` then serves the test and auxiliary parts alone."""
 
-    paths: Mapping[str, str]
+    tag: ClassVar[str] = "files"
+
+    paths: Named[FileSource]
 
     def __post_init__(self) -> None:
         """Refuse silos whose names cannot be folders."""
@@ -163,19 +266,49 @@ Silos = Iid | ByColumn | ByLabel | Dirichlet | Files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """The records, what is asked of them, and who holds which."""
+class Labels(Setting):
+    """How a classification's labels are compared; known are those of the public data.
 
-    source: Source
-    task: Task
-    silos: Silos
-    test: Part = Own()
-    auxiliary: Part = Own()
+    `map`: text in a file → label. `normalise`: what may differ, `blanks` around it, `case`, `unicode` form; the public
+    data's usual spelling counts. `unknown`: a record whose label is not known is left out and counted, or refused.
+    `alike`: whether public labels may differ in nothing but these.
+    """
+
+    map: Named[Text] | None = None
+    normalise: Several[Literal["blanks", "case", "unicode"]] | None = None
+    unknown: Literal["skip", "refuse"] = "skip"
+    alike: Literal["refuse", "allow"] = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class Data(Setting):
+    """The records, what is asked of them, and who holds which.
+
+    `missing`: a record with an empty cell in a column that is read is refused, or left out and counted. `overlap`: test
+    records that also lie in a silo are refused, or allowed. `max_tokens`: of a record at most, None: what both models
+    take.
+    """
+
+    source: Annotated[Source, ONE_OF]
+    task: Annotated[Task, ONE_OF]
+    silos: Annotated[Silos, ONE_OF]
+    test: Annotated[Part, ONE_OF] = Own()
+    auxiliary: Annotated[Part, ONE_OF] = Own()
+    labels: Labels = Labels()
+    missing: Literal["refuse", "skip"] = "refuse"
+    overlap: Literal["refuse", "allow"] = "refuse"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a length in which nothing fits."""
+        require(
+            self.max_tokens is None or self.max_tokens > 1, f"max_tokens: expected 2 or more, got {self.max_tokens}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(Setting):
     """Another way to hold the data, for `compare`: it takes the place of `data.silos` and `data.auxiliary`."""
 
-    silos: Silos
-    auxiliary: Part = Own()
+    silos: Annotated[Silos, ONE_OF]
+    auxiliary: Annotated[Part, ONE_OF] = Own()

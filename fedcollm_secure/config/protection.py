@@ -1,14 +1,15 @@
 """What protects the silos: the aggregation, whom it withstands, and privacy, whose numbers have no default."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from fedcollm_crypto.names import check_name
 from fedcollm_secure.config.require import require
+from fedcollm_secure.config.setting import ONE_OF, Setting, Several, Text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class Grid(Setting):
     """Fixed point: each coordinate of an update is clipped to ±`clip` and sent as a `bits`-bit integer."""
 
     clip: float = 1.0
@@ -24,6 +25,8 @@ class Grid:
 class Masked(Grid):
     """Secure aggregation by double masking (Bonawitz et al., CCS 2017)."""
 
+    tag: ClassVar[str] = "masked"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encrypted(Grid):
@@ -33,9 +36,9 @@ class Encrypted(Grid):
     """
 
     bits: int = 16
-    decryptor: str = "decryptor"
+    decryptor: Text = "decryptor"
     degree: int = 8192
-    primes: tuple[int, ...] = (60, 60)
+    primes: Several[int] = (60, 60)
 
     def __post_init__(self) -> None:
         """Refuse a decryptor whose name cannot be a folder's."""
@@ -50,22 +53,28 @@ class Encrypted(Grid):
 class Bfv(Encrypted):
     """Double masks inside BFV ciphertexts: the server adds, the decryptor opens one sum and sees uniform values."""
 
+    tag: ClassVar[str] = "bfv"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ckks(Encrypted):
     """CKKS in exact-integer mode: the decryptor is a trusted aggregator, which could read every silo's update."""
+
+    tag: ClassVar[str] = "ckks"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnsafePlain(Grid):
     """No protection: the server sees every silo's update. For comparisons only."""
 
+    tag: ClassVar[str] = "unsafe_plain"
+
 
 Aggregation = Masked | Bfv | Ckks | UnsafePlain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Security:
+class Security(Setting):
     """Whom the aggregation must withstand; threshold and smallest cohort follow (`crypto/README.md`).
 
     `post_quantum`: ML-KEM-768 and ML-DSA-44 beside X25519 and Ed25519, against whoever records today's traffic.
@@ -90,7 +99,7 @@ class Security:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates:
+class Gates(Setting):
     """What a round's result must pass; a rejected round keeps the last good adapter (`federation/gates.py`).
 
     `max_norm`: of the mean update, L2. `max_loss_increase`: of the SLM on the auxiliary set, in nats. `trust_region`:
@@ -109,7 +118,7 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit:
+class Audit(Setting):
     """What is kept for an auditor beside the log.
 
     `archive`: every byte that the silos sent in a masked round, so that anybody can add up again.
@@ -119,22 +128,26 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerRecord:
+class PerRecord(Setting):
     """Protect one training record."""
+
+    tag: ClassVar[str] = "record"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerSubject:
+class PerSubject(Setting):
     """Protect a person with all records: those of one silo with the same text in `column`."""
 
-    column: str
+    tag: ClassVar[str] = "subject"
+
+    column: Text
 
 
 Unit = PerRecord | PerSubject
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordDP:
+class RecordDP(Setting):
     """DP-SGD in each silo at (ε, δ) over the whole run, per silo; `silo.batch_size` is the public normaliser.
 
     `noise_multiplier` is calibrated to the plan unless given; given, the ledger stops the silo where ε runs out.
@@ -142,12 +155,14 @@ class RecordDP:
     `silos_per_subject` states in how many silos a person's records may lie: 1 where silos hold different persons.
     """
 
+    tag: ClassVar[str] = "record_dp"
+
     epsilon: float
     delta: float
     clip_norm: float
     sampling_rate: float
     noise_multiplier: float | None = None
-    unit: Unit = PerRecord()
+    unit: Annotated[Unit, ONE_OF] = PerRecord()
     records_per_subject: int = 32  # bounds the work of a step; privacy does not need it
     silos_per_subject: int | None = None
     noise: Literal["own", "joint"] = "own"  # own: each silo's noise is enough by itself; joint: all silos share one
@@ -188,12 +203,14 @@ class RecordDP:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiloDP:
+class SiloDP(Setting):
     """Protect a silo's whole contribution at (ε, δ) over the run: its update clipped, integer noise in shares.
 
     A plan whose noise would drown the sum of all silos' updates is refused: below `least_signal_to_noise` a round (the
     best case: all updates point one way at full length) nothing is learned.
     """
+
+    tag: ClassVar[str] = "silo_dp"
 
     epsilon: float
     delta: float
@@ -212,16 +229,20 @@ class SiloDP:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NonPrivate:
+class NonPrivate(Setting):
     """No differential privacy: the aggregate and the models may reveal records. Said in every report."""
+
+    tag: ClassVar[str] = "non_private"
 
 
 Privacy = RecordDP | SiloDP | NonPrivate
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalEngine:
+class LocalEngine(Setting):
     """All silos in this process: a simulation. Their ledgers live in the run directory and say so."""
+
+    tag: ClassVar[str] = "local"
 
 
 Engine = LocalEngine

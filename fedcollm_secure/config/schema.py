@@ -1,13 +1,13 @@
 """One run as frozen data. A privacy parameter has no default; everything else has the paper's choice.
 
 Each class checks itself once constructed; what only shows between two parts is checked by `Config`. A union's members
-are listed with their YAML tag in `TAGS`; `load` turns `{tag: {...}}` into the member.
+carry their YAML `tag`; `setting` says how `{tag: {...}}` becomes the member.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from fedcollm_crypto.names import check_name
 from fedcollm_secure.config.data import (
@@ -48,31 +48,32 @@ from fedcollm_secure.config.protection import (
     UnsafePlain,
 )
 from fedcollm_secure.config.require import require
+from fedcollm_secure.config.setting import ONE_OF, Named, Setting, Text
 from fedcollm_secure.config.training import Distillation, Evaluation, Factors, LocalTraining
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Setting):
     """One run, complete."""
 
-    name: str
+    name: Text
     models: Models
     data: Data
     rounds: int
     silo: LocalTraining
     distill: Distillation
-    aggregation: Aggregation
-    privacy: Privacy
+    aggregation: Annotated[Aggregation, ONE_OF]
+    privacy: Annotated[Privacy, ONE_OF]
     seed: int = 0  # splits, batch order and initial adapters; never masks, keys or noise
     lora: Lora = Lora()
     factors: Factors | None = None  # None: ffa under DP, fedavg (the paper's) without
     security: Security = Security()
     gates: Gates = Gates()
     audit: Audit = Audit()
-    engine: Engine = LocalEngine()
+    engine: Annotated[Engine, ONE_OF] = LocalEngine()
     evaluate: Evaluation = Evaluation()
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    splits: Mapping[str, Split] | None = None  # for `compare`: named alternatives, all compared
+    splits: Named[Split] | None = None  # for `compare`: named alternatives, all compared
 
     def __post_init__(self) -> None:
         """Check what only shows between two parts of the tree."""
@@ -206,36 +207,34 @@ class Config:
         return self.factors or ("fedavg" if isinstance(self.privacy, NonPrivate) else "ffa")
 
 
-TAGS: Mapping[str, type] = {
-    "package": PackageSource,
-    "path": FileSource,
-    "hub": HubSource,
-    "classification": Classification,
-    "multiple_choice": MultipleChoice,
-    "text": FreeText,
-    "own": Own,
-    "share": Share,
-    "count": Count,
-    "iid": Iid,
-    "by_column": ByColumn,
-    "by_label": ByLabel,
-    "dirichlet": Dirichlet,
-    "files": Files,
-    "masked": Masked,
-    "bfv": Bfv,
-    "ckks": Ckks,
-    "unsafe_plain": UnsafePlain,
-    "record_dp": RecordDP,
-    "silo_dp": SiloDP,
-    "non_private": NonPrivate,
-    "record": PerRecord,
-    "subject": PerSubject,
-    "local": LocalEngine,
-}
-"""YAML tag of each alternative. A class with one field may be written short: `{iid: 4}` is `{iid: {count: 4}}`."""
-
-TAG_OF: Mapping[type, str] = {kind: tag for tag, kind in TAGS.items()}
-"""The other way round: what an alternative is called in YAML, in summaries and in the log."""
+ALTERNATIVES: tuple[type[Setting], ...] = (
+    PackageSource,
+    FileSource,
+    HubSource,
+    Classification,
+    MultipleChoice,
+    FreeText,
+    Own,
+    Share,
+    Count,
+    Iid,
+    ByColumn,
+    ByLabel,
+    Dirichlet,
+    Files,
+    Masked,
+    Bfv,
+    Ckks,
+    UnsafePlain,
+    RecordDP,
+    SiloDP,
+    NonPrivate,
+    PerRecord,
+    PerSubject,
+    LocalEngine,
+)
+TAG_OF: Mapping[type, str] = {kind: kind.tag for kind in ALTERNATIVES}
+"""What an alternative is called in YAML, in summaries and in the log."""
 
 
 def tag_of(alternative: object) -> str:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedcollm_secure.config.require import require
+from fedcollm_secure.config.setting import Setting
 
 Factors = Literal["fedavg", "ffa", "rolora", "fedsvd", "exact"]
 """What of LoRA's factors travels; `learning.factors` says what each rule does."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalTraining:
+class LocalTraining(Setting):
     """A silo's part of a round: E epochs or steps of `optimizer` on its own records (Algorithm 1, ClientUpdate)."""
 
     steps: int | None = None
@@ -48,7 +49,7 @@ def _check_training(steps: int, batch_size: int, learning_rate: float, warmup_st
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningRates:
+class LearningRates(Setting):
     """η_θ and η_ω of the paper."""
 
     slm: float = 1.0e-3
@@ -56,7 +57,7 @@ class LearningRates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation:
+class Distillation(Setting):
     """R server steps on the auxiliary set (eq. 5–6): L^g = CE + λ·KL(f‖g) and L^f = CE + λ·KL(g‖f), `weight` = λ."""
 
     steps: int
@@ -83,7 +84,7 @@ class Distillation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Setting):
     """How often, and on how much at a time, public test data are scored; and what a silo scores for itself.
 
     `own`: the share of its records that each silo keeps out of training, to see whether it gained (`gain`).

@@ -74,18 +74,27 @@ class Encoder:
         self._first = self._first_token()
         self._written = cast(str, tokenizer.decode([self._first]))
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
+    def encode(self, pairs: Sequence[tuple[str, str]], places: Sequence[str] = ()) -> list[Tokens]:
         """Tokenise prompt and answer together and cut where the prompt's own tokens end.
 
         Blanks at the prompt's end go to the answer; a prompt that is too long loses its beginning.
 
         Raises:
-            ConfigError: an answer is empty, or too long for the model.
+            ConfigError: an answer is empty, or too long for the model; with its entry in `places`, if given.
         """
+        named = places or ["data.task"] * len(pairs)
+        return [self._fit(*self._parted(*texts), place) for texts, place in zip(self._both(pairs), named, strict=True)]
+
+    def measure(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, bool]]:
+        """Return each record's tokens, and whether it loses some of them since there are more than the model takes."""
+        parted = [self._parted(*texts) for texts in self._both(pairs)]
+        return [(len(prompt) + len(answer), len(prompt) > self._room(answer)) for prompt, answer in parted]
+
+    def _both(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Return the tokens of each prompt, and of prompt and answer together."""
         moved = [_move_blanks(prompt, answer) for prompt, answer in pairs]
         prompts = self._ids([prompt for prompt, _ in moved])
-        wholes = self._ids([prompt + answer for prompt, answer in moved])
-        return [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+        return list(zip(prompts, self._ids([prompt + answer for prompt, answer in moved]), strict=True))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         """Return each text's tokens; one that begins with the written-out token gets no second one (as the harness)."""
@@ -97,17 +106,26 @@ class Encoder:
             for text, ids in zip(texts, found, strict=True)
         ]
 
-    def _cut(self, prompt: list[int], whole: list[int]) -> Tokens:
+    def _parted(self, prompt: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+        """Return the prompt's tokens and the answer's, with what ends it."""
         answer = whole[len(prompt) :] + self._end
         if not prompt:
             answer = answer[1:] if answer[:1] == [self._first] else answer
             prompt = [self._first]
+        return prompt, answer
+
+    def _fit(self, prompt: list[int], answer: list[int], place: str) -> Tokens:
         if not answer or len(answer) > self.max_length:
             raise ConfigError(
-                "data.task", f"expected answers of 1 to {self.max_length} tokens, got one of {len(answer)}"
+                place,
+                f"expected an answer of 1 to {self.max_length} tokens, got one of {len(answer)}; shorten it, or take "
+                "models with a longer context",
             )
-        room = self.max_length + 1 - len(answer)  # the answer's last token is predicted, not read
-        return Tokens(prompt=tuple(prompt[-room:]), answer=tuple(answer))
+        return Tokens(prompt=tuple(prompt[-self._room(answer) :]), answer=tuple(answer))
+
+    def _room(self, answer: list[int]) -> int:
+        """Return how many of the prompt's tokens fit: the answer's last one is predicted, not read."""
+        return self.max_length + 1 - len(answer)
 
     def _first_token(self) -> int:
         tokens = cast(tuple[int | None, ...], (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id))

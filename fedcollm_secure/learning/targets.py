@@ -17,7 +17,7 @@ _NOT_LINEAR = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttent
 
 
 def check_targets(model: PreTrainedModel, lora: Lora) -> None:
-    """Refuse names that fit nothing, which peft would drop, and modules that are no linear layers, which it would adapt.
+    """Refuse names that fit nothing, which peft would drop, and layers that are not linear, which it would adapt.
 
     Raises:
         ConfigError: with the names that exist, near ones first.

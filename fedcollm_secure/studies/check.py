@@ -13,6 +13,7 @@ from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import trust
+from fedcollm_secure.learning.data.inventory import inventory
 
 Json = Mapping[str, object]
 MOST_FIGURES = 100
@@ -36,6 +37,7 @@ def check(config: Config) -> Json:
         "max_single_changes": _exceptions(config),
         "test_records": len(prepared.holdings.test),
         "auxiliary_records": len(prepared.holdings.auxiliary),
+        "data": {**inventory(prepared.holdings, prepared.encoder), "warnings": list(prepared.notices)},
         "factors": config.what_travels,
         "parameters": prepared.parameters,
         "bytes_per_parameter": _bytes_each(prepared),
@@ -49,7 +51,7 @@ def check(config: Config) -> Json:
         "own": _own(config),
         "guarantees": [row.as_json() for row in trust.guarantees(config)],
         "visible_to": trust.visible_to(config, count),
-        "warnings": [*trust.warnings(config, count), *_without_effect(prepared)],
+        "warnings": [*prepared.model_warnings, *trust.warnings(config, count), *_without_effect(prepared)],
     }
 
 

@@ -1,5 +1,6 @@
 """The `run` command: drive a job to its end, or to a clean stop, and write down what came of it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,8 @@ def run(config: Config, out: Path, *, resuming: bool, show: Show) -> Json:
         RefusedByPolicy, RunIncomplete: stopped early; summary and report stand, complete rounds are kept.
     """
     prepared = prepare(config)
+    for text in (*prepared.notices, *prepared.model_warnings):
+        logging.getLogger("fedcollm_secure").warning(text)
     return run_prepared(prepared, out, resuming=resuming, show=show)
 
 

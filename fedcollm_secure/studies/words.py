@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from fedcollm_secure.learning.data.words import inventory_words
 from fedcollm_secure.studies.epsilons import left, spent
 
 Json = Mapping[str, object]
@@ -51,9 +52,11 @@ def check_words(check: Json) -> str:
     lines += _signal(plan)
     lines += _unit(unit)
     lines += _own(cast(Json, check["own"]))
+    lines += inventory_words(cast(Json, check["data"]))
     lines += ["who can see what, beyond the two final models:"]
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], check["visible_to"]).items()]
-    lines += [f"warning: {text}" for text in cast(Sequence[str], check["warnings"])]
+    warned = [*cast(Sequence[str], cast(Json, check["data"])["warnings"]), *cast(Sequence[str], check["warnings"])]
+    lines += [f"warning: {text}" for text in warned]
     return "\n".join(lines)
 
 

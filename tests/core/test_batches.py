@@ -44,7 +44,7 @@ def test_a_long_prompt_loses_its_beginning(base: Base) -> None:
 
 @pytest.mark.parametrize("answer", ["", " rash itch mole"])
 def test_an_answer_that_is_empty_or_too_long_is_refused(base: Base, answer: str) -> None:
-    with pytest.raises(ConfigError, match="expected answers of 1 to 2 tokens"):
+    with pytest.raises(ConfigError, match="expected an answer of 1 to 2 tokens"):
         _encoder(base, longest=2).encode([("note", answer)])
 
 

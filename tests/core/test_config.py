@@ -115,7 +115,7 @@ def test_a_double_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("name: a\nname: b\n", encoding="utf-8")
 
-    with pytest.raises(ConfigError, match="name: stands twice"):
+    with pytest.raises(ConfigError, match="line 2: a key stands twice, the first in line 1"):
         load(path)
 
 

@@ -142,7 +142,7 @@ def test_a_person_in_more_silos_than_stated_is_refused(by_person: Make) -> None:
 
 @pytest.mark.parametrize("nobody", ["", "  ", None])
 def test_a_record_of_nobody_is_refused(by_person: Make, nobody: object) -> None:
-    with pytest.raises(ConfigError, match=r"silo n\d row \d+: column 'person' names no subject"):
+    with pytest.raises(ConfigError, match=r"column 'person' is empty in row \d+"):
         prepare(parse(by_person(lambda row, number: nobody if number == 8 else _apart(row, number))))
 
 

@@ -1,4 +1,6 @@
-"""Canaries in a whole run: no record, update, loss, key, seed or count of a silo reaches what others get to see."""
+"""Canaries in a whole run: no record, update, loss, key, seed or count of a silo reaches what others get to see.
+
+What a fault of the records themselves shows is in `test_secret_errors.py`."""
 
 import hashlib
 import json

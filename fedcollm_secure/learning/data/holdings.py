@@ -1,8 +1,11 @@
-"""From `config.data` to everyone's records: the silos' private ones, the server's auxiliary ones, and the test set."""
+"""From `config.data` to everyone's records: the silos' private ones, the server's auxiliary ones, and the test set.
+
+files ─▶ rows ─▶ complete ones ─▶ test | auxiliary | silos ─▶ known labels ─▶ records ─▶ training | own
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fedcollm_secure.config.data import (
     ByColumn,
@@ -21,9 +24,28 @@ from fedcollm_secure.config.data import (
 )
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
+from fedcollm_secure.learning.data.complete import complete
+from fedcollm_secure.learning.data.labels import Known, known_labels
 from fedcollm_secure.learning.data.own import set_apart
+from fedcollm_secure.learning.data.row import Row
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
-from fedcollm_secure.learning.data.tasks import Record, Row, labels_of, text, to_records, with_subjects
+from fedcollm_secure.learning.data.strangers import Strangers, rendered
+from fedcollm_secure.learning.data.tasks import Record, to_record
+from fedcollm_secure.learning.data.text_files import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the records were read: what a person should be told, and what is nobody else's business."""
+
+    how: Mapping[str, str] = field(default_factory=dict[str, str])  # file → encoding, delimiter
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)  # part → records with empty cells
+    strangers: Mapping[str, Strangers] = field(
+        default_factory=dict[str, Strangers], repr=False
+    )  # silo → unknown labels
+    unused: int = field(default=0, repr=False)  # records of the source that are in no part
+    total: int = field(default=0, repr=False)  # records of the source
+    idle_values: tuple[str, ...] = ()  # of the silos' groups, which no record has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +59,17 @@ class Holdings:
     own: Mapping[str, Sequence[Record]] = field(repr=False)
     auxiliary: Sequence[Record] = field(repr=False)
     test: Sequence[Record] = field(repr=False)
+    reading: Reading = field(default=Reading(), repr=False, compare=False)
 
     @property
     def sizes(self) -> Mapping[str, int]:
         """Return the number of records that each silo trains on. Private under DP: never logged."""
         return {silo: len(records) for silo, records in self.silos.items()}
+
+    @property
+    def held(self) -> Mapping[str, Sequence[Record]]:
+        """Return all that each silo holds, with what it keeps apart."""
+        return {name: [*records, *self.own[name]] for name, records in self.silos.items()}
 
     @property
     def most_silos_of_a_subject(self) -> int:
@@ -57,74 +85,146 @@ def gather(data: Data, *, seed: int, subject: str | None = None, own: float = 0.
     Each silo keeps the share `own` of its records out of training.
 
     Raises:
-        ConfigError: a source, column, part or silo is missing or empty, or a silo is left without records on one side.
+        ConfigError: a source, column, part or silo is missing or empty, cells are, a label is not known, or a silo is
+            left without records on one side.
     """
-    parts = own_parts(data.source, "data.source")
+    reader = _Reader(data=data, subject=subject)
+    parts = reader.own_parts()
     pool = list(parts["private"])
-    test, pool = _take(data.test, "test", parts, pool, seed)
-    auxiliary, pool = _take(data.auxiliary, "auxiliary", parts, pool, seed)
-    silos = _files(data.silos) if isinstance(data.silos, Files) else _split(data, pool, seed)
+    test, pool = reader.take(data.test, "test", parts, pool, seed)
+    auxiliary, pool = reader.take(data.auxiliary, "auxiliary", parts, pool, seed)
+    public = [*test, *auxiliary, *(pool if isinstance(data.silos, Files) else ())]  # beside files all of it is public
+    known = _known(data, public)
+    silos = reader.files(data.silos) if isinstance(data.silos, Files) else _split(data, pool, known, seed)
     partition.require_nobody_empty({silo: len(rows) for silo, rows in silos.items()})
-    labels = labels_of(data.task, [*test, *auxiliary], "test and auxiliary data")
-    rendered = {name: to_records(data.task, rows, labels, f"silo {name}") for name, rows in silos.items()}
-    if subject is not None:
-        rendered = {
-            name: with_subjects(records, silos[name], subject, f"silo {name}") for name, records in rendered.items()
-        }
-    training, kept = set_apart(rendered, share=own, seed=seed)
+    records, strangers = rendered(data, silos, known, subject)
+    training, kept = set_apart(records, share=own, seed=seed)
+    held = 0 if isinstance(data.silos, Files) else sum(map(len, silos.values()))
     return Holdings(
         silos=training,
         own=kept,
-        auxiliary=to_records(data.task, auxiliary, labels, "auxiliary"),
-        test=to_records(data.task, test, labels, "test"),
+        auxiliary=_public(data, auxiliary, known),
+        test=_public(data, test, known),
+        reading=replace(
+            reader.reading(),
+            strangers=strangers,
+            unused=len(pool) - held,
+            total=sum(map(len, parts.values())),
+            idle_values=_idle_values(data, pool, known),
+        ),
     )
 
 
-def _take(
-    part: Part, name: str, parts: Mapping[str, Sequence[Row]], pool: list[Row], seed: int
-) -> tuple[list[Row], list[Row]]:
-    """Return the rows of `part` and what is left of the pool.
+@dataclass(kw_only=True)
+class _Reader:
+    """Reads tables for one configuration, and remembers how."""
 
-    A part that the source sets apart but the configuration draws anew goes back into the pool first.
-    """
-    where = f"data.{name}"
-    match part:
-        case Own():
-            if name not in parts:
-                raise ConfigError(where, f"the source sets no {name} data apart; give share, count, path or hub")
-            return list(parts[name]), pool
-        case FileSource() | HubSource():
-            return read_rows(part, where), pool
-        case Share() | Count():
-            pool = [*pool, *parts.get(name, ())]
-            size = part.count if isinstance(part, Count) else round(part.share * len(pool))
-            if not 0 < size < len(pool):
-                raise ConfigError(where, f"expected 1 to {len(pool) - 1} of {len(pool)} records, got {size}")
-            order = partition.shuffled(len(pool), seed=seed, purpose=name)
-            return [pool[i] for i in sorted(order[:size])], [pool[i] for i in sorted(order[size:])]
+    data: Data
+    subject: str | None
+    how: dict[str, str] = field(default_factory=dict[str, str])
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+
+    def own_parts(self) -> dict[str, list[Row]]:
+        """Return the parts of `data.source`; where silos are cut out of it, with what that needs."""
+        further = [self.data.silos.column] if isinstance(self.data.silos, ByColumn) else []
+        if not isinstance(self.data.silos, Files) and self.subject is not None:
+            further.append(self.subject)
+        tables = own_parts(self.data.source, "data.source")
+        return {
+            name: self._complete(table, further if name == "private" else [], "data.source")
+            for name, table in tables.items()
+        }
+
+    def take(
+        self, part: Part, name: str, parts: Mapping[str, Sequence[Row]], pool: list[Row], seed: int
+    ) -> tuple[list[Row], list[Row]]:
+        """Return the rows of `part` and what is left of the pool.
+
+        A part that the source sets apart but the configuration draws anew goes back into the pool first.
+        """
+        where = f"data.{name}"
+        match part:
+            case Own():
+                if name not in parts:
+                    raise ConfigError(where, f"the source sets no {name} data apart; give share, count, path or hub")
+                return list(parts[name]), pool
+            case FileSource() | HubSource():
+                return self._complete(read_rows(part, where), [], where), pool
+            case Share() | Count():
+                return _drawn(part, [*pool, *parts.get(name, ())], name, seed)
+
+    def files(self, silos: Files) -> dict[str, list[Row]]:
+        """Return the rows of each silo's own file."""
+        further = [] if self.subject is None else [self.subject]
+        return {
+            name: self._complete(read_rows(source, f"data.silos.{name}"), further, f"data.silos.{name}")
+            for name, source in silos.paths.items()
+        }
+
+    def reading(self) -> Reading:
+        """Return what was remembered."""
+        return Reading(how=self.how, left_out=self.left_out)
+
+    def _complete(self, table: Table, further: Sequence[str], where: str) -> list[Row]:
+        columns = tuple(dict.fromkeys((*self.data.task.columns, *further)))
+        found = complete(table, columns, self.data.missing, where)
+        if table.how:
+            self.how[table.rows[0].file] = table.how
+        if found.left_out:
+            self.left_out[where] = self.left_out.get(where, 0) + found.left_out
+        return found.rows
 
 
-def _files(silos: Files) -> dict[str, Sequence[Row]]:
-    return {name: read_rows(FileSource(path=path), f"data.silos.{name}") for name, path in silos.paths.items()}
+def _drawn(part: Share | Count, pool: list[Row], name: str, seed: int) -> tuple[list[Row], list[Row]]:
+    size = part.count if isinstance(part, Count) else round(part.share * len(pool))
+    if not 0 < size < len(pool):
+        raise ConfigError(f"data.{name}", f"expected 1 to {len(pool) - 1} of {len(pool)} records, got {size}")
+    order = partition.shuffled(len(pool), seed=seed, purpose=name)
+    return [pool[i] for i in sorted(order[:size])], [pool[i] for i in sorted(order[size:])]
 
 
-def _split(data: Data, pool: Sequence[Row], seed: int) -> dict[str, Sequence[Row]]:
+def _known(data: Data, public: Sequence[Row]) -> Known | None:
+    if not isinstance(data.task, Classification):
+        return None
+    return known_labels(data.labels, public, data.task.label, "test and auxiliary data")
+
+
+def _public(data: Data, rows: Sequence[Row], known: Known | None) -> list[Record]:
+    """Render public rows, whose labels are the known ones."""
+    found = [to_record(data.task, row, known) for row in rows]
+    return [record for record in found if record is not None]
+
+
+def _split(data: Data, pool: Sequence[Row], known: Known | None, seed: int) -> dict[str, list[Row]]:
     match data.silos:
         case Iid():
             held = partition.split_iid(data.silos, len(pool), seed=seed)
         case ByColumn():
-            values = [text(row, data.silos.column, "data.silos") for row in pool]
-            held = partition.split_by_value(data.silos, values)
+            held = partition.split_by_value(data.silos, [row.name(data.silos.column) for row in pool])
         case ByLabel():
-            held = partition.split_by_value(data.silos, _labels(data, pool))
+            held = partition.split_by_value(data.silos, _labels(data, pool, known))
         case Dirichlet():
-            held = partition.split_dirichlet(data.silos, _labels(data, pool), seed=seed)
+            held = partition.split_dirichlet(data.silos, _labels(data, pool, known), seed=seed)
         case Files():
             raise TypeError("files are read, not split")
     return {silo: [pool[i] for i in indices] for silo, indices in held.items()}
 
 
-def _labels(data: Data, pool: Sequence[Row]) -> list[str]:
-    if not isinstance(data.task, Classification):
+def _labels(data: Data, pool: Sequence[Row], known: Known | None) -> list[str]:
+    """Return each row's label as it is known, or as it stands there."""
+    if not isinstance(data.task, Classification) or known is None:
         raise ConfigError("data.silos", "this split needs a classification task, whose labels it follows; use iid")
-    return [text(row, data.task.label, "data.silos") for row in pool]
+    column = data.task.label
+    return [known.find(row, column) or row.name(column) for row in pool]
+
+
+def _idle_values(data: Data, pool: Sequence[Row], known: Known | None) -> tuple[str, ...]:
+    """Return the values of groups that no record has: a misspelt one would be nobody's in silence."""
+    match data.silos:
+        case ByColumn():
+            found = {row.name(data.silos.column) for row in pool}
+        case ByLabel():
+            found = set(_labels(data, pool, known))
+        case _:
+            return ()
+    return tuple(value for group in data.silos.groups.values() for value in group if value not in found)

@@ -1,95 +1,79 @@
-"""Rows from a package, a file or the hub: a row is a map of columns, whatever it came from."""
+"""Rows from a package, a file or the hub: a row is a map of columns to text, whatever it came from."""
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.config.data import FileSource, HubSource, PackageSource, Source
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import icd10cm
+from fedcollm_secure.learning.data.row import Row, cell_of
+from fedcollm_secure.learning.data.text_files import PACKED, Table, read_text_file
 
-Row = Mapping[str, object]
+_INSTEAD = {
+    ".json": "one object on each line, as .jsonl",
+    ".xlsx": "the sheet saved as CSV UTF-8",
+    ".xls": "the sheet saved as CSV UTF-8",
+}
 
 
-def read_rows(source: FileSource | HubSource, where: str) -> list[Row]:
+def read_rows(source: FileSource | HubSource, where: str) -> Table:
     """Read all rows of a file or a hub data set.
 
     Raises:
         ConfigError: missing, of an unknown kind, malformed (with the line), or empty.
     """
-    rows = _hub(source, where) if isinstance(source, HubSource) else _file(Path(source.path), where)
-    if not rows:
-        raise ConfigError(where, f"expected at least one row, got none ({_name(source)})")
-    return rows
+    table = _hub(source, where) if isinstance(source, HubSource) else _file(source, where)
+    if not table.rows:
+        name = source.path if isinstance(source, FileSource) else source.name
+        raise ConfigError(where, f"expected at least one row, got none ({name})")
+    return table
 
 
-def package_rows(source: PackageSource) -> Mapping[str, Sequence[Row]]:
-    """Return the parts of a packaged data set: `test`, `auxiliary`, `private`."""
+def own_parts(source: Source, where: str) -> Mapping[str, Table]:
+    """Return what the source sets apart itself: `test`, `auxiliary`, `private`; a file or hub split is all private."""
+    if not isinstance(source, PackageSource):
+        return {"private": read_rows(source, where)}
     parts = icd10cm.split(icd10cm.terms())
-    return {
-        "test": icd10cm.rows(parts.test),
-        "auxiliary": icd10cm.rows(parts.public),
-        "private": icd10cm.rows(parts.private),
-    }
+    named = {"test": parts.test, "auxiliary": parts.public, "private": parts.private}
+    return {name: _table(icd10cm.rows(terms), f"{source.name} {name}") for name, terms in named.items()}
 
 
-def own_parts(source: Source, where: str) -> Mapping[str, Sequence[Row]]:
-    """Return what the source itself sets apart; a file or hub split is all `private`."""
-    if isinstance(source, PackageSource):
-        return package_rows(source)
-    return {"private": read_rows(source, where)}
+def _table(rows: list[Mapping[str, object]] | list[dict[str, str]], file: str) -> Table:
+    made = [
+        Row(cells={column: cell_of(value) for column, value in row.items()}, file=file, number=number)
+        for number, row in enumerate(rows, start=1)
+    ]
+    return Table(rows=made, columns=tuple(dict.fromkeys(column for row in made for column in row.cells)), how="")
 
 
-def _file(path: Path, where: str) -> list[Row]:
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise ConfigError(where, f"expected a .jsonl, .csv or .parquet file, got {path.name!r}")
+def _file(source: FileSource, where: str) -> Table:
+    path, kind = Path(source.path), kind_of_file(Path(source.path))
+    if kind not in (".jsonl", ".csv", ".tsv", ".parquet"):
+        instead = f"; expected {_INSTEAD[kind]}" if kind in _INSTEAD else ""
+        raise ConfigError(
+            where,
+            f"expected a .csv, .tsv, .jsonl or .parquet file (text may be packed, .csv.gz), got {path.name!r}{instead}",
+        )
     if not path.is_file():
         raise ConfigError(where, f"no file at {path}")
-    try:
-        return readers[path.suffix](path, where)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(where, f"{path} cannot be read: {error}") from error
+    if kind != ".parquet":
+        return read_text_file(source, kind, where)
+    if source.delimiter or source.encoding:
+        raise ConfigError(where, f"{path.name}: delimiter and encoding are for text files; remove them")
+    from fedcollm_secure.learning.data.parquet_files import read_parquet
+
+    return read_parquet(path, where)
 
 
-def _jsonl(path: Path, where: str) -> list[Row]:
-    rows: list[Row] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(where, f"{path} line {number}: not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise ConfigError(where, f"{path} line {number}: expected an object with columns")
-            rows.append(cast(Row, row))
-    return rows
+def kind_of_file(path: Path) -> str:
+    """Return the suffix that says how a file is written, in small letters and without that of its packing."""
+    if path.suffix.lower() in PACKED:
+        path = path.with_suffix("")
+    return {".ndjson": ".jsonl", ".pq": ".parquet"}.get(path.suffix.lower(), path.suffix.lower())
 
 
-def _csv(path: Path, where: str) -> list[Row]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, strict=True))
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise ConfigError(where, f"{path} row {number}: expected as many fields as the header has")
-    return [cast(Row, row) for row in rows]
-
-
-def _parquet(path: Path, where: str) -> list[Row]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return cast(list[Row], parquet.read_table(path).to_pylist())
-    except pa.ArrowException as error:
-        raise ConfigError(where, f"{path}: not Parquet ({error})") from error
-
-
-def _hub(source: HubSource, where: str) -> list[Row]:
+def _hub(source: HubSource, where: str) -> Table:
     try:
         import datasets
         from datasets.exceptions import DatasetsError
@@ -98,9 +82,9 @@ def _hub(source: HubSource, where: str) -> list[Row]:
     try:
         table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
     except (OSError, ValueError, DatasetsError) as error:
-        raise ConfigError(where, f"hub data set {source.name!r} cannot be loaded: {error}") from error
-    return cast(list[Row], list(table))
-
-
-def _name(source: FileSource | HubSource) -> str:
-    return source.path if isinstance(source, FileSource) else source.name
+        raise ConfigError(
+            where,
+            f"hub data set {source.name!r} cannot be loaded ({type(error).__name__}); check name, subset, split, "
+            "revision and the network, or give a file",
+        ) from None
+    return _table(cast(list[Mapping[str, object]], list(table)), f"hub:{source.name}")

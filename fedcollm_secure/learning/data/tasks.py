@@ -4,28 +4,32 @@ Answers carry their leading blank (` cardiology`), as lm-evaluation-harness join
 scoring therefore see the same text.
 """
 
-import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
+from fedcollm_secure.config import templates
 from fedcollm_secure.config.data import Classification, FreeText, MultipleChoice, Task
-from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.errors import ConfigError, DataError
+from fedcollm_secure.learning.data.labels import Known
+from fedcollm_secure.learning.data.row import Cell, Row, is_missing, kind_of, name
 
-Row = Mapping[str, object]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One question. `answers[gold]` is right; free text has one answer. Never printed: it may be a patient's.
 
-    `subject` names the person it is about, where the configuration says which column does.
+    `subject` names the person it is about, where the configuration says which column does. `place` is the file and row
+    it comes from, for a message.
     """
 
     prompt: str = field(repr=False)
     answers: tuple[str, ...] = field(repr=False)
     gold: int = field(repr=False)
     subject: str | None = field(default=None, repr=False)
+    place: str = field(default="", compare=False)
 
     @property
     def answer(self) -> str:
@@ -33,100 +37,98 @@ class Record:
         return self.answers[self.gold]
 
 
-def to_records(task: Task, rows: Sequence[Row], labels: Sequence[str], where: str) -> list[Record]:
-    """Apply the task's template to each row; `labels` are the possible answers of a classification, in order.
+def to_record(task: Task, row: Row, known: Known | None, subject: str | None = None) -> Record | None:
+    """Apply the task's template to a row whose columns are all there; `known` are a classification's labels.
+
+    None where its label is not among them. `subject` is the column that names its person.
 
     Raises:
-        ConfigError: a column is missing, a label unknown or an index out of range, with the row's number.
+        ConfigError: a cell is of the wrong kind or an answer is none of the choices, with file and row.
     """
-    return [_record(task, row, labels, f"{where} row {number}") for number, row in enumerate(rows, start=1)]
-
-
-def with_subjects(records: Sequence[Record], rows: Sequence[Row], column: str, where: str) -> list[Record]:
-    """Return the records with the text in `column` as their person.
-
-    Raises:
-        ConfigError: a row has no such column, or nothing in it: a record of nobody could not be counted.
-    """
-    named: list[Record] = []
-    for number, (record, row) in enumerate(zip(records, rows, strict=True), start=1):
-        subject = text(row, column, f"{where} row {number}")
-        if not subject.strip() or row[column] is None:
-            raise ConfigError(f"{where} row {number}", f"column {column!r} names no subject; give each record one")
-        named.append(replace(record, subject=subject))
-    return named
-
-
-def labels_of(task: Task, rows: Sequence[Row], where: str) -> tuple[str, ...]:
-    """Return the sorted labels of a classification; other tasks have none."""
-    if not isinstance(task, Classification):
-        return ()
-    found = {text(row, task.label, f"{where} row {number}") for number, row in enumerate(rows, start=1)}
-    if len(found) < 2:
-        raise ConfigError(where, f"expected two labels or more in column {task.label!r}, got {len(found)}")
-    return tuple(sorted(found))
-
-
-def text(row: Row, column: str, where: str) -> str:
-    """Return one column as text.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
-    if column not in row:
-        raise ConfigError(where, f"no column {column!r}; it has {', '.join(row)}")
-    return str(row[column])
-
-
-def _record(task: Task, row: Row, labels: Sequence[str], where: str) -> Record:
-    prompt = _fill(task.prompt, row, where)
+    prompt = fill(task.prompt, row)
     match task:
         case Classification():
-            label = text(row, task.label, where)
-            if label not in labels:
-                raise ConfigError(where, f"label {label!r} does not occur in the public data; known: {len(labels)}")
-            return Record(prompt=prompt, answers=tuple(f" {name}" for name in labels), gold=labels.index(label))
+            label = known.find(row, task.label) if known is not None else None
+            if known is None or label is None:
+                return None
+            answers, gold = known.names, known.names.index(label)
         case MultipleChoice():
-            choices = _choices(task, row, where)
-            return Record(prompt=prompt, answers=choices, gold=_index(text(row, task.answer, where), choices, where))
+            answers, gold = _choices(task, row)
         case FreeText():
-            return Record(prompt=prompt, answers=(" " + _fill(task.answer, row, where),), gold=0)
+            answers, gold = (fill(task.answer, row),), 0
+    return Record(
+        prompt=prompt,
+        answers=tuple(f" {answer}" for answer in answers),
+        gold=gold,
+        subject=None if subject is None else row.name(subject),
+        place=row.place,
+    )
 
 
-def _choices(task: MultipleChoice, row: Row, where: str) -> tuple[str, ...]:
-    if isinstance(task.choices, tuple):
-        found: Sequence[object] = [text(row, column, where) for column in task.choices]
-    else:
-        text(row, task.choices, where)
-        column = row[task.choices]
-        if not isinstance(column, list):
-            raise ConfigError(
-                where,
-                f"expected a list of texts in column {task.choices!r}, got {type(column).__name__}; CSV has no lists: "
-                "name several columns there, choices: [a, b, c], or use .jsonl",
-            )
-        found = cast(list[object], column)
-    if len(found) < 2:
-        raise ConfigError(where, f"expected two choices or more, got {len(found)}")
-    return tuple(f" {choice}" for choice in found)
-
-
-def _index(value: str, choices: Sequence[str], where: str) -> int:
-    if not value.isdecimal() or int(value) >= len(choices):
-        raise ConfigError(where, f"expected an answer's index from 0 to {len(choices) - 1}, got {value!r}")
-    return int(value)
-
-
-def _fill(template: str, row: Row, where: str) -> str:
+def fill(template: str, row: Row) -> str:
     """Fill `{column}` placeholders; values are inserted as they are, never as templates themselves."""
-    parts: list[str] = []
-    try:
-        for literal, column, spec, conversion in string.Formatter().parse(template):
-            parts.append(literal)
-            if column is not None:
-                if not column or spec or conversion:
-                    raise ConfigError(where, f"template {template!r}: expected plain {{column}} placeholders")
-                parts.append(text(row, column, where))
-    except ValueError as error:
-        raise ConfigError(where, f"template {template!r}: {error}") from error
-    return "".join(parts)
+    return "".join(
+        literal + ("" if column is None else row.text(column)) for literal, column in templates.parts(template)
+    )
+
+
+def _choices(task: MultipleChoice, row: Row) -> tuple[tuple[str, ...], int]:
+    """Return the texts to choose from and the place of the right one."""
+    if isinstance(task.choices, tuple):
+        texts, keys = tuple(row.text(column) for column in task.choices), tuple[str, ...]()
+    else:
+        texts, keys = _listed(row, task.choices)
+    if len(texts) < 2:
+        raise ConfigError(row.place, f"expected two choices or more, got {len(texts)}")
+    return texts, _place(row, task.answer, texts, keys)
+
+
+def _listed(row: Row, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return texts and labels of a column with a list, or with {text: [...], label: [...]} as ARC has it."""
+    cell = row.cells.get(column)
+    if isinstance(cell, tuple):
+        return _texts(cell, row, column), ()
+    if isinstance(cell, Mapping):
+        parts = {key: cell.get(key) for key in ("text", "label")}
+        if isinstance(parts["text"], tuple) and isinstance(parts["label"], tuple):
+            texts, keys = (_texts(part, row, column) for part in (parts["text"], parts["label"]))
+            if len(texts) == len(keys) == len(set(map(name, keys))):
+                return texts, tuple(map(name, keys))
+        raise ConfigError(
+            row.place,
+            f"column {column!r}: expected a list of texts, or a map with text and label, lists of one length with each "
+            "label once",
+        )
+    raise ConfigError(
+        row.place,
+        f"expected a list of texts in column {column!r}, got {kind_of(cell)}; CSV has no lists: name several columns "
+        "there, choices: [a, b, c], or use .jsonl",
+    )
+
+
+def _texts(cells: Sequence[Cell], row: Row, column: str) -> tuple[str, ...]:
+    for cell in cells:
+        if not isinstance(cell, str) or is_missing(cell):
+            raise ConfigError(
+                row.place, f"column {column!r}: expected texts in its list, one of them is {kind_of(cell)}"
+            )
+    return tuple(cast(Sequence[str], cells))
+
+
+def _place(row: Row, column: str, texts: Sequence[str], keys: Sequence[str]) -> int:
+    """Return the place of the right choice: by its own label, by a letter, or by an index from 0."""
+    value = row.name(column).strip()
+    if keys:
+        if value in keys:
+            return keys.index(value)
+        raise DataError(row.place, f"column {column!r}: expected one of its choices' own {len(keys)} labels", value)
+    if len(value) == 1 and value.upper() in LETTERS[: len(texts)]:
+        return LETTERS.index(value.upper())
+    if not (value.isascii() and value.isdecimal()) or int(value) >= len(texts):
+        raise DataError(
+            row.place,
+            f"column {column!r}: expected the right choice as an index from 0 to {len(texts) - 1}, or a letter from A "
+            f"to {LETTERS[len(texts) - 1] if len(texts) <= len(LETTERS) else 'Z'}",
+            value,
+        )
+    return int(value)

@@ -106,7 +106,9 @@ def trained(plan: RecordPlan | None) -> tuple[Found, Found]:
 
 def _records(encoder: Encoder) -> list[Tokens]:
     """Return diagnoses as clinicians write them, as free text; members and others are one shuffled distribution."""
-    terms = sorted({str(row["term"]) for row in own_parts(PackageSource(name="icd10cm"), "data.source")["private"]})
+    terms = sorted(
+        {row.text("term") for row in own_parts(PackageSource(name="icd10cm"), "data.source")["private"].rows}
+    )
     order = shuffled(len(terms), seed=13, purpose="membership")[: MEMBERS + OTHERS]
     return encoder.encode([("Diagnosis:", f" {terms[place]}") for place in order.tolist()])
 

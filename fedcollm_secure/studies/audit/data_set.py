@@ -16,7 +16,7 @@ from pathlib import Path
 from fedcollm_secure.assemble import Prepared
 from fedcollm_secure.assemble.prepare import gather_for
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.data import Classification, Data, Files, FileSource, FreeText, MultipleChoice, Task
+from fedcollm_secure.config.data import Classification, Data, Files, FileSource, FreeText, Labels, MultipleChoice, Task
 from fedcollm_secure.config.protection import PerSubject, RecordDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import Tokens
@@ -64,9 +64,12 @@ def with_planted(prepared: Prepared, planted: Mapping[str, Sequence[Planted]]) -
         data = Data(
             source=FileSource(path=test),
             task=_task(config.data.task),
-            silos=Files(paths=paths),
+            silos=Files(paths={silo: FileSource(path=path) for silo, path in paths.items()}),
             test=FileSource(path=test),
             auxiliary=FileSource(path=public),
+            labels=Labels(alike="allow"),  # they are what the product made of them
+            overlap="allow",
+            max_tokens=config.data.max_tokens,
         )
         return gather_for(_read_as(config, data))
 

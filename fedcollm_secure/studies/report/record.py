@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from fedcollm_secure.audit.files import LINES_BYTES, is_there, parse_object, read_object, read_regular, read_text
+from fedcollm_secure.config.yaml12 import read_yaml
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.report.document import Document
 
@@ -136,8 +135,8 @@ def _round(line: str, number: int) -> Round:
 
 def _parse_config(text: str) -> Document:
     try:
-        return Document.of("config.yaml", yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-13-45 is a ValueError
+        return Document.of("config.yaml", read_yaml(text, "config.yaml"))
+    except ConfigError as error:
         raise RunError(f"config.yaml is not YAML ({error})") from error
 
 
