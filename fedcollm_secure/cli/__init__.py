@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from fedcollm_secure.cli.parser import make_parser
@@ -25,6 +26,8 @@ def entry() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
         code = 0
+    except Exception as error:  # noqa: BLE001 - a fault of ours, told without what it may have read
+        code = _fail(_crash(error, sys.argv), 1)
     sys.exit(code)
 
 
@@ -45,6 +48,13 @@ def main(arguments: Sequence[str]) -> int:
         if code := _room_exit_code(error):
             return _fail(str(error), code)
         raise
+
+
+def _crash(error: Exception, arguments: Sequence[str]) -> str:
+    """Return where a fault of ours came up; what it says may hold a cell of somebody's records, and is asked for."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    said = f": {error}" if "--show-values" in arguments else ", whose message may be private; --show-values prints it"
+    return f"a fault of this program; these lines can be reported:\nTraceback\n{frames}{type(error).__name__}{said}"
 
 
 def _fail(text: str, code: int) -> int:

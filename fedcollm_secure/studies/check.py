@@ -9,6 +9,7 @@ from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble.cohort import needed_to_finish
 from fedcollm_secure.assemble.plans import ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared, prepare
+from fedcollm_secure.assemble.silos import check_weights
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
@@ -26,6 +27,7 @@ def check(config: Config) -> Json:
         ConfigError: it cannot run.
     """
     prepared = prepare(config)
+    check_weights(prepared)
     count, upload = len(prepared.silos), _upload_bytes(prepared)
     return {
         "ok": True,

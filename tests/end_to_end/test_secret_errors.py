@@ -16,6 +16,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
+from fedcollm_secure import cli
 from fedcollm_secure.cli import main
 
 Make = Callable[..., dict[str, object]]
@@ -156,6 +157,25 @@ def test_records_where_something_else_belongs_are_not_printed(
     said = "".join(capsys.readouterr())
     assert CANARY not in said
     assert file in said or command not in ("check", "run", "compare", "study", "audit")
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_fault_of_ours_shows_where_it_came_up_and_not_what_it_read(
+    shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: object) -> int:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setattr(sys, "argv", ["fedcollm-secure", "check", *["--show-values"][: int(shown)]])
+    with pytest.raises(SystemExit) as left:
+        cli.entry()
+    said = capsys.readouterr().err
+
+    assert left.value.code == 1
+    assert "KeyError" in said
+    assert "in fail" in said
+    assert (CANARY in said) == shown
 
 
 def test_a_whole_process_shows_no_more(tmp_path: Path) -> None:

@@ -40,11 +40,13 @@ def inventory(holdings: Holdings, encoder: Encoder) -> Json:
 def _part(records: Sequence[Record], encoder: Encoder) -> Json:
     lengths = encoder.measure([(record.prompt, record.answer) for record in records])
     tokens = sorted(length for length, _ in lengths)
-    answers = len(records[0].answers)
-    labels = {record.answer for record in records}
+    one_of = records[0].answers
+    classes = len(one_of) > 1 and all(
+        record.answers == one_of for record in records
+    )  # not a choice of each record's own
     return {
         "records": len(records),
-        "labels": len(labels) if answers > 1 and all(len(record.answers) == answers for record in records[:2]) else 0,
+        "labels": len({record.answer for record in records}) if classes else 0,
         "tokens": {"median": _quantile(tokens, 0.5), "p95": _quantile(tokens, 0.95), "longest": tokens[-1]},
         "cut": sum(cut for _, cut in lengths),
     }
