@@ -28,7 +28,8 @@ BOUND = 8
 Make = Callable[..., dict[str, object]]
 Document = Mapping[str, object]
 # Enough coordinates for a thousand canaries: both B matrices together have 2048.
-WIDE = {"rank": 64, "alpha": 64, "targets": ["q_proj", "v_proj"]}
+SIX = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]
+WIDE = {"rank": 16, "alpha": 16, "targets": SIX}
 DP = {"epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0, "sampling_rate": 0.2}
 
 

@@ -24,7 +24,8 @@ from fedcollm_secure.studies.audit.watch import Watch
 CLAIMED = 1.5
 Make = Callable[..., dict[str, object]]
 # Enough coordinates for a thousand canaries: both B matrices together have 2048.
-WIDE = {"rank": 64, "alpha": 64, "targets": ["q_proj", "v_proj"]}
+SIX = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]
+WIDE = {"rank": 16, "alpha": 16, "targets": SIX}
 ROUND = {"steps": 4, "batch_size": 8, "learning_rate": 0.01}
 SAMPLED = RecordPlan(
     epsilon=1e9,

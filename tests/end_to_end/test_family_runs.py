@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,10 +79,12 @@ def test_experts_in_one_pair_are_not_decomposed(private: Make, families: Path, f
 def test_what_cannot_train_is_refused_before_anything_is_written(
     private: Make, families: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = parse(private(**_of(families, "opt")))
+    config, whole = parse(private(**_of(families, "opt"))), tr.OPTForCausalLM.forward
 
-    def broken(*_: object, **__: object) -> None:
-        raise AttributeError("no such thing")
+    def broken(*given: Any, **named: Any) -> object:
+        if "logits_to_keep" in named:  # as it trains; it is loaded and asked whether it is causal without
+            raise AttributeError("no such thing")
+        return whole(*given, **named)
 
     monkeypatch.setattr(tr.OPTForCausalLM, "forward", broken)
     with pytest.raises(ConfigError, match=r"lora\.targets: the model cannot be trained with its adapter"):
