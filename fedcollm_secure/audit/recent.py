@@ -21,50 +21,30 @@ it). What a silo released in a round that is not closed yet stands in its ledger
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
-from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.bounds import MAX_BYTES
 from fedcollm_crypto.checkpoint import Checkpoint
-from fedcollm_crypto.derivation import HASH_BYTES
+from fedcollm_crypto.declared import Declared, Listed
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import Fields, octets
+from fedcollm_crypto.kinds import Natural, Utf8
 from fedcollm_crypto.masking.stages import Heard, Released, Where
-from fedcollm_crypto.merkle import MAX_PROOF_HASHES, verify_inclusion
+from fedcollm_crypto.merkle import Proof, verify_inclusion
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.audit.entry import Entry, read_line, read_unchained
 from fedcollm_secure.audit.events import RoundClosed, SumAgreed
 
+Line: TypeAlias = Annotated[bytes, Utf8(MAX_BYTES)]
 MAX_LINES = 1 << 16  # a round of thousands of silos, all of which were lost three times
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recent:
+class Recent(Declared):
     """Lines of the log from index `first` to the head, and the inclusion proof of the last one."""
 
-    first: int
-    lines: tuple[bytes, ...]
-    proof: tuple[bytes, ...]
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        lines: list[Json] = [line.decode() for line in self.lines]
-        return {"first": self.first, "lines": lines, "proof": [one.hex() for one in self.proof]}
-
-    @classmethod
-    def from_json(cls, value: Json) -> "Recent":
-        """Read it. Raises: ProtocolError."""
-        fields = Fields("recent", value)
-        first, lines, proof = fields.integer("first", 0, 1 << 53), fields.items("lines"), fields.items("proof")
-        fields.close()
-        texts = [line.encode() for line in lines if isinstance(line, str)]
-        if len(texts) != len(lines):
-            raise ProtocolError("recent.lines: texts were expected")
-        if not 0 < len(lines) <= MAX_LINES or len(proof) > MAX_PROOF_HASHES:
-            raise ProtocolError(f"recent: 1 to {MAX_LINES} lines and at most {MAX_PROOF_HASHES} hashes were expected")
-        return cls(
-            first=first,
-            lines=tuple(texts),
-            proof=tuple(octets("recent.proof", one, HASH_BYTES) for one in proof),
-        )
+    first: Natural
+    lines: Annotated[tuple[Line, ...], Listed(least=1, most=MAX_LINES)]
+    proof: Proof
 
     def told(self, head: Checkpoint, *, known: int) -> "Told":
         """Return what these lines tell under `head`, to a silo that cosigned `known` entries. Raises: ProtocolError."""

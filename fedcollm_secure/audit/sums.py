@@ -83,7 +83,7 @@ def _check_proof(data: bytes, event: PartyConvicted, index: int, roster: Roster)
         raise LogError(f"the proof against {event.party}: {error}", index) from error
     told = (event.proof_digest, event.party, event.fault, event.round, event.attempt)
     where = proof.manifest.round, proof.manifest.attempt
-    if told != (sha256(data).hexdigest(), proof.accused, proof.fault.kind, *where):
+    if told != (sha256(data).hexdigest(), proof.accused, proof.fault, *where):
         raise LogError(f"the proof against {event.party} is another than the log names", index)
     return proof
 

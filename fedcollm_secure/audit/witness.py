@@ -14,15 +14,14 @@ if its journal is not rolled back.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
-from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign, open_checkpoint
-from fedcollm_crypto.derivation import HASH_BYTES
+from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.merkle import EMPTY_ROOT, MAX_PROOF_HASHES, verify_consistency
+from fedcollm_crypto.kinds import Natural, Text
+from fedcollm_crypto.merkle import EMPTY_ROOT, Proof, verify_consistency
 from fedcollm_crypto.note import MAX_NOTE_BYTES, Note, SignatureLine
 from fedcollm_secure.audit.checkpoints import key_name
 from fedcollm_secure.audit.journal import HeadCosigned, HeadRefused, Journal, check_note
@@ -30,37 +29,16 @@ from fedcollm_secure.audit.recent import Recent
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class View(Declared):
     """What a silo is shown of the log: a signed checkpoint, and proof that it grew out of its first `old` entries.
 
     `recent`: the lines since the last closed round, against which a silo holds its ledger when a round begins.
     """
 
-    note: str
-    old: int
-    proof: tuple[bytes, ...]
+    note: Annotated[str, Text(MAX_NOTE_BYTES)]
+    old: Natural
+    proof: Proof
     recent: Recent | None = None
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        body: dict[str, Json] = {"note": self.note, "old": self.old, "proof": [one.hex() for one in self.proof]}
-        return {**body, "recent": self.recent.to_json()} if self.recent else body
-
-    @classmethod
-    def from_json(cls, value: Json) -> "View":
-        """Read it. Raises: ProtocolError."""
-        fields = Fields("view", value)
-        note, old, proof = fields.text("note", MAX_NOTE_BYTES), fields.integer("old", 0, 1 << 53), fields.items("proof")
-        recent = Recent.from_json(fields.members("recent")) if fields.has("recent") else None
-        fields.close()
-        if len(proof) > MAX_PROOF_HASHES:
-            raise ProtocolError(f"view: a proof of at most {MAX_PROOF_HASHES} hashes was expected")
-        return cls(
-            note=note,
-            old=old,
-            proof=tuple(octets("view.proof", one, HASH_BYTES) for one in proof),
-            recent=recent,
-        )
 
 
 class Witness:

@@ -202,7 +202,7 @@ class Summing:
                 round=manifest.round,
                 attempt=manifest.attempt,
                 party=party,
-                fault=BadDealing.decode(proof).fault.kind,
+                fault=BadDealing.decode(proof).fault,
                 proof_digest=sha256(proof).hexdigest(),
             )
             self._tools.run.save_proof(event.proof_digest, proof)

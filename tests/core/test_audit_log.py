@@ -118,7 +118,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     ),
     "truncated middle": (lambda x: [x[0], x[1][:40], *x[2:]], 1, "brackets that match"),
     "emptied line": (lambda x: [x[0], b"", *x[2:]], 1, "JSONDecodeError"),
-    "duplicate key": (lambda x: [x[0], b'{"event":{},' + x[1][1:], *x[2:]], 1, "JSON: ValueError"),
+    "duplicate key": (lambda x: [x[0], b'{"event":{},' + x[1][1:], *x[2:]], 1, "the field .event. stands there twice"),
     "other spelling": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index": 1'), *x[2:]], 1, "canonical"),
     "float": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":1.0'), *x[2:]], 1, "JSON: ValueError"),
     "not a number": (lambda x: [x[0], x[1].replace(b'"index":1', b'"index":NaN'), *x[2:]], 1, "JSON: ValueError"),

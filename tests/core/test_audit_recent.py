@@ -99,8 +99,8 @@ def test_a_log_that_is_opened_again_shows_the_same(witnessed: Begin, tmp_path: P
 
 def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_path: Path) -> None:
     recent = shown(witnessed(tmp_path / "log").extend(1))
-    body: Any = decode(encode(recent.to_json()))
-    assert Recent.from_json(body) == recent
+    body: Any = decode(encode(recent.to_body()))
+    assert Recent.from_body(body) == recent
 
     hashes: list[Any] = [["00"], ["00" * 32] * 65]
     bodies: list[Any] = [
@@ -113,7 +113,7 @@ def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_p
     ]
     for wrong in bodies:
         with pytest.raises(ProtocolError, match="recent"):
-            Recent.from_json({**body, **wrong})
+            Recent.from_body({**body, **wrong})
 
 
 def test_lines_that_the_head_does_not_cover_prove_nothing(witnessed: Begin, tmp_path: Path) -> None:

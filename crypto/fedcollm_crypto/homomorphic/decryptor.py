@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, PartyId
+from fedcollm_crypto.bounds import MAX_TEXT
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.carriers import read_ciphertexts
 from fedcollm_crypto.homomorphic.custody import Custody, Setup

@@ -174,7 +174,14 @@ class Gathered:
     ) -> BadDealing:
         hellos = {party: hello.body_hash for party, hello in self.signed_hellos.items()}
         return BadDealing(
-            manifest=self.manifest, fault=fault, hellos=hellos, owner=owner, sealer=sealer, disclosure=disclosure
+            manifest=self.manifest,
+            accused=fault.accused,
+            fault=fault.kind,
+            other=fault.other,
+            hellos=hellos,
+            owner=owner,
+            sealer=sealer,
+            disclosure=disclosure,
         )
 
     def _revealed(self, fault: Fault) -> dict[PartyId, bytes]:

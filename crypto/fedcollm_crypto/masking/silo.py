@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
+from fedcollm_crypto.bounds import MAX_TEXT
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
 from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
@@ -150,7 +150,7 @@ class MaskedSilo:
         entry = Convicted(
             where=where,
             party=found.accused,
-            fault=found.fault.kind if mine else ELSEWHERE,
+            fault=found.fault if mine else ELSEWHERE,
             proof_hash=hashlib.sha256(proof).hexdigest(),
         )
         others = [one for one in known if isinstance(one, Convicted) and one.party == entry.party]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.signed import Signed
 from fedcollm_privacy.decimals import parse_decimal
 from fedcollm_privacy.score_plan import ScorePlan
@@ -51,8 +50,7 @@ def _check(file: Path, log: Path, key: NoteKey | None) -> tuple[str, int, str]:
     if roster is None:
         raise RunError("roster.json is missing, and with it the silo's key")
     signed = Signed.decode(read_regular(file))
-    fields = Fields("release", signed.body)
-    if signed.kind != KIND or signed.sender != fields.text("silo"):
+    if signed.kind != KIND or signed.sender != signed.body.get("silo"):
         raise ProtocolError("release: expected a silo's own score under its own name, got another message")
     signed.verify(roster.key(signed.sender))
     _check_adapter(contents.entries, signed.body)
