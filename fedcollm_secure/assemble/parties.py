@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError
@@ -72,7 +73,7 @@ def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     roster = _roster(prepared, server, silos, decryptor)
     run.audit.mkdir(parents=True, exist_ok=True)
     others = [decryptor] if decryptor else []
-    (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values()), others))
+    durable.replace(run.audit / "roster.json", sign_roster(roster, server, list(silos.values()), others))
     return Parties(server=server, silos=silos, decryptor=decryptor, roster=roster)
 
 

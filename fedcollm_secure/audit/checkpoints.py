@@ -19,7 +19,7 @@ from fedcollm_crypto.roster import Roster
 from fedcollm_secure.audit import files
 from fedcollm_secure.audit.entry import Entry
 from fedcollm_secure.audit.events import HeadAttested
-from fedcollm_secure.errors import LogError
+from fedcollm_secure.errors import LogError, RunError
 
 FOLDER = "checkpoints"
 
@@ -66,9 +66,15 @@ class CheckpointFolder:
         self._folder = folder / FOLDER
 
     def save(self, note: Note) -> None:
-        """Write a note durably, in the place of one of the same size with fewer signatures."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        durable.replace(self._folder / f"{Checkpoint.of(note.text).size}.txt", note.encode().encode())
+        """Write a note durably, in the place of one of the same size with fewer signatures.
+
+        Raises: RunError when the disk is full or fails; the one before, if any, is still there.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            durable.replace(self._folder / f"{Checkpoint.of(note.text).size}.txt", note.encode().encode())
+        except OSError as error:
+            raise RunError(str(error)) from error
 
     def notes(self) -> list[Note]:
         """Return all notes, the smallest first. Raises: LogError for a file that is none."""

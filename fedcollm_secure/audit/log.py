@@ -21,6 +21,7 @@ from typing import Self
 
 from fedcollm_crypto import durable
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
+from fedcollm_crypto.durable import NotWritten
 from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
@@ -117,9 +118,7 @@ class AuditLog:
             raise RunError(f"{path} is kept under another key; resume with the key that began the run")
         contents = read_log(path)
         if contents.torn_bytes:
-            with _exclusive(path) as descriptor:
-                os.ftruncate(descriptor, path.stat().st_size - contents.torn_bytes)
-                os.fsync(descriptor)
+            _cut_off(path, contents.torn_bytes)
         return cls(folder, keeper, origin, contents)
 
     def append(self, event: Event) -> None:
@@ -144,8 +143,9 @@ class AuditLog:
         """Sign the present head, durably; a head that is signed already is not signed again."""
         head = Checkpoint(origin=self._origin, size=self._tree.size, root=self._tree.root())
         if self._signed is None or self._signed.text != head.text:
-            self._signed = sign_checkpoint(head, self._keeper, time_s=int(time.time()))
-            self._checkpoints.save(self._signed)
+            signed = sign_checkpoint(head, self._keeper, time_s=int(time.time()))
+            self._checkpoints.save(signed)
+            self._signed = signed  # not before it is on the disk: a save that failed is tried again
         return self._signed
 
     def consistency_proof(self, old: int) -> list[bytes]:
@@ -169,8 +169,9 @@ class AuditLog:
 
     def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
         """Put cosignatures, which the caller has verified, under the last checkpoint."""
-        self._signed = self.checkpoint_shown().with_lines(lines)
-        self._checkpoints.save(self._signed)
+        signed = self.checkpoint_shown().with_lines(lines)
+        self._checkpoints.save(signed)
+        self._signed = signed
 
     def checkpoint_shown(self) -> Note:
         """Return the last checkpoint, with the cosignatures it has. Raises: RuntimeError before the first."""
@@ -188,9 +189,9 @@ class AuditLog:
 
     def _write_or_restore(self, descriptor: int, data: bytes) -> None:
         try:
-            durable.append_whole(descriptor, data, self._size_bytes)
-        except OSError as error:
-            raise RunError(f"{self._path} could not be written ({error}); free the disk, then resume") from error
+            durable.append_whole(self._path, descriptor, data, self._size_bytes)
+        except NotWritten as error:
+            raise RunError(str(error)) from error
 
 
 def read_log(path: Path) -> LogContents:
@@ -254,6 +255,15 @@ def parse_public_key(text: str) -> NoteKey:
         raise ValueError("64 hexadecimal digits of an Ed25519 public key were expected")
     check_ed25519(ed25519)
     return NoteKey(name="keeper", ed25519=ed25519, mldsa44=mldsa44)
+
+
+def _cut_off(path: Path, torn_bytes: int) -> None:
+    try:
+        with _exclusive(path) as descriptor:
+            os.ftruncate(descriptor, path.stat().st_size - torn_bytes)
+            os.fsync(descriptor)
+    except OSError as error:
+        raise RunError(str(NotWritten(path, error))) from error
 
 
 @contextmanager

@@ -51,12 +51,15 @@ def _fail(text: str, code: int) -> int:
 
 
 def _room_exit_code(error: Exception) -> int:
-    """Return the exit code of an error of the crypto or privacy room, 0 for anything else."""
+    """Return the exit code of an error of the crypto or privacy room, or of a full disk; 0 for anything else."""
+    from fedcollm_crypto.durable import NotWritten
     from fedcollm_crypto.errors import CryptoError
     from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 
     if isinstance(error, BudgetExhausted):
         return 4
+    if isinstance(error, NotWritten):
+        return 3
     return 1 if isinstance(error, CryptoError | PrivacyError) else 0
 
 

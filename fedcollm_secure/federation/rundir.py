@@ -83,7 +83,7 @@ class RunDirectory:
         """Keep the proof that a silo dealt bad shares beside the log, which names it by its digest."""
         folder = self.audit / "proofs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{proof_digest}.json").write_bytes(proof)
+        durable.replace(folder / f"{proof_digest}.json", proof)
 
     def silo(self, name: str) -> Path:
         """Return what a simulated silo keeps to itself. Raises: ValueError for a name that is no folder's."""
