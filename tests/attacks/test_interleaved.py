@@ -16,7 +16,7 @@ from fedcollm_crypto.masking.dealing import Dealing
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR, MANIFEST
-from fedcollm_crypto.masking.silo_stages import Setup
+from fedcollm_crypto.masking.silo_state import Setup
 from fedcollm_secure.audit.events import PartyConvicted, RoundStarted, SumAgreed
 from fedcollm_secure.audit.log import LOG_NAME, read_log
 from fedcollm_secure.audit.sums import PROOFS, check_convictions

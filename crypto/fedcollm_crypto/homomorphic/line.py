@@ -16,8 +16,8 @@ from fedcollm_crypto.homomorphic.parameters import Scheme
 from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_crypto.keys import Identity, VerificationKey
 from fedcollm_crypto.masking.manifest import Encryption, RoundManifest
+from fedcollm_crypto.masking.replies import split_frame
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Message, Refusal, sign_message
-from fedcollm_crypto.masking.server import split_frame
 from fedcollm_crypto.masking.stages import Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed

@@ -13,7 +13,8 @@ from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.carriers import SiloCarrier
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import Admit, Expect, Pledge, SiloPolicy, no_pledge
-from fedcollm_crypto.masking.silo import Evidence, MaskedSilo
+from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import Evidence
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.roster import Roster
 

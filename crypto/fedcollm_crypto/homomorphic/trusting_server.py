@@ -35,8 +35,8 @@ from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.replies import split_frame
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Refusal, Relay
-from fedcollm_crypto.masking.server import split_frame
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.wire import fill, join

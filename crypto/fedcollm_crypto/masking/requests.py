@@ -15,7 +15,7 @@ or, instead of any reply, `refusal`. A request carries silos' signed messages on
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol, TypeAlias
 
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
@@ -93,3 +93,15 @@ class VectorRequest(Declared):
     manifest_hash: Sha256
     members: Annotated[tuple[PartyId, ...], Listed(ascending=True)]
     disclosures: tuple[Carried, ...]
+
+
+Body: TypeAlias = Relay | Delivery | VectorRequest
+
+
+def read_body(request: Signed) -> Body:
+    """Read the body of a request after M0. Raises: ProtocolError."""
+    if request.kind == ASK_CHECK:
+        return Delivery.from_body(request.body)
+    if request.kind == ASK_VECTOR:
+        return VectorRequest.from_body(request.body)
+    return Relay.from_body(request.body)

@@ -24,7 +24,7 @@ from fedcollm_crypto.masking import silo_stages
 from fedcollm_crypto.masking.exposure import Silos, exposes
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always, no_pledge
-from fedcollm_crypto.masking.silo_stages import Setup
+from fedcollm_crypto.masking.silo_state import Setup
 from fedcollm_crypto.masking.stages import Answered, Enrolled, Heard, MemoryStages, Released, StageEntry, Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.audit.events import SumAgreed
