@@ -20,9 +20,8 @@ from fedcollm_secure.assemble.parties import (
 )
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
-from fedcollm_secure.audit.checkpoints import Witnesses
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.events import (
     Event,
     PartyConvicted,
     RoundClosed,
@@ -31,7 +30,8 @@ from fedcollm_secure.audit.events import (
     RunResumed,
     RunStarted,
 )
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, origin, read_log
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of

@@ -12,9 +12,9 @@ from fedcollm_secure.assemble.cohort import SERVER
 from fedcollm_secure.assemble.parties import Parties, decryptor_end, expected_of, silo_end
 from fedcollm_secure.assemble.plans import LARGEST_WEIGHT, ledger_budget
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
-from fedcollm_secure.audit.log import origin
-from fedcollm_secure.audit.witness import Witness
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit_log.log import origin
+from fedcollm_secure.audit_log.witness import Witness
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks
 from fedcollm_crypto.errors import BadSum, ProtocolError
-from fedcollm_secure.audit.digests import folder_digest
-from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.events import GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.file_digests import folder_digest
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import RunIncomplete
 from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled

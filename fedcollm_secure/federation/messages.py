@@ -20,7 +20,7 @@ from fedcollm_crypto import canonical
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields, octets
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.replies import parsed
 
 MAGIC = b"FedCoLLM\x03"

@@ -16,8 +16,15 @@ from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.conviction import BadDealing, Guilty
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.audit.events import PartyConvicted, PartyDropped, PartyRefused, RoundStarted, RunStopped, SumAgreed
-from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit_log.events import (
+    PartyConvicted,
+    PartyDropped,
+    PartyRefused,
+    RoundStarted,
+    RunStopped,
+    SumAgreed,
+)
+from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation

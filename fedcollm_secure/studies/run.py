@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
-from fedcollm_secure.audit.digests import summary_digest
-from fedcollm_secure.audit.events import RunFinished
+from fedcollm_secure.audit_log.events import RunFinished
+from fedcollm_secure.audit_log.file_digests import summary_digest
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of

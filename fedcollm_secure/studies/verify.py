@@ -12,15 +12,15 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import MAX_PROOF_BYTES, LogProof
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import LedgerRow, read_book
-from fedcollm_secure.audit import verify
-from fedcollm_secure.audit.budget import check_budget
-from fedcollm_secure.audit.checkpoints import Witnesses
-from fedcollm_secure.audit.equivocation import compare, sight
-from fedcollm_secure.audit.files import KEY_BYTES, is_there, read_text, require_plain, shown
-from fedcollm_secure.audit.ledgers import ledger_lines
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
-from fedcollm_secure.audit.recompute import recompute
-from fedcollm_secure.audit.terms import read_roster_of
+from fedcollm_secure.audit_log import run_verification
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.equivocation import compare, sight
+from fedcollm_secure.audit_log.ledger_heads import ledger_lines
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
+from fedcollm_secure.audit_log.recomputed_epsilon import check_budget
+from fedcollm_secure.audit_log.recomputed_round import recompute
+from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
+from fedcollm_secure.audit_log.untrusted_files import KEY_BYTES, is_there, read_text, require_plain, shown
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.evidence.check import INDEX_NAME, verify_pack
 
@@ -37,7 +37,7 @@ def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Fo
         raise ConfigError("verify", f"{shown(folder)} is not a run directory: it has no audit/")
 
     def check() -> Found:
-        found = verify.verify_run(folder, held=held, public_key=key)
+        found = run_verification.verify_run(folder, held=held, public_key=key)
         document = _document(found.incomplete is None, found.entries, found.root, reason=found.incomplete or "")
         signed = {"signed": found.signed, "cosigned": found.cosigned}
         return (INCOMPLETE if found.incomplete else VERIFIED), {**document, **signed}
@@ -62,7 +62,7 @@ def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
     _require_path("verify log", file)
 
     def check() -> Found:
-        found = verify.verify_log(file, public_key=key, held=held)
+        found = run_verification.verify_log(file, public_key=key, held=held)
         head = found.contents.head
         signed = {"signed": found.attested.signed_size, "cosigned": found.attested.cosigned_size}
         missing = (*["the last line is torn"] * bool(found.contents.torn_bytes), *found.missing)
@@ -81,7 +81,7 @@ def verify_round(number: int, folder: Path, key: NoteKey | None) -> Found:
 
     def check() -> Found:
         require_plain(folder)
-        found = verify.verify_log(log, public_key=key)
+        found = run_verification.verify_log(log, public_key=key)
         entries, head = found.contents.entries, found.contents.head
         roster = read_roster_of(log.parent, entries, key or read_public_key(log.parent / KEY_NAME))
         if roster is None:
@@ -109,7 +109,7 @@ def verify_budget(file: Path, log: Path | None) -> Found:
         if source is None:
             reason = "ε was recomputed; no log is at hand (--log) that commits to it"
         else:
-            rounds = check_budget(file, place.parent.name, verify.verify_log(source).contents.entries)
+            rounds = check_budget(file, place.parent.name, run_verification.verify_log(source).contents.entries)
             reason = f"ε was recomputed, and is what the log commits to in {rounds} rounds"
         document = _document(True, len(book.rows()), book.head, reason=reason)
         return VERIFIED, {**document, "epsilon_spent": book.epsilon_spent()}

@@ -3,9 +3,9 @@
 import pytest
 
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.audit import ledgers
-from fedcollm_secure.audit.events import RoundClosed
-from fedcollm_secure.audit.recent import Recent, Told
+from fedcollm_secure.audit_log import ledger_heads
+from fedcollm_secure.audit_log.events import RoundClosed
+from fedcollm_secure.audit_log.unseen_lines import Recent, Told
 from fedcollm_secure.studies.attacks import budget_rollback
 
 
@@ -46,6 +46,6 @@ def test_a_silo_that_takes_any_closed_round_for_the_last_one_spends_twice(monkey
 
 
 def test_without_the_committed_heads_it_goes_unseen_by_verify(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledgers, "_check_ledger", lambda *_: [])
+    monkeypatch.setattr(ledger_heads, "_check_ledger", lambda *_: [])
 
     assert budget_rollback.against_us().succeeded

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedcollm_crypto.errors import Refused
-from fedcollm_secure.audit.journal import HeadRefused
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.journal import HeadRefused
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.studies.attacks import equivocation
 
 
@@ -36,13 +36,13 @@ def test_a_silo_that_was_shown_both_keeps_the_servers_signature(tmp_path: Path) 
 
 
 def test_without_the_consistency_proof_both_logs_get_their_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedcollm_secure.audit.witness.verify_consistency", lambda *_: None)
+    monkeypatch.setattr("fedcollm_secure.audit_log.witness.verify_consistency", lambda *_: None)
 
     assert equivocation.against_us().succeeded
 
 
 def test_a_quorum_of_a_bare_majority_would_let_one_liar_make_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedcollm_secure.audit.checkpoints.quorum", lambda witnesses, _: witnesses // 2 + 1)
+    monkeypatch.setattr("fedcollm_secure.audit_log.checkpoint_folder.quorum", lambda witnesses, _: witnesses // 2 + 1)
 
     assert equivocation.against_us().figures["logs_believed"] == 2
 

@@ -53,7 +53,9 @@ def test_without_the_bounds_a_signed_body_would_come_out_as_another_error(monkey
 def test_without_the_regular_file_a_verifier_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     from fedcollm_secure.studies.verify import verify_directory
 
-    monkeypatch.setattr("fedcollm_secure.audit.verify.require_plain", lambda _: None)
-    monkeypatch.setattr("fedcollm_secure.audit.files.read_regular", lambda path, *_: Path(path).read_bytes())
+    monkeypatch.setattr("fedcollm_secure.audit_log.run_verification.require_plain", lambda _: None)
+    monkeypatch.setattr(
+        "fedcollm_secure.audit_log.untrusted_files.read_regular", lambda path, *_: Path(path).read_bytes()
+    )
     with run_with_a_fifo() as folder:
         assert hangs(lambda run: verify_directory(run, None, None), folder)

@@ -17,9 +17,9 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR, MANIFEST
 from fedcollm_crypto.masking.silo_stages import Setup
-from fedcollm_secure.audit.events import PartyConvicted, RoundStarted, SumAgreed
-from fedcollm_secure.audit.log import LOG_NAME, read_log
-from fedcollm_secure.audit.sums import PROOFS, check_convictions
+from fedcollm_secure.audit_log.events import PartyConvicted, RoundStarted, SumAgreed
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.logged_sums import PROOFS, check_convictions
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.learning.vectors import digest
 from fedcollm_secure.studies.attacks.mallory import Blocked

@@ -10,11 +10,11 @@ from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
 from fedcollm_crypto.roster import Member, Roster, sign_roster
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import RoundStarted, RunStarted
-from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.events import RoundStarted, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.witness import View, Witness
 
 DIGEST = "ab" * 32
 

@@ -10,10 +10,10 @@ import pytest
 from fedcollm_crypto.checkpoint import cosigners
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.audit.checkpoints import Witnesses
-from fedcollm_secure.audit.events import RoundStarted
-from fedcollm_secure.audit.log import read_log
-from fedcollm_secure.audit.terms import check_manifests
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.events import RoundStarted
+from fedcollm_secure.audit_log.log import read_log
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Traffic

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from fedcollm_crypto.canonical import Json, decode, encode
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.audit_log.events import (
     EVENT_TYPES,
     Event,
     GateRejected,

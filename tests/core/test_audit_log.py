@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from fedcollm_crypto.canonical import Json, encode
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import EMPTY_ROOT, Tree, leaf_hash
-from fedcollm_secure.audit.entry import GENESIS, read_line, write_line
-from fedcollm_secure.audit.events import PartyDropped, RoundStarted, RunFinished
-from fedcollm_secure.audit.log import AuditLog, Head, read_log, read_public_key
-from fedcollm_secure.audit.verify import verify_log
+from fedcollm_secure.audit_log.events import PartyDropped, RoundStarted, RunFinished
+from fedcollm_secure.audit_log.log import AuditLog, Head, read_log, read_public_key
+from fedcollm_secure.audit_log.log_entry import GENESIS, read_line, write_line
+from fedcollm_secure.audit_log.run_verification import verify_log
 from fedcollm_secure.errors import LogError, RunError
 
 DIGEST = "ab" * 32
@@ -50,7 +50,7 @@ def log_of(folder: Path, numbers: tuple[int, ...] = (1, 2, 3), keeper: Identity 
 @pytest.fixture(autouse=True)
 def _any_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a log begin with any entry: which events follow which is `test_audit_verify`'s matter."""
-    monkeypatch.setattr("fedcollm_secure.audit.verify._check_order", lambda _: None)
+    monkeypatch.setattr("fedcollm_secure.audit_log.run_verification._check_order", lambda _: None)
 
 
 def test_the_head_is_the_merkle_root_over_the_lines(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.stages import Released, Where
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.audit.events import RoundClosed, SumAgreed
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.audit.recent import Recent, Told, hold_ledger, require_logged
+from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.unseen_lines import Recent, Told, hold_ledger, require_logged
 
 Begin = Callable[..., Any]
 DIGEST = "cd" * 32

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.audit_log.events import (
     Event,
     GateRejected,
     PartyConvicted,
@@ -18,8 +18,8 @@ from fedcollm_secure.audit.events import (
     RunStarted,
     SumAgreed,
 )
-from fedcollm_secure.audit.log import read_log
-from fedcollm_secure.audit.sums import check_convictions, check_sums
+from fedcollm_secure.audit_log.log import read_log
+from fedcollm_secure.audit_log.logged_sums import check_convictions, check_sums
 from fedcollm_secure.errors import LogError
 
 Begin = Callable[..., Any]

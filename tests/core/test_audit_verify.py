@@ -14,11 +14,11 @@ import pytest
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.audit.digests import folder_digest, summary_digest
-from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStopped
-from fedcollm_secure.audit.journal import HeadRefused, Journal
-from fedcollm_secure.audit.log import AuditLog, Head, read_log, read_public_key
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStopped
+from fedcollm_secure.audit_log.file_digests import folder_digest, summary_digest
+from fedcollm_secure.audit_log.journal import HeadRefused, Journal
+from fedcollm_secure.audit_log.log import AuditLog, Head, read_log, read_public_key
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.errors import LogError, RunError
 
 DIGEST = "ab" * 32

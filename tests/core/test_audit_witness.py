@@ -11,10 +11,10 @@ from fedcollm_crypto.canonical import decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.note import Note
-from fedcollm_secure.audit.checkpoints import Witnesses, key_name
-from fedcollm_secure.audit.journal import HeadCosigned, HeadRefused, Journal, read_journal
-from fedcollm_secure.audit.verify import verify_log
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
+from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, Journal, read_journal
+from fedcollm_secure.audit_log.run_verification import verify_log
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.errors import LogError, RunError
 
 Begin = Callable[..., Any]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.audit.verify import verify_log
+from fedcollm_secure.audit_log.run_verification import verify_log
 from fedcollm_secure.studies.bench import log
 
 

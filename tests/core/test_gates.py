@@ -13,9 +13,9 @@ import pytest
 from fedcollm_crypto.errors import BadSum, ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.events import GateRejected, PartyRefused, RoundClosed
-from fedcollm_secure.audit.log import LOG_NAME, read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import GateRejected, PartyRefused, RoundClosed
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import ConfigError, RunIncomplete

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode, encode
 from fedcollm_secure.federation.replies import (
     LARGEST_NOTE,

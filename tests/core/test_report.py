@@ -13,9 +13,9 @@ import pytest
 from fedcollm_crypto.checkpoint import Checkpoint, cosign
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Member, Roster, sign_roster
-from fedcollm_secure.audit.digests import file_digest, summary_digest
-from fedcollm_secure.audit.events import RunFinished, RunStarted
-from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit_log.events import RunFinished, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest, summary_digest
+from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.studies import epsilons
 from fedcollm_secure.studies.report import text, write_report

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.merkle import leaf_hash
-from fedcollm_secure.audit.entry import write_line
-from fedcollm_secure.audit.events import Event, RoundClosed, RunFinished, SumAgreed
+from fedcollm_secure.audit_log.events import Event, RoundClosed, RunFinished, SumAgreed
+from fedcollm_secure.audit_log.log_entry import write_line
 from fedcollm_secure.studies.verify import verify_log
 from tests.core.conftest import DIGEST, round_started
 
 ROOT = Path(__file__).parent.parent.parent
-VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
+VERIFIER = ROOT / "fedcollm_secure" / "audit_log" / "verifier" / "verify.mjs"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed, and the second verifier runs on it")
 

@@ -20,9 +20,9 @@ from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.ledger import read_ledger
 from fedcollm_secure.assemble import prepare, resume, start
-from fedcollm_secure.audit.events import PartyRefused, RoundClosed
-from fedcollm_secure.audit.log import read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import PartyRefused, RoundClosed
+from fedcollm_secure.audit_log.log import read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse, resolved
 from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine

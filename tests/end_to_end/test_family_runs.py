@@ -10,7 +10,7 @@ import torch
 import transformers as tr
 
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.check import check

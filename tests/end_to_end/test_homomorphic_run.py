@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.cli import main
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError, RunIncomplete

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.audit.journal import JOURNAL_NAME
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME
 from fedcollm_secure.config import parse
 from fedcollm_secure.studies.evidence.pack import write_pack
 from fedcollm_secure.studies.run import run

@@ -17,7 +17,7 @@ from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 ROOT = Path(__file__).parent.parent.parent
-VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
+VERIFIER = ROOT / "fedcollm_secure" / "audit_log" / "verifier" / "verify.mjs"
 NODE = shutil.which("node")
 TAMPERINGS, QUORUM = 300, 3
 

@@ -10,8 +10,8 @@ import pytest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import LogProof
 from fedcollm_secure import cli
-from fedcollm_secure.audit.checkpoints import CheckpointFolder
-from fedcollm_secure.audit.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.studies.run import run

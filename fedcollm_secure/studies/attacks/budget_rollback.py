@@ -16,11 +16,11 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import RoundClosed, RunStarted
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog
-from fedcollm_secure.audit.recent import Recent, hold_ledger
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import RoundClosed, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog
+from fedcollm_secure.audit_log.run_verification import verify_run
+from fedcollm_secure.audit_log.unseen_lines import Recent, hold_ledger
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.twins.ledger import TwinLedger

@@ -13,12 +13,12 @@ from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.errors import Refused
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Roster, sign_roster
-from fedcollm_secure.audit.equivocation import compare, sight
-from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted
-from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.audit.verify import VerifiedLog, verify_log
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.equivocation import compare, sight
+from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.run_verification import VerifiedLog, verify_log
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.studies.attacks.consortium import SERVER, as_member, silo_names
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome

@@ -16,8 +16,8 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.audit.events import RunStopped
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog
+from fedcollm_secure.audit_log.events import RunStopped
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog
 from fedcollm_secure.studies.attacks.consortium import SERVER, Consortium, random_updates
 from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 from fedcollm_secure.studies.attacks.twins.reader import TwinServer, read_evidence

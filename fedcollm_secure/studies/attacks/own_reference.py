@@ -7,9 +7,9 @@ the digest from the log's line that closed the round, which both verifiers hold 
 import tempfile
 from pathlib import Path
 
-from fedcollm_secure.audit.events import RoundStarted, RoundSummed
-from fedcollm_secure.audit.log import LOG_NAME, read_log
-from fedcollm_secure.audit.sums import check_sums
+from fedcollm_secure.audit_log.events import RoundStarted, RoundSummed
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.learning.vectors import Float32, digest
 from fedcollm_secure.studies.attacks.mallory import Blocked

@@ -2,7 +2,7 @@
 
     a strategy   up to k attempts; each: which session, which model version, over whom (U3), what t, whom to
                  ask for shares, and whether the log that others are shown later names the sum
-    a silo       `silo_stages.check_round`, `check_sum` and `recent.require_logged`, on a memory of its own
+    a silo       `silo_stages.check_round`, `check_sum` and `unseen_lines.require_logged`, on a memory of its own
     opened       when t silos, those in league among them, reveal
     broken       two sums of one version over different silos; or a combination of sums over fewer than n_c + 2 silos
 
@@ -27,8 +27,8 @@ from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always, no_pled
 from fedcollm_crypto.masking.silo_stages import Setup
 from fedcollm_crypto.masking.stages import Answered, Enrolled, Heard, MemoryStages, Released, StageEntry, Where
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit.events import SumAgreed
-from fedcollm_secure.audit.recent import require_logged
+from fedcollm_secure.audit_log.events import SumAgreed
+from fedcollm_secure.audit_log.unseen_lines import require_logged
 from fedcollm_secure.studies.attacks.consortium import SERVER, as_member, silo_names
 
 QUANTISATION = Quantisation(ring_bits=64, bits=16, clip=1.0, max_weight=1, length=3)

@@ -18,9 +18,9 @@ from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.audit.events import RoundClosed, RunStarted, SumAgreed
-from fedcollm_secure.audit.log import AuditLog, origin
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.events import RoundClosed, RunStarted, SumAgreed
+from fedcollm_secure.audit_log.log import AuditLog, origin
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.messages import Begin, Request, Step
 from fedcollm_secure.learning.vectors import Float32, digest
 from fedcollm_secure.studies.attacks.consortium import SERVER, as_member

@@ -13,9 +13,9 @@ from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import Declined as DeclinedEntry
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit.journal import JOURNAL_NAME, Journal, heard_size
-from fedcollm_secure.audit.log import origin
-from fedcollm_secure.audit.witness import Witness
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal, heard_size
+from fedcollm_secure.audit_log.log import origin
+from fedcollm_secure.audit_log.witness import Witness
 from fedcollm_secure.federation.admission import Admission
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.messages import Begin, Request, Step, encode

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import leaf_hash, verify_consistency, verify_inclusion
-from fedcollm_secure.audit.entry import GENESIS, write_line
-from fedcollm_secure.audit.events import Event, PartyDropped, RunStarted
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog, read_log
-from fedcollm_secure.audit.verify import verify_log
+from fedcollm_secure.audit_log.events import Event, PartyDropped, RunStarted
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, read_log
+from fedcollm_secure.audit_log.log_entry import GENESIS, write_line
+from fedcollm_secure.audit_log.run_verification import verify_log
 from fedcollm_secure.errors import ConfigError
 
 ENTRIES = (1_000, 10_000, 100_000)

@@ -8,12 +8,12 @@ from typing import cast
 from fedcollm_crypto.checkpoint import NoteKey, open_checkpoint
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import MAX_PROOF_BYTES, LogProof
-from fedcollm_secure.audit import verify
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import RunFinished, RunStarted
-from fedcollm_secure.audit.files import files_in, printable, read_object, read_text, require_plain, shown
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_public_key
-from fedcollm_secure.audit.terms import check_manifests
+from fedcollm_secure.audit_log import run_verification
+from fedcollm_secure.audit_log.events import RunFinished, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_public_key
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests
+from fedcollm_secure.audit_log.untrusted_files import files_in, printable, read_object, read_text, require_plain, shown
 from fedcollm_secure.errors import LogError
 
 INDEX_NAME = "evidence.json"
@@ -42,7 +42,7 @@ def verify_pack(folder: Path, *, public_key: NoteKey | None = None, held: Head |
     require_plain(folder)
     index = _index(folder)
     _check_files(folder, cast(Mapping[str, str], index["files"]))
-    found = verify.verify_log(folder / "audit" / LOG_NAME, public_key=public_key, held=held)
+    found = run_verification.verify_log(folder / "audit" / LOG_NAME, public_key=public_key, held=held)
     contents, key = found.contents, public_key or read_public_key(folder / "audit" / KEY_NAME)
     if index["head"] != {"size": contents.head.size, "root": contents.head.root}:
         raise LogError(f"{INDEX_NAME} names another head than the log has")
@@ -100,7 +100,7 @@ def _versions(bill: Mapping[str, object]) -> Mapping[object, object]:
 def _check_summary(folder: Path, contents: LogContents) -> None:
     finished = contents.entries[-1].event if contents.entries else None
     summary = read_object(folder / "summary.json")
-    if not isinstance(finished, RunFinished) or verify.digest_of_summary(summary) != finished.summary_digest:
+    if not isinstance(finished, RunFinished) or run_verification.digest_of_summary(summary) != finished.summary_digest:
         raise LogError("summary.json is not the summary that the run was closed with", contents.head.size - 1)
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import cast
 
 from fedcollm_crypto.logproof import LogProof
-from fedcollm_secure.audit import verify
-from fedcollm_secure.audit.checkpoints import CheckpointFolder
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import GateRejected, RoundClosed, RunFinished, RunStarted
-from fedcollm_secure.audit.files import LINES_BYTES, read_object, read_regular
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, LogContents
+from fedcollm_secure.audit_log import run_verification
+from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder
+from fedcollm_secure.audit_log.events import GateRejected, RoundClosed, RunFinished, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, LogContents
+from fedcollm_secure.audit_log.untrusted_files import LINES_BYTES, read_object, read_regular
 from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.studies.evidence.check import INDEX_NAME
 from fedcollm_secure.studies.evidence.sbom import bill_of_materials
@@ -29,7 +29,7 @@ from fedcollm_secure.studies.report import write_report
 from fedcollm_secure.studies.report.record import read_record
 
 PROVEN = (RunStarted, RoundClosed, GateRejected, RunFinished)
-SECOND_VERIFIER = Path(verify.__file__).parent / "verifier" / "verify.mjs"
+SECOND_VERIFIER = Path(run_verification.__file__).parent / "verifier" / "verify.mjs"
 README = """# Evidence of the run {run_id}
 
 Written by fedcollm-secure {version}. Check it on any machine, offline and without any private key:
@@ -56,7 +56,7 @@ def write_pack(run: Path, out: Path) -> Path:
     Raises:
         LogError: the run does not verify. RunError: it is not finished. NotStarted: `out` is not empty.
     """
-    found = verify.verify_run(run)
+    found = run_verification.verify_run(run)
     if found.incomplete:
         raise RunError(f"{run} is no evidence yet: {found.incomplete}")
     if out.exists() and any(out.iterdir()):
@@ -64,7 +64,7 @@ def write_pack(run: Path, out: Path) -> Path:
     read_record(run)  # for its errors alone, before anything is written
     copied = {name: read_regular(run / name, LINES_BYTES) for name in ("config.yaml", "summary.json", "metrics.jsonl")}
     out.mkdir(parents=True, exist_ok=True)
-    contents = verify.verify_log(run / "audit" / LOG_NAME).contents
+    contents = run_verification.verify_log(run / "audit" / LOG_NAME).contents
     shutil.copytree(run / "audit", out / "audit")
     for name, data in copied.items():
         (out / name).write_bytes(data)

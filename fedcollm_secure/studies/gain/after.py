@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from fedcollm_crypto.names import is_name
 from fedcollm_secure import config as configuration
-from fedcollm_secure.audit.digests import file_digest, folder_digest
-from fedcollm_secure.audit.events import Event, RoundClosed, RoundStarted, RunStarted
-from fedcollm_secure.audit.files import is_there, require_plain, shown
-from fedcollm_secure.audit.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.events import Event, RoundClosed, RoundStarted, RunStarted
+from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.untrusted_files import is_there, require_plain, shown
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError, LogError
 from fedcollm_secure.federation.rundir import RunDirectory

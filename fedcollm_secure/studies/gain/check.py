@@ -9,12 +9,12 @@ from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.signed import Signed
 from fedcollm_privacy.decimals import parse_decimal
 from fedcollm_privacy.score_plan import ScorePlan
-from fedcollm_secure.audit import verify
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import RoundClosed, RunStarted
-from fedcollm_secure.audit.files import is_there, read_regular, require_plain, shown
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, read_public_key
-from fedcollm_secure.audit.terms import read_roster_of
+from fedcollm_secure.audit_log import run_verification
+from fedcollm_secure.audit_log.events import RoundClosed, RunStarted
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, read_public_key
+from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
+from fedcollm_secure.audit_log.untrusted_files import is_there, read_regular, require_plain, shown
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.gain.release import KIND, statement
 
@@ -46,7 +46,7 @@ def verify_gain(file: Path, run: Path, key: NoteKey | None) -> tuple[int, Json]:
 
 def _check(file: Path, log: Path, key: NoteKey | None) -> tuple[str, int, str]:
     require_plain(log.parents[1])
-    contents = verify.verify_log(log, public_key=key).contents
+    contents = run_verification.verify_log(log, public_key=key).contents
     roster = read_roster_of(log.parent, contents.entries, key or read_public_key(log.parent / KEY_NAME))
     if roster is None:
         raise RunError("roster.json is missing, and with it the silo's key")

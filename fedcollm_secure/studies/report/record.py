@@ -12,7 +12,14 @@ from pathlib import Path
 
 import yaml
 
-from fedcollm_secure.audit.files import LINES_BYTES, is_there, parse_object, read_object, read_regular, read_text
+from fedcollm_secure.audit_log.untrusted_files import (
+    LINES_BYTES,
+    is_there,
+    parse_object,
+    read_object,
+    read_regular,
+    read_text,
+)
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.studies.report.document import Document
 

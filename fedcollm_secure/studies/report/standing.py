@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedcollm_crypto.errors import CryptoError
 from fedcollm_privacy.errors import PrivacyError
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.errors import FedCoLLMError, LogError
 from fedcollm_secure.studies.report.parts import last_spent
 from fedcollm_secure.studies.report.record import Record

@@ -16,7 +16,7 @@ from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.stages import Heard, Released
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit.journal import HeadCosigned, Journal, check_note
+from fedcollm_secure.audit_log.journal import HeadCosigned, Journal, check_note
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.learning.vectors import Float32
 

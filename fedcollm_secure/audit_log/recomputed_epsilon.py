@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import epsilon_at
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import RoundClosed
-from fedcollm_secure.audit.ledgers import ledger_lines
+from fedcollm_secure.audit_log.events import RoundClosed
+from fedcollm_secure.audit_log.ledger_heads import ledger_lines
+from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.errors import LogError
 
 TOLERANCE = 1e-3  # another version of dp-accounting may compute a slightly different ε than the one that was logged

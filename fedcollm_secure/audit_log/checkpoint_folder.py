@@ -16,9 +16,9 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import Tree
 from fedcollm_crypto.note import Note
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import HeadAttested
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.events import HeadAttested
+from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.errors import LogError
 
 FOLDER = "checkpoints"
@@ -72,7 +72,7 @@ class CheckpointFolder:
 
     def notes(self) -> list[Note]:
         """Return all notes, the smallest first. Raises: LogError for a file that is none."""
-        paths = sorted(files.files_in(self._folder, ".txt"), key=lambda path: (len(path.name), path.name))
+        paths = sorted(untrusted_files.files_in(self._folder, ".txt"), key=lambda path: (len(path.name), path.name))
         return [read_note(path) for path in paths]
 
     def last(self) -> Note | None:
@@ -83,12 +83,14 @@ class CheckpointFolder:
 def read_note(path: Path) -> Note:
     """Read a note from a file. Raises: LogError for another form, or a name that is not its size."""
     try:
-        note = Note.decode(files.read_text(path, files.NOTE_BYTES))
+        note = Note.decode(untrusted_files.read_text(path, untrusted_files.NOTE_BYTES))
         size = Checkpoint.of(note.text).size
     except ProtocolError as error:
-        raise LogError(f"{files.shown(path)}: {error}") from error
+        raise LogError(f"{untrusted_files.shown(path)}: {error}") from error
     if path.parent.name == FOLDER and path.name != f"{size}.txt":
-        raise LogError(f"{files.shown(path)}: it is the checkpoint of {size} entries: it was moved or replaced")
+        raise LogError(
+            f"{untrusted_files.shown(path)}: it is the checkpoint of {size} entries: it was moved or replaced"
+        )
     return note
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedcollm_secure.audit.files import VECTOR_BYTES, open_regular, require_plain
+from fedcollm_secure.audit_log.untrusted_files import VECTOR_BYTES, open_regular, require_plain
 
 
 def file_digest(path: Path) -> str:

@@ -9,11 +9,11 @@ from fedcollm_crypto.checkpoint import Checkpoint, NoteKey
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster, read_roster
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import RoundStarted, RunStarted
-from fedcollm_secure.audit.log import LogContents
-from fedcollm_secure.audit.sums import averages
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.events import RoundStarted, RunStarted
+from fedcollm_secure.audit_log.log import LogContents
+from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_sums import averages
 from fedcollm_secure.errors import LogError
 
 ROSTER_NAME = "roster.json"
@@ -29,9 +29,9 @@ def read_roster_of(audit: Path, entries: Sequence[Entry], keeper: NoteKey) -> Ro
     not in it.
     """
     path, started = audit / ROSTER_NAME, entries[0].event if entries else None
-    if not files.is_there(path) or not isinstance(started, RunStarted):
+    if not untrusted_files.is_there(path) or not isinstance(started, RunStarted):
         return None
-    data = files.read_regular(path)
+    data = untrusted_files.read_regular(path)
     try:
         roster = read_roster(data, keeper.ed25519, root_mldsa44=_mldsa44_of(data, keeper))
         if started.simulated:  # one program held all keys: each silo signed
@@ -79,7 +79,7 @@ def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
         return ""
     name = f"{event.round}-{event.attempt}.json"
     path = audit / MANIFESTS / name
-    if not files.is_there(path):
+    if not untrusted_files.is_there(path):
         return name
     manifest = read_manifest(path)
     if manifest.hash.hex() != event.manifest_digest:
@@ -100,6 +100,6 @@ def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
 def read_manifest(path: Path) -> RoundManifest:
     """Read a manifest from a file. Raises: LogError."""
     try:
-        return RoundManifest.from_body(canonical.decode(files.read_regular(path)))
+        return RoundManifest.from_body(canonical.decode(untrusted_files.read_regular(path)))
     except ProtocolError as error:
-        raise LogError(f"{files.shown(path)}: {error}") from error
+        raise LogError(f"{untrusted_files.shown(path)}: {error}") from error

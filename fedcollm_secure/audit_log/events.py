@@ -1,7 +1,7 @@
 """What the consortium log can say, and nothing else.
 
-Every event is a frozen dataclass whose annotations are the allow-list (`fields.py`). There is no field for data, an
-update, a silo's own loss, norm or count, a seed, a key or a host name, so none of them can be written by accident.
+Every event is a frozen dataclass whose annotations are the allow-list (`event_fields.py`). There is no field for data,
+an update, a silo's own loss, norm or count, a seed, a key or a host name, so none of them can be written by accident.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from fedcollm_crypto.canonical import Json
-from fedcollm_secure.audit.fields import Code, Count, Decimal, Digest, Label, Version, check_fields
+from fedcollm_secure.audit_log.event_fields import Code, Count, Decimal, Digest, Label, Version, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,10 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.replay import Replies, replay
 from fedcollm_crypto.masking.requests import STAGES
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import RoundClosed, RoundStarted, RoundSummed
-from fedcollm_secure.audit.terms import read_manifest
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.events import RoundClosed, RoundStarted, RoundSummed
+from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.roster_and_manifests import read_manifest
 from fedcollm_secure.errors import LogError, RunError
 
 ARCHIVE = "archive"
@@ -68,7 +68,7 @@ class _Pass:
 def _pass(folder: Path, entries: Sequence[Entry], roster: Roster, summed: RoundSummed) -> _Pass:
     name = f"{summed.round}-{summed.attempt}"
     archive = folder / ARCHIVE / name
-    if not files.is_there(archive):
+    if not untrusted_files.is_there(archive):
         raise RunError(
             f"{archive} is missing: the run kept no transcript; say audit: {{archive: true}} before the next one"
         )
@@ -129,7 +129,7 @@ def _started(entries: Sequence[Entry], summed: RoundSummed) -> RoundStarted:
 
 
 def _adapter(path: Path, manifest: RoundManifest) -> NDArray[np.float32]:
-    data = files.read_regular(path, files.VECTOR_BYTES)
+    data = untrusted_files.read_regular(path, untrusted_files.VECTOR_BYTES)
     if hashlib.sha256(data).hexdigest() != manifest.adapter_hash:
         raise LogError(f"{path.name} is not the adapter that the manifest names")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
@@ -137,9 +137,11 @@ def _adapter(path: Path, manifest: RoundManifest) -> NDArray[np.float32]:
 
 def _check_replies(archive: Path, replies: Mapping[str, str]) -> None:
     found: dict[str, list[bytes]] = {}
-    for stage in sorted((name for name in files.names_in(archive) if name.isascii() and name.isdigit()), key=int):
+    for stage in sorted(
+        (name for name in untrusted_files.names_in(archive) if name.isascii() and name.isdigit()), key=int
+    ):
         for party, path in _files(archive / stage).items():
-            with files.open_regular(path, files.VECTOR_BYTES) as file:
+            with untrusted_files.open_regular(path, untrusted_files.VECTOR_BYTES) as file:
                 found.setdefault(party, []).append(hashlib.file_digest(file, "sha256").digest())
     for party in sorted(found.keys() | replies.keys()):
         if hashlib.sha256(b"".join(found.get(party, []))).hexdigest() != replies.get(party):
@@ -151,11 +153,11 @@ def _stage(folder: Path) -> Replies:
 
 
 def _files(stage: Path) -> dict[str, Path]:
-    return {unquote(path.stem): path for path in files.files_in(stage, ".bin")}
+    return {unquote(path.stem): path for path in untrusted_files.files_in(stage, ".bin")}
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with files.open_regular(path, files.VECTOR_BYTES) as file:
+    with untrusted_files.open_regular(path, untrusted_files.VECTOR_BYTES) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 

@@ -24,9 +24,9 @@ from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import EMPTY_ROOT, MAX_PROOF_HASHES, verify_consistency
 from fedcollm_crypto.note import MAX_NOTE_BYTES, Note, SignatureLine
-from fedcollm_secure.audit.checkpoints import key_name
-from fedcollm_secure.audit.journal import HeadCosigned, HeadRefused, Journal, check_note
-from fedcollm_secure.audit.recent import Recent
+from fedcollm_secure.audit_log.checkpoint_folder import key_name
+from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, Journal, check_note
+from fedcollm_secure.audit_log.unseen_lines import Recent
 
 
 @dataclass(frozen=True, kw_only=True)

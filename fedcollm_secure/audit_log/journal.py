@@ -18,9 +18,9 @@ from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.durable import InUse, Lines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.entry import TIME_FORMAT
-from fedcollm_secure.audit.fields import Code, Count, Digest, check_fields
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.event_fields import Code, Count, Digest, check_fields
+from fedcollm_secure.audit_log.log_entry import TIME_FORMAT
 from fedcollm_secure.errors import LogError, RunError
 
 JOURNAL_NAME = "journal.jsonl"
@@ -155,7 +155,7 @@ def read_journal(path: Path) -> list[JournalEntry]:
 
     Raises: LogError with the first bad index, or for no regular file; RunError where there is none.
     """
-    data = files.read_regular(path, files.LINES_BYTES)
+    data = untrusted_files.read_regular(path, untrusted_files.LINES_BYTES)
     return _read(data.split(b"\n")[:-1])[0]
 
 

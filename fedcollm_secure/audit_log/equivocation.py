@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.note import Note
-from fedcollm_secure.audit.checkpoints import CheckpointFolder, read_note
-from fedcollm_secure.audit.files import require_plain
-from fedcollm_secure.audit.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
-from fedcollm_secure.audit.log import LogContents, read_log
+from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder, read_note
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
+from fedcollm_secure.audit_log.log import LogContents, read_log
+from fedcollm_secure.audit_log.untrusted_files import require_plain
 from fedcollm_secure.errors import LogError, RunError
 
 

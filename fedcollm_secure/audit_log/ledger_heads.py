@@ -6,8 +6,8 @@ from fedcollm_crypto.bounds import check_bounds
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import read_book
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.events import RoundClosed
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.events import RoundClosed
 from fedcollm_secure.errors import LogError
 
 LEDGER_NAME = "ledger.jsonl"
@@ -19,20 +19,20 @@ def ledger_lines(path: Path) -> list[bytes]:
 
     Raises: LogError, with the index of a line that is too deep or too long; RunError where there is no such file.
     """
-    lines = files.read_regular(path, files.LINES_BYTES).split(b"\n")[:-1]
+    lines = untrusted_files.read_regular(path, untrusted_files.LINES_BYTES).split(b"\n")[:-1]
     for index, line in enumerate(lines):
         try:
             check_bounds(line, MAX_LINE_BYTES)
         except ProtocolError as error:
-            raise LogError(f"{files.shown(path)}: {error}", index) from error
+            raise LogError(f"{untrusted_files.shown(path)}: {error}", index) from error
     return lines
 
 
 def of_silos(folder: Path, name: str) -> list[Path]:
     """Return what has this name in a silo's folder of a run, by silo. Raises: LogError where a folder is none."""
     silos = folder / "silos"
-    paths = [silos / silo / name for silo in files.names_in(silos) if (silos / silo).is_dir()]
-    return [path for path in paths if files.is_there(path)]
+    paths = [silos / silo / name for silo in untrusted_files.names_in(silos) if (silos / silo).is_dir()]
+    return [path for path in paths if untrusted_files.is_there(path)]
 
 
 def check_ledgers(folder: Path, closed: RoundClosed | None) -> list[str]:

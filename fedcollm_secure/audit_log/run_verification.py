@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
-from fedcollm_secure.audit.checkpoints import Attested, CheckpointFolder, Witnesses, check, check_attested
-from fedcollm_secure.audit.digests import file_digest, folder_digest, summary_digest
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import RoundClosed, RunFinished, RunStarted, RunStopped
-from fedcollm_secure.audit.files import is_there, read_object, require_plain
-from fedcollm_secure.audit.ledgers import check_ledgers
-from fedcollm_secure.audit.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
-from fedcollm_secure.audit.silos import check_journals
-from fedcollm_secure.audit.sums import check_convictions, check_sums
-from fedcollm_secure.audit.terms import check_manifests, keeper_of, read_roster_of
+from fedcollm_secure.audit_log.checkpoint_folder import Attested, CheckpointFolder, Witnesses, check, check_attested
+from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, summary_digest
+from fedcollm_secure.audit_log.ledger_heads import check_ledgers
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
+from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_sums import check_convictions, check_sums
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
+from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, require_plain
+from fedcollm_secure.audit_log.witnessed_heads import check_journals
 from fedcollm_secure.errors import LogError
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.conviction import BadDealing
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.events import (
     GateRejected,
     PartyConvicted,
     RoundClosed,
@@ -26,6 +25,7 @@ from fedcollm_secure.audit.events import (
     RunStarted,
     SumAgreed,
 )
+from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.errors import LogError
 
 PROOFS = "proofs"
@@ -66,10 +66,10 @@ def check_convictions(audit: Path, entries: Sequence[Entry], roster: Roster | No
     for entry in entries:
         if isinstance(entry.event, PartyConvicted):
             path = audit / PROOFS / f"{entry.event.proof_digest}.json"
-            if roster is None or not files.is_there(path):
+            if roster is None or not untrusted_files.is_there(path):
                 missing.append(f"{PROOFS}/{path.name} is missing" if roster else "no roster to check a conviction by")
                 continue
-            proof = _check_proof(files.read_regular(path), entry.event, entry.index, roster)
+            proof = _check_proof(untrusted_files.read_regular(path), entry.event, entry.index, roster)
             if proof.manifest.terms_hash.hex() not in begun:
                 raise LogError(f"the proof against {entry.event.party} is of another log's attempt", entry.index)
     return missing

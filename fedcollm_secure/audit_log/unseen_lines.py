@@ -15,8 +15,8 @@ can follow on one that the log does not name: two sums share an honest silo, and
 
 Guarantee: a silo whose ledger was put back to a copy from before the last closed round reserves nothing: it refuses
 instead, and the log keeps the refusal. That holds while its journal was not put back as well; and where it was, while
-the server neither forks the log (`witness.py`), nor leaves a head out, nor closes an old round again (`verify.py` finds
-it). What a silo released in a round that is not closed yet stands in its ledger alone.
+the server neither forks the log (`witness.py`), nor leaves a head out, nor closes an old round again
+(`run_verification.py` finds it). What a silo released in a round that is not closed yet stands in its ledger alone.
 """
 
 from collections.abc import Iterable
@@ -30,8 +30,8 @@ from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.masking.stages import Heard, Released, Where
 from fedcollm_crypto.merkle import MAX_PROOF_HASHES, verify_inclusion
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.audit.entry import Entry, read_line, read_unchained
-from fedcollm_secure.audit.events import RoundClosed, SumAgreed
+from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
+from fedcollm_secure.audit_log.log_entry import Entry, read_line, read_unchained
 
 MAX_LINES = 1 << 16  # a round of thousands of silos, all of which were lost three times
 

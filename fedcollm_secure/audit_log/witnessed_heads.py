@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fedcollm_secure.audit.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
-from fedcollm_secure.audit.ledgers import of_silos
-from fedcollm_secure.audit.log import LogContents
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
+from fedcollm_secure.audit_log.ledger_heads import of_silos
+from fedcollm_secure.audit_log.log import LogContents
 from fedcollm_secure.errors import LogError
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import leaf_hash
-from fedcollm_secure.audit.events import Event, event_from_json, event_to_json
+from fedcollm_secure.audit_log.events import Event, event_from_json, event_to_json
 
 VERSION = 2
 GENESIS = bytes(32)

@@ -1,6 +1,6 @@
 """The consortium log of a run: append, sign the head, prove, and read back without anybody's word.
 
-`RUN/audit/log.jsonl` holds a line per event (`entry.py`), `checkpoints/` the signed heads, `log.pub` the keeper's
+`RUN/audit/log.jsonl` holds a line per event (`log_entry.py`), `checkpoints/` the signed heads, `log.pub` the keeper's
 public keys in hexadecimal: Ed25519, and on a second line ML-DSA-44 where it has one. A line is on the disk before
 `append` returns, so what the log says has happened can be relied on after a crash; the one line that a crash can tear
 was never acknowledged, and `open` cuts it off.
@@ -24,11 +24,11 @@ from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
 from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
-from fedcollm_secure.audit import files
-from fedcollm_secure.audit.checkpoints import CheckpointFolder
-from fedcollm_secure.audit.entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
-from fedcollm_secure.audit.events import Event, RoundClosed
-from fedcollm_secure.audit.recent import Recent
+from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder
+from fedcollm_secure.audit_log.events import Event, RoundClosed
+from fedcollm_secure.audit_log.log_entry import GENESIS, TIME_FORMAT, BrokenChain, Entry, read_line, write_line
+from fedcollm_secure.audit_log.unseen_lines import Recent
 from fedcollm_secure.errors import LogError, RunError
 
 LOG_NAME = "log.jsonl"
@@ -196,10 +196,10 @@ class AuditLog:
 def read_log(path: Path) -> LogContents:
     """Read every whole line of the log and follow its chain; bytes after the last newline are counted, not judged.
 
-    Guarantee: none by itself: whoever rewrites all lines makes a chain that holds. `checkpoints.check` tells.
+    Guarantee: none by itself: whoever rewrites all lines makes a chain that holds. `checkpoint_folder.check` tells.
     Raises: LogError with the first bad index and the reason, or for no regular file; RunError where there is none.
     """
-    *lines, tail = files.read_regular(path, files.LINES_BYTES).split(b"\n")
+    *lines, tail = untrusted_files.read_regular(path, untrusted_files.LINES_BYTES).split(b"\n")
     entries: list[Entry] = []
     previous = GENESIS
     for index, line in enumerate(lines):
@@ -232,13 +232,15 @@ def read_public_key(path: Path) -> NoteKey:
 
     Raises: RunError where there is no such file; LogError when it holds no key.
     """
-    text = files.read_text(path, files.KEY_BYTES)
+    text = untrusted_files.read_text(path, untrusted_files.KEY_BYTES)
     try:
         key = parse_public_key(text)
     except ValueError as error:
-        raise LogError(f"{files.shown(path)} is not the keeper's public key; {error}") from error
+        raise LogError(f"{untrusted_files.shown(path)} is not the keeper's public key; {error}") from error
     if text != key_text(key.ed25519, key.mldsa44):
-        raise LogError(f"{files.shown(path)}: a line of lower-case digits for each key was expected, and nothing else")
+        raise LogError(
+            f"{untrusted_files.shown(path)}: a line of lower-case digits for each key was expected, and nothing else"
+        )
     return key
 
 
