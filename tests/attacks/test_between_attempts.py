@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fedcollm_secure.studies.attacks import (
+from fedcollm_secure.assurance.attacks import (
     bad_dealing,
     cohort_pairs,
     little_noise,
@@ -13,8 +13,8 @@ from fedcollm_secure.studies.attacks import (
     two_cohorts,
     two_manifests,
 )
-from fedcollm_secure.studies.attacks.mallory import Blocked
-from fedcollm_secure.studies.attacks.outcome import Attack
+from fedcollm_secure.assurance.attacks.mallory import Blocked
+from fedcollm_secure.assurance.attacks.outcome import Attack
 
 ATTACKS: dict[str, tuple[Attack, set[str]]] = {
     "A14": (two_cohorts.ATTACK, {"low_threshold", "released"}),

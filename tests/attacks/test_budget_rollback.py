@@ -3,10 +3,10 @@
 import pytest
 
 from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assurance.attacks import budget_rollback
 from fedcollm_secure.audit_log import ledger_heads
 from fedcollm_secure.audit_log.events import RoundClosed
 from fedcollm_secure.audit_log.unseen_lines import Recent, Told
-from fedcollm_secure.studies.attacks import budget_rollback
 
 
 def test_the_twin_spends_twice_unseen() -> None:

@@ -33,15 +33,15 @@ from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import threshold
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR
+from fedcollm_secure.assurance.attacks.bad_dealing import shares_of_nothing
+from fedcollm_secure.assurance.attacks.mallory import Blocked
+from fedcollm_secure.assurance.attacks.puppet import Deal
+from fedcollm_secure.assurance.attacks.toy_federation import Session
+from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, drift, version
+from fedcollm_secure.assurance.attacks.twins import former
 from fedcollm_secure.federation import admission, gates
 from fedcollm_secure.federation.messages import Show
 from fedcollm_secure.learning.vectors import digest
-from fedcollm_secure.studies.attacks.bad_dealing import shares_of_nothing
-from fedcollm_secure.studies.attacks.mallory import Blocked
-from fedcollm_secure.studies.attacks.puppet import Deal
-from fedcollm_secure.studies.attacks.toy_federation import Session
-from fedcollm_secure.studies.attacks.toy_region import Neighbourhood, drift, version
-from fedcollm_secure.studies.attacks.twins import former
 
 SILOS, LIMIT = 7, 0.5
 EXAMPLES = int(os.environ.get("CHOOSING_EXAMPLES", "12"))

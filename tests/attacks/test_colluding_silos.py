@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedcollm_secure.studies.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.studies.attacks.mallory import Mallory
-from fedcollm_secure.studies.attacks.puppet import Puppet
+from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.mallory import Mallory
+from fedcollm_secure.assurance.attacks.puppet import Puppet
 
 
 def _in_league(friends: int) -> Mallory:

@@ -13,11 +13,11 @@ from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.signed import Signed, sign
-from fedcollm_secure.studies.attacks import decryption
-from fedcollm_secure.studies.attacks.consortium import SERVER
-from fedcollm_secure.studies.attacks.encrypted import DECRYPTOR, Encrypted, play_to
-from fedcollm_secure.studies.attacks.mallory import Blocked
-from fedcollm_secure.studies.attacks.twins.foreign_child import MODULUS, _coefficients
+from fedcollm_secure.assurance.attacks import decryption
+from fedcollm_secure.assurance.attacks.consortium import SERVER
+from fedcollm_secure.assurance.attacks.encrypted import DECRYPTOR, Encrypted, play_to
+from fedcollm_secure.assurance.attacks.mallory import Blocked
+from fedcollm_secure.assurance.attacks.twins.foreign_child import MODULUS, _coefficients
 
 Way = Callable[[Worker], bool]
 

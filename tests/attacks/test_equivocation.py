@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from fedcollm_crypto.errors import Refused
+from fedcollm_secure.assurance.attacks import equivocation
 from fedcollm_secure.audit_log.journal import HeadRefused
 from fedcollm_secure.audit_log.witness import View
-from fedcollm_secure.studies.attacks import equivocation
 
 
 def test_two_signed_chains_are_both_believed() -> None:

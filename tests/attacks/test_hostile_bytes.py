@@ -6,9 +6,9 @@ import pytest
 
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.studies.attacks import hostile_bytes
-from fedcollm_secure.studies.attacks.hostile_bytes import hangs, nested, run_with_a_fifo, unsigned
-from fedcollm_secure.studies.attacks.twins.reader import TwinServer
+from fedcollm_secure.assurance.attacks import hostile_bytes
+from fedcollm_secure.assurance.attacks.hostile_bytes import hangs, nested, run_with_a_fifo, unsigned
+from fedcollm_secure.assurance.attacks.twins.reader import TwinServer
 
 
 def test_a_reader_without_bounds_raises_at_some_depths_pays_for_strangers_and_hangs() -> None:
@@ -51,7 +51,7 @@ def test_without_the_bounds_a_signed_body_would_come_out_as_another_error(monkey
 
 
 def test_without_the_regular_file_a_verifier_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedcollm_secure.studies.verify import verify_directory
+    from fedcollm_secure.operations.verify_command import verify_directory
 
     monkeypatch.setattr("fedcollm_secure.audit_log.run_verification.require_plain", lambda _: None)
     monkeypatch.setattr(

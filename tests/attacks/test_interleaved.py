@@ -17,15 +17,15 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR, MANIFEST
 from fedcollm_crypto.masking.silo_stages import Setup
+from fedcollm_secure.assurance.attacks.mallory import Blocked
+from fedcollm_secure.assurance.attacks.puppet import Puppet
+from fedcollm_secure.assurance.attacks.toy_federation import Session
+from fedcollm_secure.assurance.attacks.toy_region import DIGEST, Neighbourhood, version
 from fedcollm_secure.audit_log.events import PartyConvicted, RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.audit_log.logged_sums import PROOFS, check_convictions
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.learning.vectors import digest
-from fedcollm_secure.studies.attacks.mallory import Blocked
-from fedcollm_secure.studies.attacks.puppet import Puppet
-from fedcollm_secure.studies.attacks.toy_federation import Session
-from fedcollm_secure.studies.attacks.toy_region import DIGEST, Neighbourhood, version
 
 STRICT = SiloPolicy(max_single_changes=0)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from fedcollm_crypto.masking import rules
-from fedcollm_secure.studies.attacks import replay, swapped_keys, two_sets
-from fedcollm_secure.studies.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.studies.attacks.mallory import Blocked, Mallory, added_up
-from fedcollm_secure.studies.attacks.outcome import Attack
+from fedcollm_secure.assurance.attacks import replay, swapped_keys, two_sets
+from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.mallory import Blocked, Mallory, added_up
+from fedcollm_secure.assurance.attacks.outcome import Attack
 
 
 @pytest.mark.parametrize("attack", [two_sets.ATTACK, swapped_keys.ATTACK, replay.ATTACK], ids=lambda attack: attack.id)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedcollm_secure.studies.attacks import membership
-from fedcollm_secure.studies.attacks.membership import MEMBERS, OTHERS, Found
-from fedcollm_secure.studies.attacks.rates import area, true_positives
+from fedcollm_secure.assurance.attacks import membership
+from fedcollm_secure.assurance.attacks.membership import MEMBERS, OTHERS, Found
+from fedcollm_secure.assurance.attacks.rates import area, true_positives
 
 
 def test_the_area_is_that_of_mann_and_whitney() -> None:

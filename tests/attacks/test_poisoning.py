@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_secure.studies.attacks import poisoning
+from fedcollm_secure.assurance.attacks import poisoning
 
 
 def test_one_silo_destroys_an_unbounded_mean() -> None:

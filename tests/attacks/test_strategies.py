@@ -12,9 +12,9 @@ import pytest
 
 from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.masking.invariant import Memory
-from fedcollm_secure.studies.attacks import strategies
-from fedcollm_secure.studies.attacks.strategies import Attempt, Explored, Region, World, explore, explore_all, rosters
-from fedcollm_secure.studies.attacks.twins import former
+from fedcollm_secure.assurance.attacks import strategies
+from fedcollm_secure.assurance.attacks.strategies import Attempt, Explored, Region, World, explore, explore_all, rosters
+from fedcollm_secure.assurance.attacks.twins import former
 
 SILOS = int(os.environ.get("STRATEGY_SILOS", "5"))
 KNOWN = {3: 877, 4: 48_729, 5: 478_926, 6: 3_445_653}

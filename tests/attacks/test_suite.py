@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure import cli
+from fedcollm_secure.assurance.attacks import membership, suite
+from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.attacks import membership, suite
-from fedcollm_secure.studies.attacks.outcome import Attack, Outcome
 
 ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
 IDS = [f"A{number}" for number in (*range(1, 21), 23)]
@@ -118,7 +118,7 @@ def _sources(where: Callable[[Path], bool]) -> list[Path]:
 
 
 def test_nothing_but_the_command_line_imports_the_attacks_and_they_alone_the_twins() -> None:
-    package = "fedcollm_secure.studies.attacks"
+    package = "fedcollm_secure.assurance.attacks"
     outside = _sources(lambda path: "attacks" not in path.parts)
     importing = [path.name for path in outside if _reaches(path.read_text(), package)]
 
@@ -129,10 +129,10 @@ def test_nothing_but_the_command_line_imports_the_attacks_and_they_alone_the_twi
 
 def test_the_import_contract_names_every_room() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (contract,) = [c for c in contracts if c.get("forbidden_modules") == ["fedcollm_secure.studies.attacks"]]
+    (contract,) = [c for c in contracts if c.get("forbidden_modules") == ["fedcollm_secure.assurance.attacks"]]
     rooms = {p.name for p in (ROOT / "fedcollm_secure").iterdir() if (p / "__init__.py").is_file()}
-    rooms -= {"cli", "studies"}
+    rooms -= {"cli", "assurance"}
 
     assert contract["type"] == "forbidden"
     assert {f"fedcollm_secure.{room}" for room in rooms} <= set(contract["source_modules"])
-    assert {"fedcollm_crypto", "fedcollm_privacy", "fedcollm_secure.studies.run"} <= set(contract["source_modules"])
+    assert {"fedcollm_crypto", "fedcollm_privacy", "fedcollm_secure.operations"} <= set(contract["source_modules"])

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from fedcollm_secure.studies.attacks import readings
-from fedcollm_secure.studies.attacks.outcome import Outcome
-from fedcollm_secure.studies.attacks.readings import Reading
-from fedcollm_secure.studies.attacks.spans import nearness
+from fedcollm_secure.assurance.attacks import readings
+from fedcollm_secure.assurance.attacks.outcome import Outcome
+from fedcollm_secure.assurance.attacks.readings import Reading
+from fedcollm_secure.assurance.attacks.spans import nearness
 
 Table = Mapping[str, tuple[int, int]]
 

@@ -11,8 +11,7 @@ import pytest
 
 from fedcollm_crypto.aggregation import Sum
 from fedcollm_secure import cli
-from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.bench import (
+from fedcollm_secure.assurance.bench import (
     CHECKOUT,
     Sizes,
     bench,
@@ -23,12 +22,13 @@ from fedcollm_secure.studies.bench import (
     masking,
     worker,
 )
-from fedcollm_secure.studies.bench.case import Case, Figures, Row
-from fedcollm_secure.studies.bench.command import measure_flower
-from fedcollm_secure.studies.bench.peers import Peer
-from fedcollm_secure.studies.bench.process import BenchError
-from fedcollm_secure.studies.bench.repeat import Attempt, repeat
-from fedcollm_secure.studies.bench.targets import targets
+from fedcollm_secure.assurance.bench.case import Case, Figures, Row
+from fedcollm_secure.assurance.bench.command import measure_flower
+from fedcollm_secure.assurance.bench.peers import Peer
+from fedcollm_secure.assurance.bench.process import BenchError
+from fedcollm_secure.assurance.bench.repeat import Attempt, repeat
+from fedcollm_secure.assurance.bench.targets import targets
+from fedcollm_secure.errors import ConfigError
 
 CASE = Case(silos=4, parameters=50, dropouts=1, threshold=3, ring_bits=64)
 FIGURES = Figures(
@@ -120,7 +120,7 @@ def _attempt(seconds: float) -> Attempt:
 def test_the_peak_of_memory_is_not_that_of_the_process_which_started_it():
     held = bytearray(300 << 20)
     held[:: 1 << 12] = bytes([1]) * len(held[:: 1 << 12])
-    read = "from fedcollm_secure.studies.bench.repeat import peak_mib; print(peak_mib())"
+    read = "from fedcollm_secure.assurance.bench.repeat import peak_mib; print(peak_mib())"
     peak = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout
 
     assert 1 < float(peak) < 250 < len(held) >> 20
@@ -266,7 +266,7 @@ def test_the_command_refuses_sizes_with_exit_code_2(capsys):
 
 
 def test_the_command_prints_one_document(capsys, monkeypatch):
-    monkeypatch.setattr("fedcollm_secure.studies.bench.find_flower", lambda _: None)
+    monkeypatch.setattr("fedcollm_secure.assurance.bench.find_flower", lambda _: None)
     monkeypatch.setattr(command, "RINGS", (64,))
     code = cli.main(["bench", "--silos", "3", "--parameters", "20", "--dropouts", "0", "--json"])
     found = json.loads(capsys.readouterr().out)

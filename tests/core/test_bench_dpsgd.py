@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fedcollm_secure import cli
-from fedcollm_secure.studies.bench import bench_dpsgd, dpsgd_words, private_steps
-from fedcollm_secure.studies.bench.dpsgd import APPROACHES, Model, memory, prepare
-from fedcollm_secure.studies.bench.dpsgd_worker import measure
+from fedcollm_secure.assurance.bench import bench_dpsgd, dpsgd_words, private_steps
+from fedcollm_secure.assurance.bench.dpsgd import APPROACHES, Model, memory, prepare
+from fedcollm_secure.assurance.bench.dpsgd_worker import measure
 
 TINY = Model(layers=1, width=16, tokens=4)
 SECONDS = {"non_private": 0.10, "ours": 0.11, "opacus": 0.13}

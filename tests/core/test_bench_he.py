@@ -9,8 +9,8 @@ import pytest
 
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_secure import cli
+from fedcollm_secure.assurance.bench import bench_he, ciphertexts, encrypted_sums, he_words, tenseal_peer
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.bench import bench_he, ciphertexts, encrypted_sums, he_words, tenseal_peer
 
 UPDATES = [np.linspace(-1, 1, 4096, dtype=np.float32), np.linspace(0.5, -0.5, 4096, dtype=np.float32)]
 SECONDS = {"ours bfv-packed": 1.0, "ours bfv": 2.0, "ours ckks": 3.0, "nvflare": 4.0, "tutorial": 5.0}

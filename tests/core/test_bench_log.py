@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fedcollm_secure import cli
+from fedcollm_secure.assurance.bench import log
 from fedcollm_secure.audit_log.run_verification import verify_log
-from fedcollm_secure.studies.bench import log
 
 
 def test_a_row_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

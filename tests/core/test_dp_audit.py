@@ -17,18 +17,18 @@ from fedcollm_privacy import dpsgd, noise, per_record, sampling
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure import cli, config
 from fedcollm_secure.assemble import Prepared, prepare
+from fedcollm_secure.assurance.privacy_audit import SABOTAGES, audit, audit_words, exit_code
+from fedcollm_secure.assurance.privacy_audit.alarms import FALSE_ALARM
+from fedcollm_secure.assurance.privacy_audit.canaries import Canaries
+from fedcollm_secure.assurance.privacy_audit.mechanism import mechanism_checks
+from fedcollm_secure.assurance.privacy_audit.places import Places
+from fedcollm_secure.assurance.privacy_audit.plan import audited_config
+from fedcollm_secure.assurance.privacy_audit.sabotage import sabotaged
+from fedcollm_secure.assurance.privacy_audit.watched_run import watched_run
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import losses, training
 from fedcollm_secure.learning.data import holdings, own
 from fedcollm_secure.learning.training import Learner
-from fedcollm_secure.studies.audit import SABOTAGES, audit, audit_words, exit_code
-from fedcollm_secure.studies.audit.alarms import FALSE_ALARM
-from fedcollm_secure.studies.audit.canaries import Canaries
-from fedcollm_secure.studies.audit.mechanism import mechanism_checks
-from fedcollm_secure.studies.audit.places import Places
-from fedcollm_secure.studies.audit.plan import audited_config
-from fedcollm_secure.studies.audit.sabotage import sabotaged
-from fedcollm_secure.studies.audit.watched_run import watched_run
 
 ROOT = Path(__file__).parents[2]
 CLAIMED = 1.5
@@ -259,13 +259,13 @@ def _imports(path: Path) -> set[str]:
 
 
 def test_nothing_but_the_command_line_reaches_a_sabotage() -> None:
-    package = "fedcollm_secure.studies.audit"
-    outside = [path for path in (ROOT / "fedcollm_secure").rglob("*.py") if "studies/audit" not in str(path)]
+    package = "fedcollm_secure.assurance.privacy_audit"
+    outside = [path for path in (ROOT / "fedcollm_secure").rglob("*.py") if "privacy_audit" not in path.parts]
     reaching = [path.name for path in outside if any(name.startswith(package) for name in _imports(path))]
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (contract,) = [each for each in contracts if each.get("forbidden_modules") == [package]]
 
     assert reaching == ["commands.py"]
-    assert {"fedcollm_privacy", "fedcollm_secure.assemble", "fedcollm_secure.studies.run"} <= set(
+    assert {"fedcollm_privacy", "fedcollm_secure.assemble", "fedcollm_secure.operations"} <= set(
         contract["source_modules"]
     )

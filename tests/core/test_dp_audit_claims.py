@@ -14,14 +14,14 @@ import pytest
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure import config
 from fedcollm_secure.assemble import prepare
+from fedcollm_secure.assurance.privacy_audit import audit, audit_words, exit_code
+from fedcollm_secure.assurance.privacy_audit.check import Check
+from fedcollm_secure.assurance.privacy_audit.mechanism import mechanism_checks
+from fedcollm_secure.assurance.privacy_audit.plan import audited_config
+from fedcollm_secure.assurance.privacy_audit.repeated import epsilon_from_rates
+from fedcollm_secure.assurance.privacy_audit.sabotage import sabotaged
+from fedcollm_secure.assurance.privacy_audit.shared_mechanism import joint_checks
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.audit import audit, audit_words, exit_code
-from fedcollm_secure.studies.audit.check import Check
-from fedcollm_secure.studies.audit.mechanism import mechanism_checks
-from fedcollm_secure.studies.audit.plan import audited_config
-from fedcollm_secure.studies.audit.repeated import epsilon_from_rates
-from fedcollm_secure.studies.audit.sabotage import sabotaged
-from fedcollm_secure.studies.audit.shared_mechanism import joint_checks
 
 CLAIMED = 1.5
 BOUND = 8

@@ -8,8 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fedcollm_secure.learning.adapter import Schema
-from fedcollm_secure.studies.audit.alarms import (
+from fedcollm_secure.assurance.privacy_audit.alarms import (
     ALARM,
     FALSE_ALARM,
     TESTS,
@@ -19,10 +18,11 @@ from fedcollm_secure.studies.audit.alarms import (
     most_of,
     product,
 )
-from fedcollm_secure.studies.audit.draws import Draw, Table, float_tables, whole_tables
-from fedcollm_secure.studies.audit.noise_checks import noise_checks
-from fedcollm_secure.studies.audit.places import MOST_ENTRIES, Places
-from fedcollm_secure.studies.audit.power import Sight, finds_repeat, finds_scale, finds_tail
+from fedcollm_secure.assurance.privacy_audit.draws import Draw, Table, float_tables, whole_tables
+from fedcollm_secure.assurance.privacy_audit.noise_checks import noise_checks
+from fedcollm_secure.assurance.privacy_audit.places import MOST_ENTRIES, Places
+from fedcollm_secure.assurance.privacy_audit.power import Sight, finds_repeat, finds_scale, finds_tail
+from fedcollm_secure.learning.adapter import Schema
 
 Float64 = NDArray[np.float64]
 SILOS, ROUNDS, STEPS, TENSORS, SIZE = 3, 3, 4, 4, 250

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from fedcollm_privacy.score_plan import ScorePlan
-from fedcollm_secure.studies.gain.paired import Paired, verdict
-from fedcollm_secure.studies.gain.release import statement
+from fedcollm_secure.operations.gain.noisy_release import statement
+from fedcollm_secure.operations.gain.paired_gain import Paired, verdict
 
 
 def test_pairs_are_counted_by_how_they_differ() -> None:

@@ -10,7 +10,7 @@ from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.federation.transcript import file_name
-from fedcollm_secure.studies.study.sweep import Sweep
+from fedcollm_secure.research.study.sweep import Sweep
 
 Make = Callable[..., dict[str, object]]
 BAD = ("..", "../../x", "a/b", "-o", "nul", "a\nb", "Ko\u0308ln")

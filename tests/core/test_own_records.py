@@ -17,8 +17,8 @@ from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import Record
 from fedcollm_secure.learning.data.own import is_kept, set_apart
-from fedcollm_secure.studies.check import check
-from fedcollm_secure.studies.words import check_words
+from fedcollm_secure.operations.check_command import check
+from fedcollm_secure.operations.check_summary import check_words
 
 Make = Callable[..., dict[str, object]]
 DP = {"epsilon": 4.0, "delta": 1e-5, "clip_norm": 1.0, "sampling_rate": 0.3}

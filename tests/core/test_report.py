@@ -17,8 +17,8 @@ from fedcollm_secure.audit_log.events import RunFinished, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest, summary_digest
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.errors import ConfigError, RunError
-from fedcollm_secure.studies import epsilons
-from fedcollm_secure.studies.report import text, write_report
+from fedcollm_secure.operations.report import write_report
+from fedcollm_secure.presentation import epsilon_text, number_text
 
 DIGEST = "ab" * 32
 CONFIG = 'name: trial\nrounds: 3\nprivacy: {record_dp: {epsilon: 8.0, delta: 1.0e-5}}\nprompt: "<b>{term}</b>"\n'
@@ -383,7 +383,7 @@ def test_hostile_names_stay_text_in_figures(tmp_path: Path) -> None:
         page = Page(write_report(make_run(tmp_path / f"run{HOSTILE.index(name)}", lines, make_summary((name,)))))
 
         drawings = "".join(re.findall("<svg.*?</svg>", page.source, re.DOTALL))
-        assert text.shortened(name, 16) in page.text
+        assert number_text.shortened(name, 16) in page.text
         assert not re.search("<(script|img)", drawings)
 
 
@@ -420,36 +420,36 @@ def test_a_damaged_file_is_named(name: str, content: str, message: str, tmp_path
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (epsilons.spent(6.034), "6.04"),
-        (epsilons.spent(8.0), "8.00"),
-        (epsilons.spent(1e-9), "1e-09"),
-        (epsilons.spent(0.000_101), "0.00011"),
-        (epsilons.spent(0.0), "0.00"),
-        (epsilons.spent(0.0999), "0.1"),
-        (epsilons.spent(float("inf")), "∞"),
-        (epsilons.spent(2.0**100), "1267650600228229400000000000000.00"),
-        (epsilons.left(0.000_109), "0.0001"),
-        (epsilons.left(0.9999, 3), "0.999"),
-        (epsilons.allowed(8.0), "8"),
-        (epsilons.allowed(0.0001), "0.0001"),
-        (epsilons.allowed(2.999), "2.99"),
-        (epsilons.allowed(0.5), "0.50"),
-        (text.small(1e-5), "1e-5"),
-        (text.small(2.5e-12), "2.5e-12"),
-        (text.amount(0), "0 B"),
-        (text.amount(999), "999 B"),
-        (text.amount(999.9), "1.0 kB"),
-        (text.amount(2_400_000), "2.4 MB"),
-        (text.amount(99_960), "100 kB"),
-        (text.amount(5e12), "5.0 TB"),
-        (text.duration(0.04), "0.0 s"),
-        (text.duration(9.96), "10 s"),
-        (text.duration(59.7), "1 min 00 s"),
-        (text.duration(3599.6), "1 h 00 min"),
-        (text.duration(7500), "2 h 05 min"),
-        (text.signed(-0.04, 1), "0.0"),
-        (text.signed(-1.25, 1), "−1.2"),
-        (text.shortened("a" * 30, 5), "aaaa…"),
+        (epsilon_text.spent(6.034), "6.04"),
+        (epsilon_text.spent(8.0), "8.00"),
+        (epsilon_text.spent(1e-9), "1e-09"),
+        (epsilon_text.spent(0.000_101), "0.00011"),
+        (epsilon_text.spent(0.0), "0.00"),
+        (epsilon_text.spent(0.0999), "0.1"),
+        (epsilon_text.spent(float("inf")), "∞"),
+        (epsilon_text.spent(2.0**100), "1267650600228229400000000000000.00"),
+        (epsilon_text.left(0.000_109), "0.0001"),
+        (epsilon_text.left(0.9999, 3), "0.999"),
+        (epsilon_text.allowed(8.0), "8"),
+        (epsilon_text.allowed(0.0001), "0.0001"),
+        (epsilon_text.allowed(2.999), "2.99"),
+        (epsilon_text.allowed(0.5), "0.50"),
+        (number_text.small(1e-5), "1e-5"),
+        (number_text.small(2.5e-12), "2.5e-12"),
+        (number_text.amount(0), "0 B"),
+        (number_text.amount(999), "999 B"),
+        (number_text.amount(999.9), "1.0 kB"),
+        (number_text.amount(2_400_000), "2.4 MB"),
+        (number_text.amount(99_960), "100 kB"),
+        (number_text.amount(5e12), "5.0 TB"),
+        (number_text.duration(0.04), "0.0 s"),
+        (number_text.duration(9.96), "10 s"),
+        (number_text.duration(59.7), "1 min 00 s"),
+        (number_text.duration(3599.6), "1 h 00 min"),
+        (number_text.duration(7500), "2 h 05 min"),
+        (number_text.signed(-0.04, 1), "0.0"),
+        (number_text.signed(-1.25, 1), "−1.2"),
+        (number_text.shortened("a" * 30, 5), "aaaa…"),
     ],
 )
 def test_numbers_are_written_for_people(written: str, expected: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure.errors import RunError
-from fedcollm_secure.studies.report import write_compare
+from fedcollm_secure.research.compare.compare_page import write_compare
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -14,7 +14,7 @@ import pytest
 from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit_log.events import Event, RoundClosed, RunFinished, SumAgreed
 from fedcollm_secure.audit_log.log_entry import write_line
-from fedcollm_secure.studies.verify import verify_log
+from fedcollm_secure.operations.verify_command import verify_log
 from tests.core.conftest import DIGEST, round_started
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,9 +12,9 @@ from fedcollm_secure.assemble import prepare
 from fedcollm_secure.assemble.signal import LEAST_OF_A_RUN, Signal, fewest_trained
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.check import check
-from fedcollm_secure.studies.live import cells
-from fedcollm_secure.studies.words import check_words
+from fedcollm_secure.operations.check_command import check
+from fedcollm_secure.operations.check_summary import check_words
+from fedcollm_secure.operations.live_progress import cells
 from tests.conftest import rows, write_jsonl
 
 Make = Callable[..., dict[str, object]]
@@ -97,7 +97,7 @@ def test_a_delta_of_one_in_the_silos_is_refused_where_silos_are_the_unit(private
 
 
 def test_very_many_rounds_are_told_in_a_hundred_figures(private: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedcollm_secure.studies.check.MOST_FIGURES", 3)
+    monkeypatch.setattr("fedcollm_secure.operations.check_command.MOST_FIGURES", 3)
     found = check(parse(private(rounds=7)))
     row = found["plan"]["silo-1"]  # type: ignore[index]
 

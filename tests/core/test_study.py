@@ -12,14 +12,14 @@ import yaml
 
 from fedcollm_secure import cli, config
 from fedcollm_secure.errors import ConfigError, RunError
-from fedcollm_secure.studies import cells
-from fedcollm_secure.studies.cells import write_result
-from fedcollm_secure.studies.report import write_study
-from fedcollm_secure.studies.study.command import study
-from fedcollm_secure.studies.study.frontier import frontier, groups
-from fedcollm_secure.studies.study.point import run_point
-from fedcollm_secure.studies.study.sweep import Point, Sweep
-from fedcollm_secure.studies.study.words import study_words
+from fedcollm_secure.research import resumable_work
+from fedcollm_secure.research.resumable_work import write_result
+from fedcollm_secure.research.study.frontier import frontier, groups
+from fedcollm_secure.research.study.frontier_table import study_words
+from fedcollm_secure.research.study.grid_point import run_point
+from fedcollm_secure.research.study.study_command import study
+from fedcollm_secure.research.study.study_page import write_study
+from fedcollm_secure.research.study.sweep import Point, Sweep
 
 Make = Callable[..., dict[str, object]]
 ROOT = Path(__file__).parents[2]
@@ -95,8 +95,8 @@ def test_a_study_with_a_control_runs_it_and_shows_the_gain(
     def fake(point: Point, _: object) -> None:
         write_result(point.result_file, entry(point.epsilon, 0.5 + 0.1 * (point.config.silo.steps != 7), point.way))
 
-    monkeypatch.setattr("fedcollm_secure.studies.study.command.run_point", fake)
-    monkeypatch.setattr(cells.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("fedcollm_secure.research.study.study_command.run_point", fake)
+    monkeypatch.setattr(resumable_work.os, "cpu_count", lambda: 1)
     said: list[str] = []
     document = study(Sweep.load(written(control={"silo.steps": 7}, seeds=1)), tmp_path / "out", say=said.append)
 
@@ -152,7 +152,7 @@ def test_a_bad_study_is_refused_before_anything_starts(
 def test_a_study_writes_its_document_and_page(
     written: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(resumable_work.os, "cpu_count", lambda: 1)
     out = tmp_path / "out"
     path = written(seeds=1)
     code = cli.main(["study", str(path), "--out", str(out), "--json"])
@@ -168,7 +168,7 @@ def test_a_study_writes_its_document_and_page(
     assert "ffa, unsafe_plain" in study_words(found, out)
 
     # Asked again, nothing is run: a point that would train fails.
-    monkeypatch.setattr("fedcollm_secure.studies.study.point.run", None)
+    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run", None)
     assert cli.main(["study", str(path), "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
 
@@ -186,7 +186,7 @@ def test_an_interrupted_point_goes_on(
         gained = {"metric": "accuracy", "from": 0.3, "to": 0.5}
         return {"gained": {"slm": gained, "llm": gained}, "seconds": {"train": 1.0}, "bytes": {"up": 1, "down": 2}}
 
-    monkeypatch.setattr("fedcollm_secure.studies.study.point.run", fake)
+    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run", fake)
     (point.path / "run").mkdir(parents=True)
     (point.path / "run" / "config.yaml").write_text("")
     run_point(point, lambda _: None)

@@ -32,8 +32,8 @@ from fedcollm_secure.federation.messages import Begin, Close, decode, encode
 from fedcollm_secure.federation.replies import Declined, Refusal, read_reply
 from fedcollm_secure.federation.rundir import RunDirectory
 from fedcollm_secure.learning.vectors import digest
-from fedcollm_secure.studies.report import write_report
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.report import write_report
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

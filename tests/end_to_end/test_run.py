@@ -21,7 +21,7 @@ from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

@@ -14,8 +14,8 @@ from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.verify import (
+from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.verify_command import (
     verify_budget,
     verify_directory,
     verify_equivocation,
