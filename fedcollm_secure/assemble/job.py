@@ -19,7 +19,7 @@ from fedcollm_secure.assemble.parties import (
     server_end,
 )
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
+from fedcollm_secure.assemble.simulated_silos import Site, check_weights, make_decryptor, make_silo
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
 from fedcollm_secure.audit_log.events import (
     Event,
@@ -40,7 +40,7 @@ from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.rundir import Json, RunDirectory
+from fedcollm_secure.federation.run_directory import Json, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning

@@ -168,10 +168,12 @@ def bench_command(given: argparse.Namespace) -> int:
         _print(sums, given.json, measured.he_words(sums))
         return 0
     if given.what == "log":
-        from fedcollm_secure.assurance.bench import log
+        from fedcollm_secure.assurance.bench import log_bench
 
-        rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
-        _print({"rows": rows}, given.json, log.log_words(rows))
+        rows = log_bench.bench_log(
+            given.entries or log_bench.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True)
+        )
+        _print({"rows": rows}, given.json, log_bench.log_words(rows))
         return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
@@ -188,11 +190,11 @@ def bench_command(given: argparse.Namespace) -> int:
 
 def attack_command(given: argparse.Namespace) -> int:
     """Attack twins and this program."""
-    from fedcollm_secure.assurance.attacks import suite
+    from fedcollm_secure.assurance.attacks import attack_suite
 
-    findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
-    _print(suite.document(findings), given.json, suite.words(findings))
-    return suite.exit_code(findings)
+    findings = attack_suite.run(attack_suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
+    _print(attack_suite.document(findings), given.json, attack_suite.words(findings))
+    return attack_suite.exit_code(findings)
 
 
 def audit_command(given: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from fedcollm_secure.errors import RunIncomplete
 from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled
 from fedcollm_secure.federation.messages import Close, encode
 from fedcollm_secure.federation.replies import Closed, Reply, read_reply
-from fedcollm_secure.federation.rundir import Aggregate, Json
+from fedcollm_secure.federation.run_directory import Aggregate, Json
 from fedcollm_secure.federation.summing import SumLost, Summing, Tools
 from fedcollm_secure.learning.pair import Pair
 from fedcollm_secure.learning.vectors import digest

@@ -35,7 +35,7 @@ from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
 from fedcollm_secure.federation.admission import Admission, cosignature, pass_of, require_nothing_sent
 from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode
-from fedcollm_secure.federation.pending import Kept, Pending
+from fedcollm_secure.federation.open_round import Kept, Pending
 from fedcollm_secure.federation.replies import (
     Closed,
     Cosigned,

@@ -29,9 +29,9 @@ from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
-from fedcollm_secure.federation.release import Released, merge, over, pass_manifest, require_all
+from fedcollm_secure.federation.released_sum import Released, merge, over, pass_manifest, require_all
 from fedcollm_secure.federation.replies import Closed, Cosigned, Refusal
-from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
+from fedcollm_secure.federation.run_directory import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.factors import Pass, Rule

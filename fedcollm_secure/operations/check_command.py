@@ -6,13 +6,13 @@ from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
 from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.assemble.cohort import needed_to_finish
-from fedcollm_secure.assemble.plans import ledger_budget
+from fedcollm_secure.assemble.cohort_size import needed_to_finish
 from fedcollm_secure.assemble.prepare import Prepared, prepare
+from fedcollm_secure.assemble.privacy_plans import ledger_budget
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
-from fedcollm_secure.federation import trust
+from fedcollm_secure.federation import guarantees
 
 Json = Mapping[str, object]
 MOST_FIGURES = 100
@@ -47,9 +47,9 @@ def check(config: Config) -> Json:
         "gradients": _gradients(prepared),
         "unit": _unit(config),
         "own": _own(config),
-        "guarantees": [row.as_json() for row in trust.guarantees(config)],
-        "visible_to": trust.visible_to(config, count),
-        "warnings": [*trust.warnings(config, count), *_without_effect(prepared)],
+        "guarantees": [row.as_json() for row in guarantees.guarantees(config)],
+        "visible_to": guarantees.visible_to(config, count),
+        "warnings": [*guarantees.warnings(config, count), *_without_effect(prepared)],
     }
 
 
@@ -114,7 +114,7 @@ def _unit(config: Config) -> Json:
         return {"unit": "silo", "epsilon": privacy.epsilon, "delta": privacy.delta}
     if not isinstance(privacy, RecordDP):
         return {}
-    epsilon, delta = trust.person_guarantee(privacy)
+    epsilon, delta = guarantees.person_guarantee(privacy)
     silos = {} if privacy.silos_per_subject is None else {"silos_per_subject": privacy.silos_per_subject}
     return {"unit": tag_of(privacy.unit), "epsilon": epsilon, "delta": delta, **silos}
 

@@ -12,7 +12,7 @@ from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
-from fedcollm_secure.federation import trust
+from fedcollm_secure.federation import guarantees
 from fedcollm_secure.operations.live_progress import Show
 from fedcollm_secure.operations.report import write_report
 
@@ -88,9 +88,9 @@ def summarise(
         "privacy": tag_of(config.privacy),
         "gained": {model: _gain(lines, model) for model in ("slm", "llm")},
         "budget": _budget(config, cast(Mapping[str, Json], last["silos"])),
-        "guarantees": [row.as_json() for row in trust.guarantees(config)],
-        "visible_to": trust.visible_to(config, len(silos)),
-        "warnings": trust.warnings(config, len(silos)),
+        "guarantees": [row.as_json() for row in guarantees.guarantees(config)],
+        "visible_to": guarantees.visible_to(config, len(silos)),
+        "warnings": guarantees.warnings(config, len(silos)),
         "seconds": _total(lines, "seconds"),
         "bytes": _total(lines, "bytes"),
         "simulated": True,

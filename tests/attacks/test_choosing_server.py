@@ -34,11 +34,11 @@ from fedcollm_crypto.masking.manifest import threshold
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR
 from fedcollm_secure.assurance.attacks.bad_dealing import shares_of_nothing
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.puppet import Deal
+from fedcollm_secure.assurance.attacks.colluding_silo import Deal
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, drift, version
-from fedcollm_secure.assurance.attacks.twins import former
+from fedcollm_secure.assurance.attacks.twins import former_rules
 from fedcollm_secure.federation import admission, gates
 from fedcollm_secure.federation.messages import Show
 from fedcollm_secure.learning.vectors import digest
@@ -321,27 +321,27 @@ def test_whatever_the_server_chooses_the_sums_tell_of_nobody() -> None:
 
 
 SABOTAGES: dict[str, tuple[tuple[object, str, Callable[..., object]], ...]] = {
-    "A14: t of the cohort": ((rules, "require_threshold", former.threshold_of_the_cohort),),
+    "A14: t of the cohort": ((rules, "require_threshold", former_rules.threshold_of_the_cohort),),
     "A14: two sums of one version": (
-        (invariants, "require_one_dimension", former.allow),
-        (invariants, "require_unreleased", former.allow),
+        (invariants, "require_one_dimension", former_rules.allow),
+        (invariants, "require_unreleased", former_rules.allow),
     ),
     "A15: any noise will do": (
-        (rules, "require_threshold", former.threshold_of_the_cohort),
-        (invariants, "require_noise_shares", former.allow),
-        (invariants, "require_one_dimension", former.allow),
+        (rules, "require_threshold", former_rules.threshold_of_the_cohort),
+        (invariants, "require_noise_shares", former_rules.allow),
+        (invariants, "require_one_dimension", former_rules.allow),
     ),
-    "A16: two views of the log": ((admission, "require_named_head", former.allow),),
-    "A17: a reference of the server's own": ((gates.TrustRegion, "check", former.drift_from_whatever_is_named),),
+    "A16: two views of the log": ((admission, "require_named_head", former_rules.allow),),
+    "A17: a reference of the server's own": ((gates.TrustRegion, "check", former_rules.drift_from_whatever_is_named),),
     "A18: a conviction opens anything": (
-        (invariants, "require_unreleased", former.no_second_sum_unless_somebody_was_convicted),
-        (invariants, "require_one_dimension", former.one_set_unless_somebody_was_convicted),
-        (invariants, "limit_exposure", former.allow),
+        (invariants, "require_unreleased", former_rules.no_second_sum_unless_somebody_was_convicted),
+        (invariants, "require_one_dimension", former_rules.one_set_unless_somebody_was_convicted),
+        (invariants, "limit_exposure", former_rules.allow),
     ),
-    "A19: single changes alone": ((invariants, "limit_exposure", former.single_changes_alone),),
+    "A19: single changes alone": ((invariants, "limit_exposure", former_rules.single_changes_alone),),
     "A23: sums by session": (
-        (Memory, "of_version", former.sums_of_this_session),
-        (invariants, "limit_exposure", former.allow),
+        (Memory, "of_version", former_rules.sums_of_this_session),
+        (invariants, "limit_exposure", former_rules.allow),
     ),
 }
 """What is switched off, by attack. Where two rules stop the same choice, both are."""

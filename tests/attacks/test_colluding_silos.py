@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.assurance.attacks.mallory import Mallory
-from fedcollm_secure.assurance.attacks.puppet import Puppet
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Mallory
 
 
 def _in_league(friends: int) -> Mallory:

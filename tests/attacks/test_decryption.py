@@ -13,11 +13,11 @@ from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.signed import Signed, sign
-from fedcollm_secure.assurance.attacks import decryption
-from fedcollm_secure.assurance.attacks.consortium import SERVER
-from fedcollm_secure.assurance.attacks.encrypted import DECRYPTOR, Encrypted, play_to
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.twins.foreign_child import MODULUS, _coefficients
+from fedcollm_secure.assurance.attacks import misused_decryptor
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
+from fedcollm_secure.assurance.attacks.encrypted_consortium import DECRYPTOR, Encrypted, play_to
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
+from fedcollm_secure.assurance.attacks.twins.foreign_decryptor_child import MODULUS, _coefficients
 
 Way = Callable[[Worker], bool]
 
@@ -38,7 +38,7 @@ def worker() -> Iterator[Worker]:
 
 
 def test_the_twin_opens_everything_hands_out_its_key_and_crashes() -> None:
-    outcome = decryption.against_twin()
+    outcome = misused_decryptor.against_twin()
 
     assert outcome.succeeded
     assert outcome.figures["max_abs_error"] < 1e-6
@@ -50,12 +50,12 @@ def test_the_twin_opens_everything_hands_out_its_key_and_crashes() -> None:
 @pytest.mark.parametrize(
     ("way", "code"),
     [
-        (decryption.open_one_alone, "too_few"),
-        (decryption.cancel_the_others, "other_ciphertexts"),
-        (decryption.cancel_under_masks, "nothing_released"),
-        (decryption.hand_out_another_key, "other_encryption"),
-        (decryption.open_two_sums, "released"),
-        (decryption.send_the_key_in_disguise, "nothing_released"),
+        (misused_decryptor.open_one_alone, "too_few"),
+        (misused_decryptor.cancel_the_others, "other_ciphertexts"),
+        (misused_decryptor.cancel_under_masks, "nothing_released"),
+        (misused_decryptor.hand_out_another_key, "other_encryption"),
+        (misused_decryptor.open_two_sums, "released"),
+        (misused_decryptor.send_the_key_in_disguise, "nothing_released"),
     ],
 )
 def test_every_way_is_refused_with_its_reason(worker: Worker, way: Way, code: str) -> None:
@@ -64,7 +64,7 @@ def test_every_way_is_refused_with_its_reason(worker: Worker, way: Way, code: st
 
 
 def test_foreign_bytes_drop_their_sender_and_the_round_goes_on(worker: Worker) -> None:
-    assert not decryption.send_foreign_bytes(worker)
+    assert not misused_decryptor.send_foreign_bytes(worker)
 
 
 # --- each rule taken away, and the attack that then works ---
@@ -75,13 +75,13 @@ def test_without_commit_first_the_cancelling_silo_opens_its_victim(
 ) -> None:
     monkeypatch.setattr(trustee, "require_committed", allow_everything)
 
-    assert decryption.cancel_the_others(worker)
+    assert misused_decryptor.cancel_the_others(worker)
 
 
 def test_without_the_floor_one_silos_ciphertexts_are_opened(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "require_floor", allow_everything)
 
-    assert decryption.open_one_alone(worker)
+    assert misused_decryptor.open_one_alone(worker)
 
 
 def test_without_the_rule_on_encryption_another_decryptor_opens_a_silo(
@@ -89,7 +89,7 @@ def test_without_the_rule_on_encryption_another_decryptor_opens_a_silo(
 ) -> None:
     monkeypatch.setattr(rules, "require_encryption", allow_everything)
 
-    assert decryption.hand_out_another_key(worker)
+    assert misused_decryptor.hand_out_another_key(worker)
 
 
 def test_without_one_opening_for_a_model_two_sums_give_a_silo_away(
@@ -98,13 +98,13 @@ def test_without_one_opening_for_a_model_two_sums_give_a_silo_away(
     for rule in ("require_unreleased", "require_one_dimension"):
         monkeypatch.setattr(invariant, rule, allow_everything)
 
-    assert decryption.open_two_sums(worker)
+    assert misused_decryptor.open_two_sums(worker)
 
 
 def test_without_the_guard_range_noise_and_key_are_released(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Packing, "unpack", unchecked)
 
-    assert decryption.send_the_key_in_disguise(worker)
+    assert misused_decryptor.send_the_key_in_disguise(worker)
 
 
 def test_masks_inside_need_no_commitment(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_masks_inside_need_no_commitment(worker: Worker, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Packing, "unpack", unchecked)
 
-    assert not decryption.cancel_under_masks(worker)
+    assert not misused_decryptor.cancel_under_masks(worker)
 
 
 def test_a_servers_own_ciphertext_may_open_to_the_key_and_the_masks_still_hide(worker: Worker) -> None:
@@ -123,7 +123,7 @@ def test_a_servers_own_ciphertext_may_open_to_the_key_and_the_masks_still_hide(w
     message, attached = messages.detach(ask.requests[DECRYPTOR])
     each, data = 2 * attacked.packing.scheme.lattice.degree, bytearray(attached)
     crafted = np.zeros(each, dtype=np.uint64)
-    crafted[each // 2] = decryption.KEY_FACTOR
+    crafted[each // 2] = misused_decryptor.KEY_FACTOR
     data[: wire_bytes(each)] = to_wire(crafted)
     body = {**Signed.decode(message).body, "sum_hash": messages.sum_hash(data).hex()}
     request = messages.attach(sign(attacked.identities[SERVER], OpenRequest.KIND, body).encode(), bytes(data))

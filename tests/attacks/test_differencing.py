@@ -5,7 +5,7 @@ import pytest
 from fedcollm_crypto.masking import invariant
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_secure.assurance.attacks import differencing
-from fedcollm_secure.assurance.attacks.mallory import Blocked
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 
 
 def test_in_the_twin_two_sums_give_one_update() -> None:

@@ -8,7 +8,7 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.signed import Signed
 from fedcollm_secure.assurance.attacks import hostile_bytes
 from fedcollm_secure.assurance.attacks.hostile_bytes import hangs, nested, run_with_a_fifo, unsigned
-from fedcollm_secure.assurance.attacks.twins.reader import TwinServer
+from fedcollm_secure.assurance.attacks.twins.trusting_reader import TwinServer
 
 
 def test_a_reader_without_bounds_raises_at_some_depths_pays_for_strangers_and_hangs() -> None:

@@ -17,8 +17,8 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR, MANIFEST
 from fedcollm_crypto.masking.silo_stages import Setup
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.puppet import Puppet
+from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import DIGEST, Neighbourhood, version
 from fedcollm_secure.audit_log.events import PartyConvicted, RoundStarted, SumAgreed

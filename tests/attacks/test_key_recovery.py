@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.homomorphic import trustee
 from fedcollm_secure.assurance.attacks import key_recovery
-from fedcollm_secure.assurance.attacks.twins.ring import Ring, coefficients_to_slots, slots_to_coefficients
+from fedcollm_secure.assurance.attacks.twins.ring_polynomials import Ring, coefficients_to_slots, slots_to_coefficients
 
 
 def test_two_unrounded_decryptions_give_the_whole_key_away() -> None:

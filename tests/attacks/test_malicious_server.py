@@ -8,13 +8,15 @@ from collections.abc import Callable
 import pytest
 
 from fedcollm_crypto.masking import rules
-from fedcollm_secure.assurance.attacks import replay, swapped_keys, two_sets
-from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.assurance.attacks.mallory import Blocked, Mallory, added_up
-from fedcollm_secure.assurance.attacks.outcome import Attack
+from fedcollm_secure.assurance.attacks import both_shares, replayed_messages, swapped_keys
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked, Mallory, added_up
 
 
-@pytest.mark.parametrize("attack", [two_sets.ATTACK, swapped_keys.ATTACK, replay.ATTACK], ids=lambda attack: attack.id)
+@pytest.mark.parametrize(
+    "attack", [both_shares.ATTACK, swapped_keys.ATTACK, replayed_messages.ATTACK], ids=lambda attack: attack.id
+)
 def test_the_twin_loses_an_update_to_the_last_bit(attack: Attack) -> None:
     outcome = attack.unprotected()
 
@@ -25,9 +27,9 @@ def test_the_twin_loses_an_update_to_the_last_bit(attack: Attack) -> None:
 @pytest.mark.parametrize(
     ("attack", "reason"),
     [
-        (two_sets.ATTACK, "second_answer, low_threshold, no_quorum"),
+        (both_shares.ATTACK, "second_answer, low_threshold, no_quorum"),
         (swapped_keys.ATTACK, "malformed, other_roster"),
-        (replay.ATTACK, "old_attempt, other_manifest, other_manifest, malformed"),
+        (replayed_messages.ATTACK, "old_attempt, other_manifest, other_manifest, malformed"),
     ],
     ids=lambda value: value.id if isinstance(value, Attack) else "",
 )
@@ -40,12 +42,12 @@ def test_every_way_is_refused_with_its_reason(attack: Attack, reason: str) -> No
 
 
 WAYS: list[tuple[Callable[[], bool], str, str]] = [
-    (two_sets.ask_two_halves_about_two_sets, "require_threshold", "low_threshold"),
-    (two_sets.show_everybody_another_set, "require_consents", "no_quorum"),
+    (both_shares.ask_two_halves_about_two_sets, "require_threshold", "low_threshold"),
+    (both_shares.show_everybody_another_set, "require_consents", "no_quorum"),
     (swapped_keys.pretend_to_be_everybody_else, "verify_sender", "malformed"),
-    (replay.replay_the_manifest, "require_new_attempt", "old_attempt"),
-    (replay.replay_the_hellos, "require_one_manifest", "other_manifest"),
-    (replay.replay_across_cohorts, "require_one_manifest", "other_manifest"),
+    (replayed_messages.replay_the_manifest, "require_new_attempt", "old_attempt"),
+    (replayed_messages.replay_the_hellos, "require_one_manifest", "other_manifest"),
+    (replayed_messages.replay_across_cohorts, "require_one_manifest", "other_manifest"),
 ]
 
 
@@ -68,7 +70,7 @@ def test_a_silo_reveals_once_even_if_it_answers_twice(monkeypatch: pytest.Monkey
     monkeypatch.setattr(rules, "refuse_second_answer", lambda *_: None)
 
     with pytest.raises(Blocked, match=r"^closed$"):
-        two_sets.ask_each_silo_about_two_sets()
+        both_shares.ask_each_silo_about_two_sets()
 
 
 def test_the_suite_notices_when_a_defence_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import pytest
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.stream import keystream
 from fedcollm_secure.assurance.attacks import mask_search
-from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.assurance.attacks.twins.generator import folded, twister, weak_stream
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.twins.weak_generator import folded, twister, weak_stream
 
 
 def test_the_twins_seed_is_found_and_its_update_lies_open() -> None:

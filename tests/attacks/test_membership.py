@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedcollm_secure.assurance.attacks import membership
-from fedcollm_secure.assurance.attacks.membership import MEMBERS, OTHERS, Found
-from fedcollm_secure.assurance.attacks.rates import area, true_positives
+from fedcollm_secure.assurance.attacks import membership_scores
+from fedcollm_secure.assurance.attacks.membership_rates import area, true_positives
+from fedcollm_secure.assurance.attacks.membership_scores import MEMBERS, OTHERS, Found
 
 
 def test_the_area_is_that_of_mann_and_whitney() -> None:
@@ -51,5 +51,5 @@ def test_blind_scores_do_not_succeed_and_good_ones_do() -> None:
 
     assert not Found.of("blind", blind).succeeds
     assert Found.of("good", good).succeeds
-    assert membership._outcome((Found.of("blind", blind), Found.of("good", good)), "noised").succeeded
-    assert membership._outcome((Found.of("blind", blind),) * 2, "noised").reason == "noised"
+    assert membership_scores._outcome((Found.of("blind", blind), Found.of("good", good)), "noised").succeeded
+    assert membership_scores._outcome((Found.of("blind", blind),) * 2, "noised").reason == "noised"

@@ -7,7 +7,7 @@ import pytest
 from fedcollm_crypto.masking import rules
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_secure.assurance.attacks import inconsistent_models
-from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, random_updates
 
 
 def test_in_the_twin_the_sum_is_one_silos_update() -> None:

@@ -16,8 +16,8 @@ from fedcollm_crypto.masking import attempt
 from fedcollm_crypto.masking.hybrid import MaskKeyPairs
 from fedcollm_crypto.masking.messages import Hello
 from fedcollm_crypto.masking.policy import SiloPolicy
-from fedcollm_secure.assurance.attacks.consortium import Consortium, random_updates
-from fedcollm_secure.assurance.attacks.mallory import Blocked, Mallory, unmasked
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, random_updates
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked, Mallory, unmasked
 
 Drawn = dict[str, list[bytes]]
 

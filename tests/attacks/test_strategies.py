@@ -14,7 +14,7 @@ from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_secure.assurance.attacks import strategies
 from fedcollm_secure.assurance.attacks.strategies import Attempt, Explored, Region, World, explore, explore_all, rosters
-from fedcollm_secure.assurance.attacks.twins import former
+from fedcollm_secure.assurance.attacks.twins import former_rules
 
 SILOS = int(os.environ.get("STRATEGY_SILOS", "5"))
 KNOWN = {3: 877, 4: 48_729, 5: 478_926, 6: 3_445_653}
@@ -43,11 +43,11 @@ def test_an_honest_server_opens_a_sum_in_each_round_of_two_sessions() -> None:
 
 
 SABOTAGES: dict[str, tuple[tuple[object, str, Callable[..., object]], ...]] = {
-    "A14 t of the cohort": ((rules, "require_threshold", former.threshold_of_the_cohort),),
-    "A14 two sums of one version": ((invariant, "require_one_dimension", former.allow),),
-    "A19 single changes alone": ((invariant, "limit_exposure", former.single_changes_alone),),
-    "A23 memory of one session": ((Memory, "of_version", former.sums_of_this_session),),
-    "A23 sessions that share nobody": ((invariant, "require_overlap", former.allow),),
+    "A14 t of the cohort": ((rules, "require_threshold", former_rules.threshold_of_the_cohort),),
+    "A14 two sums of one version": ((invariant, "require_one_dimension", former_rules.allow),),
+    "A19 single changes alone": ((invariant, "limit_exposure", former_rules.single_changes_alone),),
+    "A23 memory of one session": ((Memory, "of_version", former_rules.sums_of_this_session),),
+    "A23 sessions that share nobody": ((invariant, "require_overlap", former_rules.allow),),
 }
 
 
@@ -78,7 +78,7 @@ def test_a_log_that_leaves_a_sum_out_hides_it_from_nobody_who_goes_on(monkeypatc
     """Without the rule on unlogged sums, a server opens one that those who come later never hear of."""
     pair = next(pair for pair in rosters(4) if len(pair[0]) == len(pair[1]) == 4)
     hidden = _after_a_hidden_sum(Region(4, pair))
-    monkeypatch.setattr(strategies, "require_logged", former.allow)
+    monkeypatch.setattr(strategies, "require_logged", former_rules.allow)
     shown = _after_a_hidden_sum(Region(4, pair))
 
     assert (hidden, shown) == (False, True)

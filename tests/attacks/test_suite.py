@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.assurance.attacks import membership, suite
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks import attack_suite, membership_scores
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 from fedcollm_secure.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
@@ -25,7 +25,7 @@ def test_all_attacks_run_and_none_gets_through(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, fewer in (("MEMBERS", 10), ("OTHERS", 200), ("STEPS", 40)):  # A13 trains for half a minute otherwise
-        monkeypatch.setattr(membership, name, fewer)
+        monkeypatch.setattr(membership_scores, name, fewer)
     code = cli.main(["attack", "--json"])
     found = json.loads(capsys.readouterr().out)["attacks"]
 
@@ -54,7 +54,7 @@ def test_an_unknown_attack_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None
     assert (code, captured.out) == (2, "")
     assert "no attack A99; expected some of A1, A2" in captured.err
     with pytest.raises(ConfigError, match="A99"):
-        suite.choose(["A99"])
+        attack_suite.choose(["A99"])
 
 
 HELD, FELL = Outcome(succeeded=False, told="", reason="no"), Outcome(succeeded=True, told="all of it")
@@ -75,10 +75,10 @@ def _attack(unprotected: Outcome, protected: Outcome) -> Attack:
 def test_an_attack_that_gets_through_or_shows_nothing_is_exit_1(
     unprotected: Outcome, protected: Outcome, code: int, word: str
 ) -> None:
-    findings = suite.run([_attack(unprotected, protected)], lambda _: None)
+    findings = attack_suite.run([_attack(unprotected, protected)], lambda _: None)
 
-    assert suite.exit_code(findings) == code
-    assert word in suite.words(findings)
+    assert attack_suite.exit_code(findings) == code
+    assert word in attack_suite.words(findings)
 
 
 def test_a_failure_names_its_reason_and_figures_are_numbers() -> None:

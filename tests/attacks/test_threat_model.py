@@ -1,4 +1,4 @@
-"""threat_model.md: every claim names tests that exist, and says what a run says of itself (`federation.trust`)."""
+"""threat_model.md: every claim names tests that exist, and says what a run says of itself (`federation.guarantees`)."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 
 from fedcollm_secure.config.protection import Bfv, Ckks, Masked, NonPrivate, RecordDP, Security, UnsafePlain
 from fedcollm_secure.config.schema import Config
-from fedcollm_secure.federation.trust import guarantees
+from fedcollm_secure.federation.guarantees import guarantees
 
 ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
 TEXT = (ROOT / "threat_model.md").read_text(encoding="utf-8")

@@ -5,22 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from fedcollm_secure.assurance.attacks import readings
-from fedcollm_secure.assurance.attacks.outcome import Outcome
-from fedcollm_secure.assurance.attacks.readings import Reading
-from fedcollm_secure.assurance.attacks.spans import nearness
+from fedcollm_secure.assurance.attacks import token_readings
+from fedcollm_secure.assurance.attacks.attack_outcome import Outcome
+from fedcollm_secure.assurance.attacks.gradient_spans import nearness
+from fedcollm_secure.assurance.attacks.token_readings import Reading
 
 Table = Mapping[str, tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
 def open_side() -> Outcome:
-    return readings.in_the_clear()
+    return token_readings.in_the_clear()
 
 
 @pytest.fixture(scope="module")
 def our_side() -> Outcome:
-    return readings.protected()
+    return token_readings.protected()
 
 
 def table(outcome: Outcome) -> Table:
@@ -63,10 +63,10 @@ def test_nothing_is_read_under_dp(our_side: Outcome) -> None:
 
 def test_a_reading_above_chance_would_be_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     readable = Reading(what="", tokens=8, found=7, vocabulary=4096)
-    monkeypatch.setattr(readings, "_under_masks", lambda: (readable, [readable, readable]))
-    monkeypatch.setattr(readings, "_read", lambda *_: Reading(what="", tokens=8, found=0, vocabulary=4096))
+    monkeypatch.setattr(token_readings, "_under_masks", lambda: (readable, [readable, readable]))
+    monkeypatch.setattr(token_readings, "_read", lambda *_: Reading(what="", tokens=8, found=0, vocabulary=4096))
 
-    assert readings.protected().succeeded
+    assert token_readings.protected().succeeded
 
 
 @pytest.mark.parametrize(("found", "is_chance"), [(0, True), (2, True), (4, False), (8, False)])

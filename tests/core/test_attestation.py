@@ -19,7 +19,7 @@ from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Traffic
 from fedcollm_secure.federation.messages import Show, decode
 from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 
 Begin = Callable[..., Any]
 

@@ -16,18 +16,18 @@ from fedcollm_secure.assurance.bench import (
     Sizes,
     bench,
     bench_words,
-    command,
     find_flower,
-    keystream,
-    masking,
-    worker,
+    keystream_floor,
+    masked_sum,
+    masking_bench,
+    masking_worker,
 )
-from fedcollm_secure.assurance.bench.case import Case, Figures, Row
-from fedcollm_secure.assurance.bench.command import measure_flower
-from fedcollm_secure.assurance.bench.peers import Peer
-from fedcollm_secure.assurance.bench.process import BenchError
-from fedcollm_secure.assurance.bench.repeat import Attempt, repeat
-from fedcollm_secure.assurance.bench.targets import targets
+from fedcollm_secure.assurance.bench.bench_case import Case, Figures, Row
+from fedcollm_secure.assurance.bench.masking_bench import measure_flower
+from fedcollm_secure.assurance.bench.masking_targets import targets
+from fedcollm_secure.assurance.bench.measuring_process import BenchError
+from fedcollm_secure.assurance.bench.peer_environment import Peer
+from fedcollm_secure.assurance.bench.repeated_measurement import Attempt, repeat
 from fedcollm_secure.errors import ConfigError
 
 CASE = Case(silos=4, parameters=50, dropouts=1, threshold=3, ring_bits=64)
@@ -40,7 +40,7 @@ FIGURES = Figures(
     baseline_mib=50.0,
     repeats=1,
 )
-PHASES = {*masking.STAGES, "silo_encode", "server_relay", "server_unmask"}
+PHASES = {*masked_sum.STAGES, "silo_encode", "server_relay", "server_unmask"}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def fake_peer(folder: Path, script: str) -> Peer:
 
 @pytest.mark.parametrize("ring_bits", [32, 64])
 def test_an_attempt_charges_every_phase_and_counts_every_byte(updates, ring_bits):
-    attempt = masking.attempt(replace(CASE, ring_bits=ring_bits), updates)
+    attempt = masked_sum.attempt(replace(CASE, ring_bits=ring_bits), updates)
     words = (CASE.parameters + 2) * ring_bits // 8
 
     assert attempt.cpu_seconds.keys() == PHASES
@@ -65,14 +65,14 @@ def test_an_attempt_charges_every_phase_and_counts_every_byte(updates, ring_bits
 
 def test_all_parties_together_are_the_sum_of_the_phases(updates):
     case = replace(CASE, silos=3, dropouts=0)
-    attempt = masking.attempt(case, updates)
+    attempt = masked_sum.attempt(case, updates)
     silos = sum(seconds for phase, seconds in attempt.cpu_seconds.items() if phase.startswith("silo"))
 
     assert attempt.total == pytest.approx(silos + attempt.server_cpu_seconds)
 
 
 def test_a_wrong_sum_is_no_measurement(updates, monkeypatch):
-    honest = masking.aggregate
+    honest = masked_sum.aggregate
 
     def spoiled(*arguments):
         result = honest(*arguments)
@@ -80,13 +80,13 @@ def test_a_wrong_sum_is_no_measurement(updates, monkeypatch):
         total[0] += np.uint64(1000)
         return Sum(total=total, contributors=result.contributors)
 
-    monkeypatch.setattr(masking, "aggregate", spoiled)
+    monkeypatch.setattr(masked_sum, "aggregate", spoiled)
     with pytest.raises(RuntimeError, match="not the sum"):
-        masking.attempt(CASE, updates)
+        masked_sum.attempt(CASE, updates)
 
 
 def test_the_bare_stream_sends_the_words_and_counts_the_silos_that_stay():
-    attempt = keystream.attempt(CASE)
+    attempt = keystream_floor.attempt(CASE)
 
     assert attempt.bytes_per_parameter == 8
     assert attempt.cpu_seconds["silo_masks"] == attempt.silo_cpu_seconds * 3
@@ -94,7 +94,7 @@ def test_the_bare_stream_sends_the_words_and_counts_the_silos_that_stay():
 
 def test_the_worker_refuses_a_system_it_does_not_know(tmp_path):
     with pytest.raises(ValueError, match="expected ours or keystream, got theirs"):
-        worker.measure("theirs", CASE, tmp_path)
+        masking_worker.measure("theirs", CASE, tmp_path)
 
 
 def test_short_attempts_run_thrice_and_the_middle_one_counts():
@@ -120,7 +120,7 @@ def _attempt(seconds: float) -> Attempt:
 def test_the_peak_of_memory_is_not_that_of_the_process_which_started_it():
     held = bytearray(300 << 20)
     held[:: 1 << 12] = bytes([1]) * len(held[:: 1 << 12])
-    read = "from fedcollm_secure.assurance.bench.repeat import peak_mib; print(peak_mib())"
+    read = "from fedcollm_secure.assurance.bench.repeated_measurement import peak_mib; print(peak_mib())"
     peak = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout
 
     assert 1 < float(peak) < 250 < len(held) >> 20
@@ -201,9 +201,9 @@ def test_silos_of_a_peer_are_sampled_in_long_cases_alone(monkeypatch, every_silo
         asked.append((case.silos, case.sampled))
         return FIGURES
 
-    monkeypatch.setattr(command, "LONG_WORDS", 10 * 10 * 8)
-    monkeypatch.setattr(command, "measure_flower", measured)
-    monkeypatch.setattr(command, "_measure_here", lambda *_: FIGURES)
+    monkeypatch.setattr(masking_bench, "LONG_WORDS", 10 * 10 * 8)
+    monkeypatch.setattr(masking_bench, "measure_flower", measured)
+    monkeypatch.setattr(masking_bench, "_measure_here", lambda *_: FIGURES)
     sizes = Sizes(silos=(3, 30), parameters=(8,), dropout_percent=(0,), every_silo=every_silo)
     found = bench(sizes, Peer(python=Path("python"), script=Path("script")), lambda _: None)
 
@@ -267,7 +267,7 @@ def test_the_command_refuses_sizes_with_exit_code_2(capsys):
 
 def test_the_command_prints_one_document(capsys, monkeypatch):
     monkeypatch.setattr("fedcollm_secure.assurance.bench.find_flower", lambda _: None)
-    monkeypatch.setattr(command, "RINGS", (64,))
+    monkeypatch.setattr(masking_bench, "RINGS", (64,))
     code = cli.main(["bench", "--silos", "3", "--parameters", "20", "--dropouts", "0", "--json"])
     found = json.loads(capsys.readouterr().out)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedcollm_secure import cli
-from fedcollm_secure.assurance.bench import bench_dpsgd, dpsgd_words, private_steps
-from fedcollm_secure.assurance.bench.dpsgd import APPROACHES, Model, memory, prepare
+from fedcollm_secure.assurance.bench import bench_dpsgd, dpsgd_bench, dpsgd_words
+from fedcollm_secure.assurance.bench.dpsgd_step import APPROACHES, Model, memory, prepare
 from fedcollm_secure.assurance.bench.dpsgd_worker import measure
 
 TINY = Model(layers=1, width=16, tokens=4)
@@ -24,7 +24,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         asked.append(system)
         return {"parameters": 64, "peak_mib": 300.0, "baseline_mib": 200.0} if system else SECONDS
 
-    monkeypatch.setattr(private_steps, "_measure", fake)
+    monkeypatch.setattr(dpsgd_bench, "_measure", fake)
     return asked
 
 
@@ -45,7 +45,7 @@ def test_every_model_gets_a_row_a_system_and_a_target(
 
 def test_a_missed_target_is_said_to_be_one(faked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SECONDS, "ours", 0.13)
-    found = bench_dpsgd(lambda _: None, private_steps.MODELS[:1])
+    found = bench_dpsgd(lambda _: None, dpsgd_bench.MODELS[:1])
 
     assert "MISSED 1.30 of at most 1.2: a step within 1.2 times the same without DP" in dpsgd_words(found)
     assert "met" not in dpsgd_words(found)

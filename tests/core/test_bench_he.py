@@ -9,7 +9,7 @@ import pytest
 
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_secure import cli
-from fedcollm_secure.assurance.bench import bench_he, ciphertexts, encrypted_sums, he_words, tenseal_peer
+from fedcollm_secure.assurance.bench import bench_he, encrypted_sum, encryption_bench, he_words, tenseal_peer
 from fedcollm_secure.errors import ConfigError
 
 UPDATES = [np.linspace(-1, 1, 4096, dtype=np.float32), np.linspace(0.5, -0.5, 4096, dtype=np.float32)]
@@ -28,7 +28,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         figures = {"cpu_seconds": {"all": SECONDS[system]}, "bytes_per_parameter": BYTES[system]}
         return "\n" + json.dumps(figures | {"peak_mib": 200.0, "baseline_mib": 50.0, "repeats": 1})
 
-    monkeypatch.setattr(encrypted_sums, "printed_by", fake)
+    monkeypatch.setattr(encryption_bench, "printed_by", fake)
     return asked
 
 
@@ -37,7 +37,7 @@ def test_every_case_gets_a_row_a_system_and_its_targets(faked: list[str], capsys
     found = json.loads(capsys.readouterr().out)
 
     assert code == 0
-    assert faked == [f"{system} 4 100" for system in encrypted_sums.SYSTEMS]
+    assert faked == [f"{system} 4 100" for system in encryption_bench.SYSTEMS]
     assert [row["system"] for row in found["rows"]] == ["ours"] * 3 + ["nvflare", "tutorial"]
     assert {"bench", "silos", "parameters", "dropouts", "cpu_seconds", "peak_mib"} <= set(found["rows"][0])
     assert [target["ratio"] for target in found["targets"]] == pytest.approx([8 / 60, 15 / 60, 1 / 4])
@@ -53,7 +53,7 @@ def test_a_missed_target_is_said_to_be_one(faked: list[str], monkeypatch: pytest
 
 
 def test_the_longest_case_is_measured_where_asked_for(faked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encrypted_sums, "PARAMETERS", (1000, 2_000_000))
+    monkeypatch.setattr(encryption_bench, "PARAMETERS", (1000, 2_000_000))
     bench_he(None, None, lambda _: None)
 
     assert "nvflare 100 1000" in faked
@@ -63,10 +63,10 @@ def test_the_longest_case_is_measured_where_asked_for(faked: list[str], monkeypa
         bench_he((2,), None, lambda _: None)
 
 
-@pytest.mark.parametrize("mode", ciphertexts.MODES)
-def test_our_attempt_is_exact_and_accounts_for_every_phase(mode: ciphertexts.Mode) -> None:
+@pytest.mark.parametrize("mode", encrypted_sum.MODES)
+def test_our_attempt_is_exact_and_accounts_for_every_phase(mode: encrypted_sum.Mode) -> None:
     with Worker() as worker:
-        accounts = ciphertexts.attempt(mode, 3, UPDATES, worker)
+        accounts = encrypted_sum.attempt(mode, 3, UPDATES, worker)
 
     assert set(accounts.seconds) == {"key", "encrypt", "open", "other", "add"}
     assert all(seconds > 0 for seconds in accounts.seconds.values())
@@ -75,9 +75,9 @@ def test_our_attempt_is_exact_and_accounts_for_every_phase(mode: ciphertexts.Mod
 
 def test_the_width_of_packed_entries_leaves_room_for_a_hundred_silos() -> None:
     for silos in (3, 4, 10, 100):
-        encoding = ciphertexts.encoding_of("bfv-packed", silos)
-        assert ciphertexts.packing_of("bfv-packed", encoding).per_slot == 2
-    assert ciphertexts.encoding_of("bfv-packed", 4).bits == 16
+        encoding = encrypted_sum.encoding_of("bfv-packed", silos)
+        assert encrypted_sum.packing_of("bfv-packed", encoding).per_slot == 2
+    assert encrypted_sum.encoding_of("bfv-packed", 4).bits == 16
 
 
 @pytest.mark.parametrize("system", sorted(tenseal_peer.SETTINGS))
@@ -89,7 +89,7 @@ def test_the_peers_add_up_what_we_add_up(system: str) -> None:
 
 
 def test_a_wrong_mean_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ciphertexts, "_vector", lambda encoded, number: encoded[0])
+    monkeypatch.setattr(encrypted_sum, "_vector", lambda encoded, number: encoded[0])
 
     with Worker() as worker, pytest.raises(RuntimeError, match="no measurement"):
-        ciphertexts.attempt("bfv-packed", 3, UPDATES, worker)
+        encrypted_sum.attempt("bfv-packed", 3, UPDATES, worker)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.assurance.bench import log
+from fedcollm_secure.assurance.bench import log_bench
 from fedcollm_secure.audit_log.run_verification import verify_log
 
 
@@ -18,9 +18,9 @@ def test_a_row_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.attested.signed_size == verified[-1]
         return found
 
-    monkeypatch.setattr(log, "verify_log", watch)
+    monkeypatch.setattr(log_bench, "verify_log", watch)
 
-    figures = log.measure(300)
+    figures = log_bench.measure(300)
 
     assert verified == [figures.entries] == [300]
     assert figures.proof_hashes in (9, 10)  # ⌈log2 300⌉, and one more for a consistency proof
@@ -33,7 +33,7 @@ def test_the_command_prints_a_row_a_size(capsys: pytest.CaptureFixture[str]) -> 
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["entries"] for row in rows] == [200, 250]
     assert set(rows[0]["cpu_seconds"]) == {"append", "prove", "verify"}
-    assert "250" in log.log_words(rows)
+    assert "250" in log_bench.log_words(rows)
 
 
 def test_a_log_that_leaves_nothing_to_measure_is_exit_2() -> None:

@@ -18,16 +18,16 @@ from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure import cli, config
 from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.assurance.privacy_audit import SABOTAGES, audit, audit_words, exit_code
-from fedcollm_secure.assurance.privacy_audit.alarms import FALSE_ALARM
-from fedcollm_secure.assurance.privacy_audit.canaries import Canaries
-from fedcollm_secure.assurance.privacy_audit.mechanism import mechanism_checks
-from fedcollm_secure.assurance.privacy_audit.places import Places
-from fedcollm_secure.assurance.privacy_audit.plan import audited_config
+from fedcollm_secure.assurance.privacy_audit.audited_config import audited_config
+from fedcollm_secure.assurance.privacy_audit.false_alarms import FALSE_ALARM
+from fedcollm_secure.assurance.privacy_audit.one_run_audit import Canaries
 from fedcollm_secure.assurance.privacy_audit.sabotage import sabotaged
+from fedcollm_secure.assurance.privacy_audit.tensor_places import Places
+from fedcollm_secure.assurance.privacy_audit.training_mechanism import mechanism_checks
 from fedcollm_secure.assurance.privacy_audit.watched_run import watched_run
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import losses, training
-from fedcollm_secure.learning.data import holdings, own
+from fedcollm_secure.learning.data import held_out, holdings
 from fedcollm_secure.learning.training import Learner
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +223,7 @@ def test_a_sabotage_ends_with_its_block() -> None:
     assert dpsgd.clipped_sum is per_record.clipped_sum
     assert dpsgd.couples_records is per_record.couples_records
     assert training.cross_entropy is losses.cross_entropy
-    assert holdings.set_apart is own.set_apart
+    assert holdings.set_apart is held_out.set_apart
     assert Learner.update.__module__ == "fedcollm_secure.learning.training"
 
 

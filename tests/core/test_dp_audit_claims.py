@@ -15,12 +15,12 @@ from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure import config
 from fedcollm_secure.assemble import prepare
 from fedcollm_secure.assurance.privacy_audit import audit, audit_words, exit_code
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.mechanism import mechanism_checks
-from fedcollm_secure.assurance.privacy_audit.plan import audited_config
-from fedcollm_secure.assurance.privacy_audit.repeated import epsilon_from_rates
+from fedcollm_secure.assurance.privacy_audit.audited_config import audited_config
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
+from fedcollm_secure.assurance.privacy_audit.repeated_sums import epsilon_from_rates
 from fedcollm_secure.assurance.privacy_audit.sabotage import sabotaged
 from fedcollm_secure.assurance.privacy_audit.shared_mechanism import joint_checks
+from fedcollm_secure.assurance.privacy_audit.training_mechanism import mechanism_checks
 from fedcollm_secure.errors import ConfigError
 
 CLAIMED = 1.5

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fedcollm_secure.assurance.privacy_audit.alarms import (
+from fedcollm_secure.assurance.privacy_audit.detection_power import Sight, finds_repeat, finds_scale, finds_tail
+from fedcollm_secure.assurance.privacy_audit.false_alarms import (
     ALARM,
     FALSE_ALARM,
     TESTS,
@@ -18,10 +19,9 @@ from fedcollm_secure.assurance.privacy_audit.alarms import (
     most_of,
     product,
 )
-from fedcollm_secure.assurance.privacy_audit.draws import Draw, Table, float_tables, whole_tables
 from fedcollm_secure.assurance.privacy_audit.noise_checks import noise_checks
-from fedcollm_secure.assurance.privacy_audit.places import MOST_ENTRIES, Places
-from fedcollm_secure.assurance.privacy_audit.power import Sight, finds_repeat, finds_scale, finds_tail
+from fedcollm_secure.assurance.privacy_audit.noise_draws import Draw, Table, float_tables, whole_tables
+from fedcollm_secure.assurance.privacy_audit.tensor_places import MOST_ENTRIES, Places
 from fedcollm_secure.learning.adapter import Schema
 
 Float64 = NDArray[np.float64]

@@ -12,14 +12,14 @@ from fedcollm_privacy import dpsgd, sampling
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure import config
 from fedcollm_secure.assemble import Prepared, prepare
-from fedcollm_secure.assurance.privacy_audit.canaries import Canaries
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.learners import ChosenBatches, directions_of
-from fedcollm_secure.assurance.privacy_audit.mechanism import sampling_checks
-from fedcollm_secure.assurance.privacy_audit.places import Places
-from fedcollm_secure.assurance.privacy_audit.plan import audited_config
-from fedcollm_secure.assurance.privacy_audit.planted import PlantedRun
-from fedcollm_secure.assurance.privacy_audit.watch import Watch
+from fedcollm_secure.assurance.privacy_audit.audited_config import audited_config
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
+from fedcollm_secure.assurance.privacy_audit.one_run_audit import Canaries
+from fedcollm_secure.assurance.privacy_audit.optimiser_watch import Watch
+from fedcollm_secure.assurance.privacy_audit.planted_run import PlantedRun
+from fedcollm_secure.assurance.privacy_audit.tensor_places import Places
+from fedcollm_secure.assurance.privacy_audit.training_mechanism import sampling_checks
+from fedcollm_secure.assurance.privacy_audit.watched_learners import ChosenBatches, directions_of
 
 CLAIMED = 1.5
 Make = Callable[..., dict[str, object]]

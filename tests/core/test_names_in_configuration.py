@@ -8,7 +8,7 @@ import pytest
 from fedcollm_secure import cli
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.transcript import file_name
 from fedcollm_secure.research.study.sweep import Sweep
 

@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from fedcollm_secure.assemble import prepare
-from fedcollm_secure.assemble.plans import ledger_budget
-from fedcollm_secure.assemble.silos import weight
+from fedcollm_secure.assemble.privacy_plans import ledger_budget
+from fedcollm_secure.assemble.simulated_silos import weight
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import Record
-from fedcollm_secure.learning.data.own import is_kept, set_apart
+from fedcollm_secure.learning.data.held_out import is_kept, set_apart
 from fedcollm_secure.operations.check_command import check
 from fedcollm_secure.operations.check_summary import check_words
 

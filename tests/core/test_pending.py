@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedcollm_secure.federation.pending import Kept, KeptDamaged, Pending
+from fedcollm_secure.federation.open_round import Kept, KeptDamaged, Pending
 
 VERSION = "ab" * 32
 KEPT = Kept(

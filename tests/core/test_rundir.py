@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedcollm_secure.errors import RunError
-from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
+from fedcollm_secure.federation.run_directory import Aggregate, RunDirectory
 
 
 def _complete(run: RunDirectory, number: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import prepare
-from fedcollm_secure.assemble.signal import LEAST_OF_A_RUN, Signal, fewest_trained
+from fedcollm_secure.assemble.signal_to_noise import LEAST_OF_A_RUN, Signal, fewest_trained
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.operations.check_command import check

@@ -12,7 +12,7 @@ from fedcollm_secure.assemble import prepare
 from fedcollm_secure.config import parse, resolved
 from fedcollm_secure.config.protection import PerRecord, PerSubject, RecordDP
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.federation.trust import guarantees, person_guarantee
+from fedcollm_secure.federation.guarantees import guarantees, person_guarantee
 from fedcollm_secure.operations.check_command import check
 from fedcollm_secure.operations.check_summary import check_words
 

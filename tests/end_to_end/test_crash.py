@@ -30,7 +30,7 @@ from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.federation.messages import Begin, Close, decode, encode
 from fedcollm_secure.federation.replies import Declined, Refusal, read_reply
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.learning.vectors import digest
 from fedcollm_secure.operations.report import write_report
 from fedcollm_secure.operations.run_command import run

@@ -68,7 +68,7 @@ def test_a_sum_that_the_server_made_up_is_found_by_adding_up_again(
 ):
     import hashlib
 
-    monkeypatch.setattr("fedcollm_secure.federation.release.sha256", lambda: hashlib.sha256(b"made up"))
+    monkeypatch.setattr("fedcollm_secure.federation.released_sum.sha256", lambda: hashlib.sha256(b"made up"))
     run(parse(config), tmp_path / "run", resuming=False, show=Quiet())
     assert verify_directory(tmp_path / "run", None, None)[0] == 0  # nobody changed the log: the lie is in it
 

@@ -18,15 +18,15 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking import attempt
 from fedcollm_crypto.masking.attempt import Place
 from fedcollm_crypto.masking.dealing import Dealing
-from fedcollm_secure.assurance.attacks.consortium import equal_weights, random_updates
-from fedcollm_secure.assurance.attacks.mallory import Blocked, added_up
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.puppet import Deal, Puppet
+from fedcollm_secure.assurance.attacks.attack_consortium import equal_weights, random_updates
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.colluding_silo import Deal, Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked, added_up
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
-from fedcollm_secure.assurance.attacks.twins.round import TwinRound, twin_silos
-from fedcollm_secure.assurance.attacks.twins.silo import TwinHello, TwinSilo
-from fedcollm_secure.assurance.attacks.ways import try_ways
+from fedcollm_secure.assurance.attacks.twins.unruled_round import TwinRound, twin_silos
+from fedcollm_secure.assurance.attacks.twins.unruled_silo import TwinHello, TwinSilo
 
 SILOS = 7
 VICTIMS: tuple[PartyId, ...] = ("silo-02", "silo-03")

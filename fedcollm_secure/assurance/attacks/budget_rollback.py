@@ -16,8 +16,8 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.twins.ledger import TwinLedger
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.twins.counter_ledger import TwinLedger
 from fedcollm_secure.audit_log.events import RoundClosed, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
 from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog

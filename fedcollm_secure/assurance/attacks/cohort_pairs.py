@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_VECTOR
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import try_ways
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
-from fedcollm_secure.assurance.attacks.twins.former import rules_that_look_at_one_attempt
-from fedcollm_secure.assurance.attacks.ways import try_ways
+from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
 
 SILOS = 10
 STRICT = SiloPolicy(max_single_changes=0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.masking.policy import SiloPolicy
-from fedcollm_secure.assurance.attacks.consortium import (
+from fedcollm_secure.assurance.attacks.attack_consortium import (
     Consortium,
     as_update,
     equal_weights,
@@ -19,10 +19,10 @@ from fedcollm_secure.assurance.attacks.consortium import (
     largest_error,
     random_updates,
 )
-from fedcollm_secure.assurance.attacks.mallory import Blocked, Mallory
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.twins.round import TwinRound, twin_silos
-from fedcollm_secure.assurance.attacks.ways import try_ways
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked, Mallory
+from fedcollm_secure.assurance.attacks.twins.unruled_round import TwinRound, twin_silos
 
 SILOS = 7
 

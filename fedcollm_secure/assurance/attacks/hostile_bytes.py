@@ -16,9 +16,9 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.assurance.attacks.consortium import SERVER, Consortium, random_updates
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.twins.reader import TwinServer, read_evidence
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, Consortium, random_updates
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.twins.trusting_reader import TwinServer, read_evidence
 from fedcollm_secure.audit_log.events import RunStopped
 from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog
 from fedcollm_secure.operations.verify_command import verify_directory

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.assurance.attacks.consortium import (
+from fedcollm_secure.assurance.attacks.attack_consortium import (
     Consortium,
     Updates,
     as_update,
@@ -24,10 +24,10 @@ from fedcollm_secure.assurance.attacks.consortium import (
     largest_error,
     silo_names,
 )
-from fedcollm_secure.assurance.attacks.mallory import Blocked, Mallory, added_up, unmasked
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.puppet import Puppet
-from fedcollm_secure.assurance.attacks.twins.round import TwinRound, twin_silos
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked, Mallory, added_up, unmasked
+from fedcollm_secure.assurance.attacks.twins.unruled_round import TwinRound, twin_silos
 
 FEATURES, HIDDEN, RECORDS, SILOS = 30, 32, 64, 5
 Array = NDArray[np.float64]

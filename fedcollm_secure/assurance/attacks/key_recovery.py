@@ -20,9 +20,9 @@ from fedcollm_crypto.homomorphic.parameters import Ckks
 from fedcollm_crypto.homomorphic.residues import Residues
 from fedcollm_crypto.homomorphic.trustee import exact_integers
 from fedcollm_crypto.homomorphic.worker import Worker, opened
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.twins.foreign import run_twin
-from fedcollm_secure.assurance.attacks.twins.ring import Ring, coefficients_to_slots, slots_to_coefficients
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.twins.foreign_decryptor import run_twin
+from fedcollm_secure.assurance.attacks.twins.ring_polynomials import Ring, coefficients_to_slots, slots_to_coefficients
 
 TWIN_SCALE_BITS = 40
 _DEGREE = 8192

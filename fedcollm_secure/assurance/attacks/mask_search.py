@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto.stream import KEY_BYTES
-from fedcollm_secure.assurance.attacks.consortium import Consortium, largest_error, random_updates
-from fedcollm_secure.assurance.attacks.mallory import Mallory, unmasked
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.puppet import Puppet
-from fedcollm_secure.assurance.attacks.twins.generator import twister, weak_stream
+from fedcollm_secure.assurance.attacks.attack_consortium import Consortium, largest_error, random_updates
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Mallory, unmasked
+from fedcollm_secure.assurance.attacks.twins.weak_generator import twister, weak_stream
 
 TOY_BITS = 20
 PRACTICE_BITS = 32

@@ -4,19 +4,21 @@ Here and not in the audit, because it needs a twin: only where members are found
 anything that they are not found with it. The audit bounds ε; this shows what an attacker makes of two forward passes.
 """
 
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 
 
 def against_twin() -> Outcome:
     """Attack a model trained without differential privacy."""
-    from fedcollm_secure.assurance.attacks.membership import without_privacy  # torch is imported where it is needed
+    from fedcollm_secure.assurance.attacks.membership_scores import (
+        without_privacy,  # torch is imported where it is needed
+    )
 
     return without_privacy()
 
 
 def against_us() -> Outcome:
     """Attack the same under DP-SGD."""
-    from fedcollm_secure.assurance.attacks.membership import with_privacy
+    from fedcollm_secure.assurance.attacks.membership_scores import with_privacy
 
     return with_privacy()
 

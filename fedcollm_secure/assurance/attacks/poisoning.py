@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import PartyId, Sum, Vector, aggregate
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.server import MaskedServer
-from fedcollm_secure.assurance.attacks.consortium import SERVER, Consortium, silo_names
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.twins.mean import unbounded_mean
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, Consortium, silo_names
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.twins.unbounded_mean import unbounded_mean
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.federation.gates import GateClosed, check_aggregate
 

@@ -27,7 +27,7 @@ from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always, no_pled
 from fedcollm_crypto.masking.silo_stages import Setup
 from fedcollm_crypto.masking.stages import Answered, Enrolled, Heard, MemoryStages, Released, StageEntry, Where
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.assurance.attacks.consortium import SERVER, as_member, silo_names
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, as_member, silo_names
 from fedcollm_secure.audit_log.events import SumAgreed
 from fedcollm_secure.audit_log.unseen_lines import require_logged
 

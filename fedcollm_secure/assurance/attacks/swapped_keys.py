@@ -12,7 +12,7 @@ from fedcollm_crypto import sealing, shamir
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.assurance.attacks.consortium import (
+from fedcollm_secure.assurance.attacks.attack_consortium import (
     SERVER,
     Consortium,
     as_member,
@@ -22,12 +22,12 @@ from fedcollm_secure.assurance.attacks.consortium import (
     largest_error,
     random_updates,
 )
-from fedcollm_secure.assurance.attacks.mallory import Mallory
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.puppet import Puppet
-from fedcollm_secure.assurance.attacks.twins.round import TwinRound, twin_silos, without
-from fedcollm_secure.assurance.attacks.twins.silo import TwinHello, box_key, twin_pair_masks, twin_self_mask
-from fedcollm_secure.assurance.attacks.ways import try_ways
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
+from fedcollm_secure.assurance.attacks.malicious_server import Mallory
+from fedcollm_secure.assurance.attacks.twins.unruled_round import TwinRound, twin_silos, without
+from fedcollm_secure.assurance.attacks.twins.unruled_silo import TwinHello, box_key, twin_pair_masks, twin_self_mask
 
 SILOS = 5
 

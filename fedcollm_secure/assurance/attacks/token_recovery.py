@@ -4,19 +4,19 @@ Masks hide a single update, and so who wrote what; they do not change the sum, a
 read. Noise hides what: under DP-SGD nothing is left to read in either.
 """
 
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 
 
 def against_twin() -> Outcome:
     """Read one silo's update that travels in the clear."""
-    from fedcollm_secure.assurance.attacks.readings import in_the_clear  # torch is imported where it is needed
+    from fedcollm_secure.assurance.attacks.token_readings import in_the_clear  # torch is imported where it is needed
 
     return in_the_clear()
 
 
 def against_us() -> Outcome:
     """Read a masked upload, sums, and what DP-SGD leaves of an update and of a sum."""
-    from fedcollm_secure.assurance.attacks.readings import protected
+    from fedcollm_secure.assurance.attacks.token_readings import protected
 
     return protected()
 

@@ -18,9 +18,9 @@ from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.assurance.attacks.consortium import SERVER, as_member
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.puppet import Deal
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, as_member
+from fedcollm_secure.assurance.attacks.colluding_silo import Deal
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_members import Members, own_terms
 from fedcollm_secure.assurance.attacks.toy_region import DIGEST, NO_PUPPETS, NOBODY, NOTHING, SCHEMA, Neighbourhood
 from fedcollm_secure.audit_log.events import RoundClosed, RunStarted, SumAgreed

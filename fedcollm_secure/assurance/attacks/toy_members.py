@@ -13,9 +13,9 @@ from fedcollm_crypto.masking.silo import MaskedSilo
 from fedcollm_crypto.masking.stages import Declined as DeclinedEntry
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Roster
-from fedcollm_secure.assurance.attacks.consortium import SERVER
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.puppet import Deal, PuppetEnd
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
+from fedcollm_secure.assurance.attacks.colluding_silo import Deal, PuppetEnd
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_region import DIGEST, RULE, SCHEMA, Neighbourhood, drift, version
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal, heard_size
 from fedcollm_secure.audit_log.log import origin

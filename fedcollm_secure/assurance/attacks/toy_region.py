@@ -12,8 +12,8 @@ from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.stages import MemoryStages
-from fedcollm_secure.assurance.attacks.consortium import SERVER, silo_names
-from fedcollm_secure.assurance.attacks.puppet import Deal
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, silo_names
+from fedcollm_secure.assurance.attacks.colluding_silo import Deal
 from fedcollm_secure.learning.adapter import Schema
 from fedcollm_secure.learning.factors import make_rule
 from fedcollm_secure.learning.vectors import Float32

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from fedcollm_crypto.masking.requests import ASK_CONSENT
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_ways
 from fedcollm_secure.assurance.attacks.strategies import explore_all
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
-from fedcollm_secure.assurance.attacks.twins.former import rules_that_look_at_one_attempt
-from fedcollm_secure.assurance.attacks.ways import Way, try_ways
+from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
 
 SILOS = 10
 ENUMERATED, ATTEMPTS = 4, 3

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from fedcollm_crypto.masking.requests import MANIFEST
 from fedcollm_crypto.signed import sign
-from fedcollm_secure.assurance.attacks.mallory import Blocked
-from fedcollm_secure.assurance.attacks.outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import NOTHING, Neighbourhood, version
-from fedcollm_secure.assurance.attacks.twins.manifests import TwoManifestSilo
-from fedcollm_secure.assurance.attacks.ways import try_ways
+from fedcollm_secure.assurance.attacks.twins.two_manifest_silo import TwoManifestSilo
 from fedcollm_secure.federation.messages import Begin, Step
 from fedcollm_secure.learning.vectors import digest
 

@@ -1,10 +1,10 @@
 """How fast it is: sums masked beside Flower's, encrypted beside NVFlare's; DP-SGD beside Opacus."""
 
-from fedcollm_secure.assurance.bench.command import DROPOUT_PERCENT, PARAMETERS, SILOS, Sizes, bench
-from fedcollm_secure.assurance.bench.encrypted_sums import bench_he, he_words
-from fedcollm_secure.assurance.bench.peers import CHECKOUT, find_flower
-from fedcollm_secure.assurance.bench.private_steps import bench_dpsgd, dpsgd_words
-from fedcollm_secure.assurance.bench.words import bench_words
+from fedcollm_secure.assurance.bench.dpsgd_bench import bench_dpsgd, dpsgd_words
+from fedcollm_secure.assurance.bench.encryption_bench import bench_he, he_words
+from fedcollm_secure.assurance.bench.masking_bench import DROPOUT_PERCENT, PARAMETERS, SILOS, Sizes, bench
+from fedcollm_secure.assurance.bench.masking_table import bench_words
+from fedcollm_secure.assurance.bench.peer_environment import CHECKOUT, find_flower
 
 __all__ = [
     "CHECKOUT",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from fedcollm_secure.assurance.bench.dpsgd import APPROACHES, Model, memory, step_seconds
+from fedcollm_secure.assurance.bench.dpsgd_step import APPROACHES, Model, memory, step_seconds
 
 
 def measure(shape: Model, wanted: str | None) -> Mapping[str, float]:

@@ -16,7 +16,8 @@
 | repeats | runs of equal entries, up to sign, anywhere | a buffer that is used again, shifted or negated |
 | grain | equal entries in one draw | noise of too few bits |
 
-Each figure is the worst of all cells; each range holds over all of them at `alarms.ALARM` (over all tables together).
+Each figure is the worst of all cells; each range holds over all of them at `false_alarms.ALARM` (over all
+tables together).
 """
 
 import math
@@ -27,9 +28,9 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import chi2, norm
 
-from fedcollm_secure.assurance.privacy_audit.alarms import ALARM, counts, distance, mean_square, most_of, product
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.draws import Float64, Table
+from fedcollm_secure.assurance.privacy_audit.false_alarms import ALARM, counts, distance, mean_square, most_of, product
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
+from fedcollm_secure.assurance.privacy_audit.noise_draws import Float64, Table
 
 BEYOND = (1.0, 2.0, 3.0, 4.0, 5.0)
 LAGS = 5

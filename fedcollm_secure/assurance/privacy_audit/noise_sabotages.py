@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.assurance.privacy_audit.scene import Float64, Scene, change_noise, silence
+from fedcollm_secure.assurance.privacy_audit.sabotage_scene import Float64, Scene, change_noise, silence
 
 LATE = 3
 CUT = 2.0

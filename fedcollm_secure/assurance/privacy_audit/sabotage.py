@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assurance.privacy_audit.noise_sabotages import LATE, NOISE_WAYS
-from fedcollm_secure.assurance.privacy_audit.scene import Scene, follow
+from fedcollm_secure.assurance.privacy_audit.sabotage_scene import Scene, follow
 from fedcollm_secure.assurance.privacy_audit.training_sabotages import TRAINING_WAYS
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from fedcollm_crypto.fixedpoint import EXTRA_COORDINATES, signed_words
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.learners import ChosenBatches, WatchedLearner
-from fedcollm_secure.assurance.privacy_audit.mechanism import DRAWS, POPULATION, sampling_counts
-from fedcollm_secure.assurance.privacy_audit.neighbours import Company, Float64
-from fedcollm_secure.assurance.privacy_audit.records import Sums
-from fedcollm_secure.assurance.privacy_audit.watch import Watch
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
+from fedcollm_secure.assurance.privacy_audit.neighbouring_units import Company, Float64
+from fedcollm_secure.assurance.privacy_audit.optimiser_watch import Watch
+from fedcollm_secure.assurance.privacy_audit.record_influence import Sums
+from fedcollm_secure.assurance.privacy_audit.training_mechanism import DRAWS, POPULATION, sampling_counts
+from fedcollm_secure.assurance.privacy_audit.watched_learners import ChosenBatches, WatchedLearner
 from fedcollm_secure.learning.factors import Pass
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32

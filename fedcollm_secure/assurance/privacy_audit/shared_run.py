@@ -25,16 +25,16 @@ import numpy as np
 
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared
-from fedcollm_secure.assurance.privacy_audit.alarms import ALARM, mean_square
-from fedcollm_secure.assurance.privacy_audit.canaries import Canaries, Seen
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.draws import Draw, Float64, Table, whole_tables
+from fedcollm_secure.assurance.privacy_audit.false_alarms import ALARM, mean_square
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
 from fedcollm_secure.assurance.privacy_audit.noise_checks import noise_checks
-from fedcollm_secure.assurance.privacy_audit.observed import Int64, Uploads, observe
-from fedcollm_secure.assurance.privacy_audit.places import Places
-from fedcollm_secure.assurance.privacy_audit.planted import ROUNDS, PlantedRun
+from fedcollm_secure.assurance.privacy_audit.noise_draws import Draw, Float64, Table, whole_tables
+from fedcollm_secure.assurance.privacy_audit.observed_shares import Int64, Uploads, observe
+from fedcollm_secure.assurance.privacy_audit.one_run_audit import Canaries, Seen
+from fedcollm_secure.assurance.privacy_audit.optimiser_watch import Watch
+from fedcollm_secure.assurance.privacy_audit.planted_run import ROUNDS, PlantedRun
 from fedcollm_secure.assurance.privacy_audit.shared_mechanism import noise_std, share_variance
-from fedcollm_secure.assurance.privacy_audit.watch import Watch
+from fedcollm_secure.assurance.privacy_audit.tensor_places import Places
 from fedcollm_secure.assurance.privacy_audit.watched_run import copies_check
 
 SCALING_SHARES = 12

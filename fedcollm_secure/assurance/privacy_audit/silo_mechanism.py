@@ -15,8 +15,8 @@ import numpy as np
 
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import Prepared
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.neighbours import START_STD
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
+from fedcollm_secure.assurance.privacy_audit.neighbouring_units import START_STD
 from fedcollm_secure.assurance.privacy_audit.shared_mechanism import encoded
 
 FAR = 4.0

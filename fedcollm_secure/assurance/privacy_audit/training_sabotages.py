@@ -17,11 +17,11 @@ from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.noise import gaussian
 from fedcollm_privacy.per_record import Taps
 from fedcollm_privacy.plan import RecordPlan
-from fedcollm_secure.assurance.privacy_audit.scene import Randomness, Scene, clipping, sampler, silence
-from fedcollm_secure.federation.pending import Kept, Pending
+from fedcollm_secure.assurance.privacy_audit.sabotage_scene import Randomness, Scene, clipping, sampler, silence
+from fedcollm_secure.federation.open_round import Kept, Pending
 from fedcollm_secure.learning import training
 from fedcollm_secure.learning.data import Record, holdings
-from fedcollm_secure.learning.data.own import set_apart
+from fedcollm_secure.learning.data.held_out import set_apart
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
 

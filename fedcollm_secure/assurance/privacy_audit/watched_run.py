@@ -8,15 +8,15 @@ import numpy as np
 
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble import Prepared
-from fedcollm_secure.assurance.privacy_audit.canaries import Canaries, Seen
-from fedcollm_secure.assurance.privacy_audit.check import Check
-from fedcollm_secure.assurance.privacy_audit.collected import Collected, Drawn, batch_checks, update_checks
-from fedcollm_secure.assurance.privacy_audit.data_set import copies
-from fedcollm_secure.assurance.privacy_audit.draws import Draw, Float64, Table, float_tables
+from fedcollm_secure.assurance.privacy_audit.audited_data_set import copies
+from fedcollm_secure.assurance.privacy_audit.collected_draws import Collected, Drawn, batch_checks, update_checks
+from fedcollm_secure.assurance.privacy_audit.mechanism_check import Check
 from fedcollm_secure.assurance.privacy_audit.noise_checks import noise_checks
-from fedcollm_secure.assurance.privacy_audit.places import Places
-from fedcollm_secure.assurance.privacy_audit.planted import ROUNDS, PlantedRun
-from fedcollm_secure.assurance.privacy_audit.watch import Update, Watch
+from fedcollm_secure.assurance.privacy_audit.noise_draws import Draw, Float64, Table, float_tables
+from fedcollm_secure.assurance.privacy_audit.one_run_audit import Canaries, Seen
+from fedcollm_secure.assurance.privacy_audit.optimiser_watch import Update, Watch
+from fedcollm_secure.assurance.privacy_audit.planted_run import ROUNDS, PlantedRun
+from fedcollm_secure.assurance.privacy_audit.tensor_places import Places
 from fedcollm_secure.learning.vectors import Float32
 
 SCALING_DRAWS = 20

@@ -13,7 +13,7 @@ from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.audit_log.untrusted_files import is_there, require_plain, shown
 from fedcollm_secure.config import Config
 from fedcollm_secure.errors import ConfigError, LogError
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 
 _Event = TypeVar("_Event", bound=Event)
 

@@ -8,7 +8,7 @@ from typing import cast
 from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.score_plan import ScorePlan
-from fedcollm_secure.assemble.silos import open_ledger
+from fedcollm_secure.assemble.simulated_silos import open_ledger
 from fedcollm_secure.audit_log.ledger_heads import ledger_lines
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_regular
 from fedcollm_secure.config import Config

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import RunError
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.operations.live_progress import PlainShow
 from fedcollm_secure.operations.run_command import run
 from fedcollm_secure.research.resumable_work import fresh, write_result
