@@ -1,4 +1,4 @@
-"""What one silo needs to score an adapter on the records it kept apart: its small model, no server, no other party."""
+"""One silo's small model and held-out records, ready to score an adapter: no server, no other party."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

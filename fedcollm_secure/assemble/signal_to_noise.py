@@ -1,4 +1,4 @@
-"""What noise leaves of the signal in the best case, known before anything is trained.
+"""Signal to noise: what noise leaves of the signal in the best case, known before anything is trained.
 
     a silo's step     b clipped gradients of one direction, ‖·‖ ≤ b·C, against E‖N(0, σ²C²·I_d)‖ ≈ σC√d
                       b = `silo.batch_size`, the plan's public word for what a silo draws on average: how many records

@@ -1,4 +1,4 @@
-"""What the consortium log can say, and nothing else.
+"""The events of the consortium log: what it can say, and nothing else.
 
 Every event is a frozen dataclass whose annotations are the allow-list (`event_fields.py`). There is no field for data,
 an update, a silo's own loss, norm or count, a seed, a key or a host name, so none of them can be written by accident.

@@ -1,4 +1,4 @@
-"""What a log names and does not hold itself: the roster of RunStarted, the manifests of RoundStarted."""
+"""The roster and the manifests that a log names and does not hold itself, held against its digests."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Who can see what, and what holds, for one configuration: its row of `threat_model.md`, in plain words."""
+"""The guarantees of one configuration: who can see what, and what holds, as `threat_model.md` has it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""What travels between coordinator and silo around the aggregation's own bytes.
+"""The messages between coordinator and silo, around the aggregation's own bytes.
 
     request   Begin(view of the log, proofs, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
               Show(view)

@@ -1,4 +1,4 @@
-"""What a silo answers the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
+"""The replies of a silo to the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
 
 import itertools
 import struct

@@ -12,8 +12,9 @@ import pytest
 
 from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.masking.invariant import Memory
-from fedcollm_secure.assurance.attacks import strategies
-from fedcollm_secure.assurance.attacks.strategies import Attempt, Explored, Region, World, explore, explore_all, rosters
+from fedcollm_secure.assurance.attacks import strategy_region
+from fedcollm_secure.assurance.attacks.strategies import Explored, explore, explore_all, rosters
+from fedcollm_secure.assurance.attacks.strategy_region import Attempt, Region, World
 from fedcollm_secure.assurance.attacks.twins import former_rules
 
 SILOS = int(os.environ.get("STRATEGY_SILOS", "5"))
@@ -78,7 +79,7 @@ def test_a_log_that_leaves_a_sum_out_hides_it_from_nobody_who_goes_on(monkeypatc
     """Without the rule on unlogged sums, a server opens one that those who come later never hear of."""
     pair = next(pair for pair in rosters(4) if len(pair[0]) == len(pair[1]) == 4)
     hidden = _after_a_hidden_sum(Region(4, pair))
-    monkeypatch.setattr(strategies, "require_logged", former_rules.allow)
+    monkeypatch.setattr(strategy_region, "require_logged", former_rules.allow)
     shown = _after_a_hidden_sum(Region(4, pair))
 
     assert (hidden, shown) == (False, True)

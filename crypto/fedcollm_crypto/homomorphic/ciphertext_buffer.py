@@ -1,4 +1,4 @@
-"""Bytes that must be kept for a while and may be many: in memory up to a limit, in an unnamed file beyond it."""
+"""A buffer for ciphertexts: in memory up to a limit, in an unnamed file beyond it."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""The server's line to a decryptor: one question at a time, one signed answer, or a signed refusal."""
+"""The server's talk with a decryptor: one question at a time, one signed answer, or a signed refusal."""
 
 from collections.abc import Mapping
 from dataclasses import replace

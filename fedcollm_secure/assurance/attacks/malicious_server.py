@@ -1,4 +1,4 @@
-"""The server's key in the wrong hands: Mallory signs whatever she likes, and honest silos answer or refuse.
+"""A malicious server: Mallory holds its key and signs whatever she likes; honest silos answer or refuse.
 
 She can also play a whole attempt correctly (`open_honestly`); if she could not, a refusal would prove nothing.
 """

@@ -1,4 +1,4 @@
-"""The rows as a table for a person."""
+"""The bench of masked sums as a table: every row, then every target with its ratio."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast

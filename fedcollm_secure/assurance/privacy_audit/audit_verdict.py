@@ -1,4 +1,4 @@
-"""What an audit says to a person."""
+"""What the privacy audit says to a person: what was tested, what could be proved, whether the claim holds."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast

@@ -1,4 +1,4 @@
-"""Records that a silo keeps out of training, to score the adapter for itself.
+"""Held-out records: what a silo keeps out of training, to score the adapter for itself.
 
     kept ⇔ the first 64 bits of SHA-256("fedcollm/v1/own-evaluation" ‖ 0 ‖ [seed, kind, text…]) < share · 2⁶⁴
 

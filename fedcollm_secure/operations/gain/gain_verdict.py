@@ -1,4 +1,4 @@
-"""What `gain` says to a person."""
+"""What `gain` says to a person: gained, lost or cannot tell, and what may be told to others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a study says to a person at its end."""
+"""A study's table for a person: every combination, with a star where no other beats it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

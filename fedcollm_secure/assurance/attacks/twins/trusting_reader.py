@@ -1,5 +1,4 @@
-"""Readers as they are often written: JSON is parsed and spelt again before anybody asks who sent it, files are opened
-as they come."""
+"""Readers as often written: JSON is parsed before anybody asks who sent it, and files are opened as they come."""
 
 import json
 from collections.abc import Mapping
