@@ -1,6 +1,6 @@
 """Every strategy of a server at small sizes, by the silos' own rule functions; and each rule is needed.
 
-`STRATEGY_SILOS=6 pytest tests/attacks/test_strategies.py -k every_strategy` plays all three million of six silos.
+`STRATEGY_SILOS=6 pytest tests/assurance/attacks/test_strategies.py -k every_strategy` plays all three million of six.
 """
 
 import os

@@ -8,7 +8,6 @@ import pytest
 
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
 from fedcollm_crypto.roster import Member, Roster, sign_roster
 from fedcollm_secure.audit_log.events import RoundStarted, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
@@ -128,29 +127,3 @@ def witnessed() -> Iterator[Callable[..., WitnessedLog]]:
     yield begin
     for one in begun:
         one.close()
-
-
-@pytest.fixture
-def manifest() -> RoundManifest:
-    """Return a round of three silos that names no model, plan or roster."""
-    return RoundManifest(
-        consortium_id="test",
-        epoch=1,
-        session_id="test",
-        round=1,
-        attempt=1,
-        server="server",
-        cohort=("north", "south", "west"),
-        roster_hash="",
-        policy_hash="",
-        base_model_hash="",
-        adapter_hash="",
-        lora_schema_hash="",
-        train_cfg_hash="",
-        dp_plan_hash="",
-        quantisation=Quantisation(ring_bits=64, bits=24, clip=1.0, max_weight=1, length=5),
-        adversary="malicious",
-        colluding=1,
-        k_min=3,
-        threshold=3,
-    )

@@ -15,7 +15,7 @@ from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit_log.events import Event, RoundClosed, RunFinished, SumAgreed
 from fedcollm_secure.audit_log.log_entry import write_line
 from fedcollm_secure.operations.verify_command import verify_log
-from tests.core.conftest import DIGEST, round_started
+from tests.witnessed_log import DIGEST, round_started
 
 ROOT = Path(__file__).parent.parent.parent
 VERIFIER = ROOT / "fedcollm_secure" / "audit_log" / "verifier" / "verify.mjs"

@@ -65,10 +65,10 @@ def test_every_named_test_exists() -> None:
 
 def test_a_name_without_a_test_would_be_noticed() -> None:
     renamed = TEXT.replace("test_every_way_is_refused_with_its_reason", "test_nothing_at_all", 1)
-    moved = TEXT.replace("tests/attacks/test_differencing.py", "tests/attacks/test_gone.py", 1)
+    moved = TEXT.replace("tests/assurance/attacks/test_differencing.py", "tests/assurance/attacks/test_gone.py", 1)
 
-    assert missing_tests(renamed) == ["tests/attacks/test_malicious_server.py::test_nothing_at_all"]
-    assert [name.split("::")[0] for name in missing_tests(moved)] == ["tests/attacks/test_gone.py"]
+    assert missing_tests(renamed) == ["tests/assurance/attacks/test_malicious_server.py::test_nothing_at_all"]
+    assert [name.split("::")[0] for name in missing_tests(moved)] == ["tests/assurance/attacks/test_gone.py"]
 
 
 def test_what_looks_like_a_test_is_written_so_that_it_is_checked() -> None:

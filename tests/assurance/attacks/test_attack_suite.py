@@ -16,7 +16,7 @@ from fedcollm_secure.assurance.attacks import attack_suite, membership_scores
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 from fedcollm_secure.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]  # the checkout; the packages under test may lie elsewhere
+ROOT = Path(__file__).parents[3]  # the checkout; the packages under test may lie elsewhere
 IDS = [f"A{number}" for number in (*range(1, 21), 23)]
 Document = dict[str, list[dict[str, dict[str, object]]]]
 

@@ -30,7 +30,7 @@ from fedcollm_secure.learning import losses, training
 from fedcollm_secure.learning.data import held_out, holdings
 from fedcollm_secure.learning.training import Learner
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLAIMED = 1.5
 Make = Callable[..., dict[str, object]]
 Document = Mapping[str, object]
