@@ -154,6 +154,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         ),
         tools=Tools(
             manifest=manifest,
+            decryptor=parties.decryptor.party if parties.decryptor is not None else "",
             rule=_server_rule(prepared, run),
             engine=engine,
             encoding=prepared.encoding,

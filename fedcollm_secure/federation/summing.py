@@ -44,9 +44,13 @@ class SumLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What adding up needs, the same for every round. `archive`: keep every byte that the silos sent."""
+    """What adding up needs, the same for every round.
+
+    `archive`: keep every byte that the silos sent. `decryptor`: its name, empty where nothing is encrypted.
+    """
 
     manifest: RoundManifest  # of no round yet: round 0, attempt 0, no adapter
+    decryptor: str
     rule: Rule
     engine: Engine
     encoding: FixedPoint
@@ -148,6 +152,8 @@ class Summing:
             log_checkpoint=head.text,
             prev_result_hash=digest(self._reference) if self._reference.size else "",
         )
+        if tools.decryptor:
+            tools.attestation.tell(tools.decryptor)
         transcript = self._begin(manifest)
         end = tools.make_end(manifest)
         opening = Opening(
@@ -187,6 +193,9 @@ class Summing:
                         survivors=tuple(sorted(self._agreed)),
                     )
                 )
+                if self._tools.decryptor:
+                    self._tools.attestation.keep()  # of the head that the silos were shown; the next one is another
+                    self._tools.attestation.tell(self._tools.decryptor)
             return exchange(requests)
 
         return logged
