@@ -49,7 +49,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.keeper, self.folder = Identity.generate("server"), folder
         self.log = AuditLog.create(folder / "audit", self.keeper, ORIGIN)
-        self.log.append(RunResumed(rounds_done=0, config_digest="44" * 32, software={}))
+        self.log.append(RunResumed(rounds_done=0, config_digest="44" * 32, software={}, environment_digest="00" * 32))
         self.reader = self.restart()
 
     def restart(self) -> LogReader:
@@ -153,7 +153,7 @@ def test_decryptor_opens_nothing_under_a_head_that_it_was_not_shown(scene: Scene
 def test_decryptor_follows_no_fork_of_the_log_also_after_a_restart(scene: Scene, tmp_path: Path) -> None:
     scene.begin()
     fork = AuditLog.create(tmp_path / "fork", scene.keeper, ORIGIN)
-    fork.append(RunResumed(rounds_done=0, config_digest="55" * 32, software={}))
+    fork.append(RunResumed(rounds_done=0, config_digest="55" * 32, software={}, environment_digest="00" * 32))
     scene.journal.close()
     reader = scene.restart()
 
