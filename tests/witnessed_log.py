@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ class WitnessedLog:
                 aggregation="masked",
                 privacy="record_dp",
                 models={},
+                environment_digest=environment(folder),
                 simulated=True,
             )
         )
@@ -102,6 +104,14 @@ class WitnessedLog:
     def _member(self, who: Identity) -> Member:
         role = "server" if who is self.keeper else "silo"
         return Member(id=who.party, role=role, ed25519=who.public_key, mldsa44=who.mldsa44_key)
+
+
+def environment(run: Path) -> str:
+    """Write the list of what is installed, of nothing here, and return its digest."""
+    name = sha256(b"").hexdigest()
+    (run / "audit" / "environments").mkdir()
+    (run / "audit" / "environments" / f"{name}.txt").write_bytes(b"")
+    return name
 
 
 def round_started(number: int) -> RoundStarted:

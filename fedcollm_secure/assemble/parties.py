@@ -12,7 +12,7 @@ from typing import TypedDict
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import RequireLogged, Setup
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -190,7 +190,9 @@ def _plain_end(
     return UnsafePlainSilo(vector, admit_note)
 
 
-def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker) -> Decryptor | Trustee:
+def decryptor_end(
+    prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker, require_logged: RequireLogged
+) -> Decryptor | Trustee:
     """Return the decryptor of a run, under its own policy."""
     if parties.decryptor is None:
         raise RuntimeError("this run has no decryptor")
@@ -202,6 +204,7 @@ def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, wo
         scheme=packing.scheme,
         stages=stages,
         worker=worker,
+        require_logged=require_logged,
     )
     if isinstance(packing.scheme, BfvScheme):
         return Decryptor(setup=setup, packing=packing, scheme=packing.scheme)

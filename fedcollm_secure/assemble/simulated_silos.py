@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.homomorphic.worker import Worker
+from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
@@ -19,7 +20,7 @@ from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.federation.admission import Admission, Budget
-from fedcollm_secure.federation.decryptor import DecryptingParty
+from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.silo import Silo
@@ -43,12 +44,8 @@ class Site:
 def make_silo(site: Site, name: str) -> Silo:
     """Return one silo with its own ledger, journals and policy."""
     prepared, parties, run, manifest = site.prepared, site.parties, site.run, site.manifest
-    stages = FileStages(run.silo(name) / "stages.jsonl")
-    journal = Journal(run.silo(name) / JOURNAL_NAME)
-    site.resources.callback(stages.close)
-    site.resources.callback(journal.close)
-    keeper = NoteKey(name=SERVER, ed25519=parties.server.public_key, mldsa44=parties.server.mldsa44_key)
-    witness = Witness(parties.silos[name], keeper=keeper, origin=origin(manifest.session_id), journal=journal)
+    stages, journal = _journals(site, name)
+    witness = _witness(site, parties.silos[name], journal)
     return Silo(
         name=name,
         learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
@@ -76,10 +73,28 @@ def make_silo(site: Site, name: str) -> Silo:
 
 
 def make_decryptor(site: Site, name: str) -> DecryptingParty:
-    """Return the decryptor with its own journal."""
+    """Return the decryptor with its own journals."""
+    if site.parties.decryptor is None:
+        raise RuntimeError("this run has no decryptor")
+    stages, journal = _journals(site, name)
+    reader = LogReader(_witness(site, site.parties.decryptor, journal))
+    end = decryptor_end(site.prepared, site.parties, stages, site.worker, reader.require_logged)
+    return DecryptingParty(end, reader)
+
+
+def _journals(site: Site, name: str) -> tuple[FileStages, Journal]:
+    """Open what a party remembers: each stage that it answered, and the heads of the log."""
     stages = FileStages(site.run.silo(name) / "stages.jsonl")
+    journal = Journal(site.run.silo(name) / JOURNAL_NAME)
     site.resources.callback(stages.close)
-    return DecryptingParty(decryptor_end(site.prepared, site.parties, stages, site.worker))
+    site.resources.callback(journal.close)
+    return stages, journal
+
+
+def _witness(site: Site, identity: Identity, journal: Journal) -> Witness:
+    server = site.parties.server
+    keeper = NoteKey(name=SERVER, ed25519=server.public_key, mldsa44=server.mldsa44_key)
+    return Witness(identity, keeper=keeper, origin=origin(site.manifest.session_id), journal=journal)
 
 
 def check_weights(prepared: Prepared) -> None:

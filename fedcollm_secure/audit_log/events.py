@@ -24,7 +24,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Checked):
-    """Open a log: who takes part, with which models, under which rules."""
+    """Open a log: who takes part, with which models, under which rules, with what installed (`environment.py`)."""
 
     run_id: Label
     config_digest: Digest
@@ -33,6 +33,7 @@ class RunStarted(Checked):
     aggregation: Code
     privacy: Code
     models: Mapping[Label, Digest]
+    environment_digest: Digest
     simulated: bool
 
 
@@ -100,6 +101,39 @@ class PartyConvicted(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageAnswered(Checked):
+    """Who answered the attempt's exchange number `stage`, with the digest of each reply and of the signature in it.
+
+    `accepted`: whose reply counts, the others being dropped. It is U1 after a masked sum's first stage, U2 after its
+    second, U3 after its fifth. A stage that nobody answered has no line.
+    """
+
+    round: Count
+    attempt: Count
+    stage: Count
+    accepted: tuple[Label, ...]
+    replies: Mapping[Label, Digest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumDecrypted(Checked):
+    """What the decryptor signed when it opened a sum; the statement lies beside the log, under `statement_digest`.
+
+    `ciphertexts_digest` names the sum of ciphertexts; without masks inside, the commitments to them.
+    """
+
+    round: Count
+    attempt: Count
+    linear_pass: Count
+    decryptor: Label
+    parameters_digest: Digest
+    key_digest: Digest
+    ciphertexts_digest: Digest
+    opened_digest: Digest
+    statement_digest: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundSummed(Checked):
     """Vouch for what the server saw in a linear pass: a digest of all that each silo sent.
 
@@ -136,6 +170,14 @@ class RoundClosed(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatePassed(Checked):
+    """A gate that a round's result passed."""
+
+    round: Count
+    gate: Code
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateRejected(Checked):
     """A round whose result was thrown away; the last good adapter stands."""
 
@@ -159,6 +201,7 @@ class RunResumed(Checked):
     rounds_done: Count
     config_digest: Digest
     software: Mapping[Label, Version]
+    environment_digest: Digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +219,11 @@ Event: TypeAlias = (
     | PartyRefused
     | SumAgreed
     | PartyConvicted
+    | StageAnswered
+    | SumDecrypted
     | RoundSummed
     | RoundClosed
+    | GatePassed
     | GateRejected
     | RunStopped
     | RunResumed
@@ -191,8 +237,11 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     PartyRefused,
     SumAgreed,
     PartyConvicted,
+    StageAnswered,
+    SumDecrypted,
     RoundSummed,
     RoundClosed,
+    GatePassed,
     GateRejected,
     RunStopped,
     RunResumed,

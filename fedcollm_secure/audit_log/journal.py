@@ -41,6 +41,17 @@ class HeadCosigned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadSeen:
+    """A party that is no witness, the decryptor, kept this checkpoint after it had verified that the log only grew."""
+
+    note: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a checkpoint."""
+        check_note(self.note)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadRefused:
     """The silo was shown a checkpoint that its keeper signed, and that it would not cosign: evidence."""
 
@@ -78,9 +89,9 @@ class RoundEnded:
         check_fields(self)
 
 
-JournalEntry: TypeAlias = HeadCosigned | HeadRefused | AttemptJoined | RoundEnded
+JournalEntry: TypeAlias = HeadCosigned | HeadSeen | HeadRefused | AttemptJoined | RoundEnded
 _KINDS: dict[str, Callable[..., JournalEntry]] = {
-    kind.__name__: kind for kind in (HeadCosigned, HeadRefused, AttemptJoined, RoundEnded)
+    kind.__name__: kind for kind in (HeadCosigned, HeadSeen, HeadRefused, AttemptJoined, RoundEnded)
 }
 
 

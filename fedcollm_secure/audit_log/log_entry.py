@@ -15,7 +15,7 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.merkle import leaf_hash
 from fedcollm_secure.audit_log.events import Event, event_from_json, event_to_json
 
-VERSION = 2
+VERSION = 3
 GENESIS = bytes(32)
 MAX_LINE_BYTES = 1 << 20  # a cohort of thousands fits; a hostile file does not fill the memory
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

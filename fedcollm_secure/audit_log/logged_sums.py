@@ -1,7 +1,9 @@
 """Hold what the log says of its sums against itself: who agreed to open them, what came of them, who was convicted.
 
+stage_answered  in order of an attempt's stages; what was accepted is among what was answered
 sum_agreed      once for an attempt that began, from its adapter, over silos of its cohort
-round_summed    follows a sum_agreed of the same attempt; the sum in the clear, where nobody agrees, is left out
+round_summed    follows a sum_agreed of the same attempt; the sum in the clear, where nobody agrees, is left out. Its
+                digest of each party's replies is that over the party's digests in the attempt's stages
 round_closed    over the silos that agreed; `averaged_digest` is the average's, or, where there is none or a gate threw
                 it away, that of the round before: a round without a sum moves no reference. The manifests of the next
                 round name it too
@@ -23,6 +25,7 @@ from fedcollm_secure.audit_log.events import (
     RoundStarted,
     RoundSummed,
     RunStarted,
+    StageAnswered,
     SumAgreed,
 )
 from fedcollm_secure.audit_log.log_entry import Entry
@@ -43,8 +46,12 @@ def check_sums(entries: Sequence[Entry]) -> None:
         match entry.event:
             case SumAgreed() as agreed:
                 _check_agreed(before, agreed, entry.index)
-            case RoundSummed() as summed if agrees:
-                _agreed(before, summed, entry.index)
+            case StageAnswered() as stage:
+                _check_stage(before, stage, entry.index)
+            case RoundSummed() as summed:
+                _check_replies(before, summed, entry.index)
+                if agrees:
+                    _agreed(before, summed, entry.index)
             case RoundClosed() as closed:
                 _check_closed(before, closed, entry.index, last, agrees=agrees)
                 before, last = [], closed.averaged_digest
@@ -100,6 +107,36 @@ def _check_agreed(before: Sequence[Entry], agreed: SumAgreed, index: int) -> Non
     named = (event for event in events if isinstance(event, SumAgreed))
     if any((one.round, one.attempt, one.linear_pass) == (*attempt, agreed.linear_pass) for one in named):
         raise LogError(f"a sum of round {attempt[0]}, attempt {attempt[1]} is agreed to twice", index)
+
+
+def _check_stage(before: Sequence[Entry], stage: StageAnswered, index: int) -> None:
+    """Hold a stage against the attempt that it is of, and against the stages before it."""
+    attempt, events = (stage.round, stage.attempt), [entry.event for entry in before]
+    if not any(isinstance(one, RoundStarted) and (one.round, one.attempt) == attempt for one in events):
+        raise LogError(f"a stage of round {attempt[0]}, attempt {attempt[1]} was answered, which never began", index)
+    earlier = [one.stage for one in _stages(before, *attempt)]
+    if stage.stage < 1 or (earlier and earlier[-1] >= stage.stage):
+        raise LogError(f"stages of round {attempt[0]}, attempt {attempt[1]} are not in their order", index)
+    if not set(stage.accepted) <= stage.replies.keys():
+        raise LogError(f"stage {stage.stage} of round {attempt[0]} counts silos that did not answer", index)
+
+
+def _check_replies(before: Sequence[Entry], summed: RoundSummed, index: int) -> None:
+    said: dict[str, list[bytes]] = {}
+    for stage in _stages(before, summed.round, summed.attempt):
+        for party, reply in stage.replies.items():
+            said.setdefault(party, []).append(bytes.fromhex(reply))
+    if {party: sha256(b"".join(replies)).hexdigest() for party, replies in said.items()} != dict(summed.replies):
+        raise LogError(
+            f"round {summed.round}, attempt {summed.attempt}: the digests of all replies are not over those of its "
+            "stages",
+            index,
+        )
+
+
+def _stages(before: Sequence[Entry], number: int, attempt: int) -> list[StageAnswered]:
+    events = (entry.event for entry in before)
+    return [one for one in events if isinstance(one, StageAnswered) and (one.round, one.attempt) == (number, attempt)]
 
 
 def _agreed(before: Sequence[Entry], summed: RoundSummed, index: int) -> SumAgreed:

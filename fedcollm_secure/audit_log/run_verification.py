@@ -5,6 +5,8 @@
       ├─ roster.json            = the digest in RunStarted
       ├─ manifests/             = the digests in RoundStarted
       ├─ proofs/                = the digests in PartyConvicted, and each convicts its silo
+      ├─ statements/            = the digests in SumDecrypted, and each is the decryptor's, about that sum
+      ├─ environments/          = the digests in RunStarted and RunResumed
       ├─ config.yaml            = the digest in RunStarted
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
       ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
@@ -20,12 +22,14 @@ from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_secure.audit_log.checkpoint_folder import Attested, CheckpointFolder, Witnesses, check, check_attested
+from fedcollm_secure.audit_log.environment import check_environments
 from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.logged_sums import check_convictions, check_sums
+from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, require_plain
 from fedcollm_secure.audit_log.witnessed_heads import check_journals
@@ -62,6 +66,7 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
         *_cut_short(contents),
         *found.missing,
         *check_manifests(folder / "audit", contents),
+        *check_environments(folder / "audit", contents.entries),
         *_check_config(folder, contents),
         *_check_adapters(folder, contents),
         *check_journals(folder, contents),
@@ -106,6 +111,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     _check_held_head(contents, held)
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
     missing += check_convictions(audit, contents.entries, roster)
+    missing += check_openings(audit, contents.entries, roster)
     return VerifiedLog(
         contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
     )

@@ -30,7 +30,7 @@ from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.masking.stages import Heard, Released, Where
 from fedcollm_crypto.merkle import MAX_PROOF_HASHES, verify_inclusion
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
+from fedcollm_secure.audit_log.events import RoundClosed, RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.log_entry import Entry, read_line, read_unchained
 
 MAX_LINES = 1 << 16  # a round of thousands of silos, all of which were lost three times
@@ -77,7 +77,8 @@ class Recent:
         if self.first > known or (not closed and self.first):  # (2)
             raise ProtocolError("recent: expected all lines since the one that closed the last round, and since known")
         agreed = tuple(event for event in events if isinstance(event, SumAgreed))
-        return Told(closed=closed[-1] if closed else None, agreed=agreed)
+        begun = tuple(event for event in events if isinstance(event, RoundStarted))
+        return Told(closed=closed[-1] if closed else None, begun=begun, agreed=agreed)
 
     def _entries(self) -> list[Entry]:
         """Return the lines read, each of which follows the one before."""
@@ -92,9 +93,10 @@ class Recent:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What closed the last round (None where none is closed), and which sums the silos agreed to open."""
+    """What closed the last round (None where none is closed), which attempts began, which sums silos agreed to open."""
 
     closed: RoundClosed | None
+    begun: tuple[RoundStarted, ...]
     agreed: tuple[SumAgreed, ...]
 
     def require_next(self, beginning: int) -> None:

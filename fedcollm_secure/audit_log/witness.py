@@ -25,7 +25,7 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import EMPTY_ROOT, MAX_PROOF_HASHES, verify_consistency
 from fedcollm_crypto.note import MAX_NOTE_BYTES, Note, SignatureLine
 from fedcollm_secure.audit_log.checkpoint_folder import key_name
-from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, Journal, check_note
+from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, HeadSeen, Journal, check_note
 from fedcollm_secure.audit_log.unseen_lines import Recent
 
 
@@ -75,14 +75,14 @@ class Witness:
         journal: Journal,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Remember what the journal says was cosigned last."""
+        """Remember which head the journal names last."""
         self._identity = identity
         self._keeper = keeper
         self._origin = origin
         self._journal = journal
         self._clock = clock
-        cosigned = [check_note(entry.note) for entry in journal.entries if isinstance(entry, HeadCosigned)]
-        mine = [head for head in cosigned if head.origin == origin]
+        kept = [check_note(entry.note) for entry in journal.entries if isinstance(entry, HeadCosigned | HeadSeen)]
+        mine = [head for head in kept if head.origin == origin]
         self._head = mine[-1] if mine else Checkpoint(origin=origin, size=0, root=EMPTY_ROOT)
         self._last_line = ""
 
@@ -93,7 +93,7 @@ class Witness:
 
     @property
     def head(self) -> Checkpoint:
-        """Return the last head that this silo cosigned; of size 0 before the first."""
+        """Return the last head that this party cosigned or kept; of size 0 before the first."""
         return self._head
 
     def check(self, view: View) -> Checkpoint:
@@ -110,14 +110,26 @@ class Witness:
             self._refuse(view.note, str(error))
         return head
 
+    def follow(self, view: View) -> Checkpoint:
+        """Follow all steps without a cosignature, as a party does that is none of the log's witnesses.
+
+        Raises: as `check`.
+        """
+        head = self.check(view)
+        self._keep(head, HeadSeen(note=view.note))  # (4)
+        return head
+
     def cosign(self, view: View) -> tuple[SignatureLine, ...]:
         """Follow all steps and return the cosignature. Raises: as `check`."""
         head = self.check(view)
-        self._journal.append(HeadCosigned(note=view.note))  # (4)
-        self._head = head
+        self._keep(head, HeadCosigned(note=view.note))  # (4)
         lines = cosign(head, key_name(self._identity.party), self._identity, time_s=int(self._clock()))
         self._last_line = lines[0].encode()
         return lines
+
+    def _keep(self, head: Checkpoint, entry: HeadCosigned | HeadSeen) -> None:
+        self._journal.append(entry)
+        self._head = head
 
     def _refuse(self, note: str, why: str) -> NoReturn:
         self._journal.append(HeadRefused(note=note, reason="forked_log"))

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from fedcollm_secure.audit_log.journal import JOURNAL_NAME, HeadCosigned, HeadRefused, check_note, read_journal
+from fedcollm_secure.audit_log.journal import (
+    JOURNAL_NAME,
+    HeadCosigned,
+    HeadRefused,
+    HeadSeen,
+    check_note,
+    read_journal,
+)
 from fedcollm_secure.audit_log.ledger_heads import of_silos
 from fedcollm_secure.audit_log.log import LogContents
 from fedcollm_secure.errors import LogError
@@ -30,11 +37,9 @@ def _check_journal(path: Path, contents: LogContents) -> None:
             raise LogError(
                 f"{place}: the silo was shown another log ({entry.reason}); compare with verify equivocation"
             )
-        if isinstance(entry, HeadCosigned):
+        if isinstance(entry, HeadCosigned | HeadSeen):
             head = check_note(entry.note)
             if head.size > len(contents.entries):
-                raise LogError(f"the log was cut: {place} holds a cosigned head of {head.size} entries")
+                raise LogError(f"the log was cut: {place} holds a head of {head.size} entries")
             if contents.tree.root(head.size) != head.root:
-                raise LogError(
-                    f"{place} holds a cosigned head of {head.size} entries that is not this log's: it forked"
-                )
+                raise LogError(f"{place} holds a head of {head.size} entries that is not this log's: it forked")

@@ -67,6 +67,15 @@ class Attestation:
         self._lines += found[:2]
         self._cosigned.append(party)
 
+    def tell(self, party: str) -> None:
+        """Show the present head to a party that keeps heads and cosigns none: the decryptor.
+
+        Where it keeps none, or does not answer, it will say so itself when it is asked to open a sum.
+        """
+        _, views = self.show([party])
+        for _, reply in self._ask({party: Show(view=views[party])}):
+            self._sizes[party], self._heard[party] = reply.size, reply.heard
+
     def keep(self) -> None:
         """Put what was collected under the checkpoint, durably, and only then say in the log whose it is."""
         size, silos = Checkpoint.of(self._log.checkpoint_shown().text).size, tuple(dict.fromkeys(self._cosigned))

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -78,6 +79,20 @@ class RunDirectory:
         folder = self.audit / "manifests"
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(folder / f"{name}.json", canonical.encode(manifest.to_body()))
+
+    def save_statement(self, statement_digest: str, statement: bytes) -> None:
+        """Keep what the decryptor signed beside the log, which names it by its digest."""
+        folder = self.audit / "statements"
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.replace(folder / f"{statement_digest}.json", statement)
+
+    def save_environment(self, text: str) -> str:
+        """Keep the list of what is installed beside the log; return the digest that names it."""
+        name = sha256(text.encode()).hexdigest()
+        folder = self.audit / "environments"
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.replace(folder / f"{name}.txt", text.encode())
+        return name
 
     def save_proof(self, proof_digest: str, proof: bytes) -> None:
         """Keep the proof that a silo dealt bad shares beside the log, which names it by its digest."""

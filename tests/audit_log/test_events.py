@@ -11,6 +11,7 @@ from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_secure.audit_log.events import (
     EVENT_TYPES,
     Event,
+    GatePassed,
     GateRejected,
     HeadAttested,
     PartyConvicted,
@@ -23,7 +24,9 @@ from fedcollm_secure.audit_log.events import (
     RunResumed,
     RunStarted,
     RunStopped,
+    StageAnswered,
     SumAgreed,
+    SumDecrypted,
     event_from_json,
     event_to_json,
     type_name,
@@ -40,6 +43,7 @@ EXAMPLES: tuple[Event, ...] = (
         aggregation="masked",
         privacy="record_dp",
         models={"slm": DIGEST, "llm": DIGEST},
+        environment_digest=DIGEST,
         simulated=True,
     ),
     RoundStarted(
@@ -60,10 +64,23 @@ EXAMPLES: tuple[Event, ...] = (
         ledgers={"a": DIGEST},
         epsilon={"a": "1.25", "b": "inf"},
     ),
+    StageAnswered(round=1, attempt=2, stage=1, accepted=("a",), replies={"a": DIGEST, "b": DIGEST}),
+    SumDecrypted(
+        round=1,
+        attempt=2,
+        linear_pass=0,
+        decryptor="trent",
+        parameters_digest=DIGEST,
+        key_digest=DIGEST,
+        ciphertexts_digest=DIGEST,
+        opened_digest=DIGEST,
+        statement_digest=DIGEST,
+    ),
+    GatePassed(round=2, gate="range"),
     HeadAttested(size=3, silos=("a", "b")),
     GateRejected(round=2, gate="norm", reason="above_limit"),
     RunStopped(reason="budget_exhausted", rounds_done=2),
-    RunResumed(rounds_done=2, config_digest=DIGEST, software={}),
+    RunResumed(rounds_done=2, config_digest=DIGEST, software={}, environment_digest=DIGEST),
     RunFinished(summary_digest=DIGEST),
     SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=DIGEST, survivors=("north", "south")),
     PartyConvicted(round=1, attempt=1, party="north", fault="seed", proof_digest=DIGEST),
@@ -133,7 +150,10 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "control letters": (lambda: PartyDropped(round=1, party="a\nb", reason_code="timeout"), "can name a folder"),
     "half a letter": (lambda: PartyDropped(round=1, party="\ud800", reason_code="timeout"), "can name a folder"),
     "the same silo twice": (lambda: _cohort("a", "a"), "differ from one another"),
-    "a key as a version": (lambda: RunResumed(rounds_done=1, config_digest=DIGEST, software={"x": CANARY}), "version"),
+    "a key as a version": (
+        lambda: RunResumed(rounds_done=1, config_digest=DIGEST, software={"x": CANARY}, environment_digest=DIGEST),
+        "version",
+    ),
 }
 
 

@@ -225,7 +225,7 @@ def test_a_line_of_an_unknown_form_is_refused(field: str, value: Json, reason: s
         "index": 0,
         "previous": GENESIS.hex(),
         "time": TIME,
-        "version": 2,
+        "version": 3,
     }
     body[field] = value
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedcollm_secure.audit_log.events import (
     RoundStarted,
     RoundSummed,
     RunStarted,
+    StageAnswered,
     SumAgreed,
 )
 from fedcollm_secure.audit_log.log import read_log
@@ -29,6 +31,7 @@ STARTED = RoundStarted(
 )
 AGREED = SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=START, survivors=("north", "south"))
 SUMMED = RoundSummed(round=1, attempt=1, averaged_digest=AVERAGE, is_mean=True, replies={})
+STAGE = StageAnswered(round=1, attempt=1, stage=1, accepted=("north",), replies={"north": START, "south": OTHER})
 CLOSED = RoundClosed(
     round=1,
     contributors=("south", "north"),
@@ -87,6 +90,34 @@ def test_what_a_gate_threw_away_is_no_average(check: Callable[..., None], gate: 
     else:
         with pytest.raises(LogError, match="another average"):
             check(*events, closed)
+
+
+def test_the_digests_of_all_replies_are_over_those_of_the_stages(check: Callable[..., None]) -> None:
+    stages = [replace(STAGE, stage=number, replies={"north": START, "south": OTHER}) for number in (1, 2)]
+    over = {party: sha256(bytes.fromhex(said) * 2).hexdigest() for party, said in (("north", START), ("south", OTHER))}
+
+    check(STARTED, *stages, AGREED, replace(SUMMED, replies=over), CLOSED)
+    with pytest.raises(LogError, match="not over those of its stages"):
+        check(STARTED, stages[0], AGREED, replace(SUMMED, replies=over), CLOSED)
+    with pytest.raises(LogError, match="not over those of its stages"):
+        check(STARTED, *stages, AGREED, replace(SUMMED, replies={**over, "west": START}), CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("stages", "match"),
+    [
+        (({"attempt": 2},), "which never began"),
+        (({"stage": 0},), "not in their order"),
+        (({"stage": 2}, {"stage": 1}), "not in their order"),
+        (({}, {}), "not in their order"),
+        (({"accepted": ("north", "west")},), "counts silos that did not answer"),
+    ],
+)
+def test_a_stage_that_does_not_fit_its_attempt_is_found(
+    check: Callable[..., None], stages: tuple[dict[str, Any], ...], match: str
+) -> None:
+    with pytest.raises(LogError, match=match):
+        check(STARTED, *(replace(STAGE, **changes) for changes in stages))
 
 
 def test_a_round_without_a_sum_closes_with_what_it_began_from(check: Callable[..., None]) -> None:

@@ -252,7 +252,7 @@ def test_a_tail_cannot_be_cut_where_a_silos_journal_is_at_hand(run: Path) -> Non
     drop_entries(run, 1)
     (run / "audit/checkpoints/4.txt").unlink()
 
-    with pytest.raises(LogError, match=r"the log was cut: silos/north/journal\.jsonl holds a cosigned head of 4"):
+    with pytest.raises(LogError, match=r"the log was cut: silos/north/journal\.jsonl holds a head of 4"):
         verify_run(run)
 
 

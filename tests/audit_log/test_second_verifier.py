@@ -107,7 +107,7 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "torn": lambda audit: (audit / "log.jsonl").write_bytes((audit / "log.jsonl").read_bytes()[:-5]),
     "rewritten": forge_a_tail,
     "spelt differently": lambda audit: edit(audit / "log.jsonl", '"index":3', '"index": 3'),
-    "of another version": lambda audit: edit(audit / "log.jsonl", '"version":2', '"version":1'),
+    "of another version": lambda audit: edit(audit / "log.jsonl", '"version":3', '"version":2'),
     "another event": lambda audit: edit(audit / "log.jsonl", "round_started", "round_stirred"),
     "another root": lambda audit: edit(audit / "checkpoints/6.txt", "\n6\n", "\n5\n"),
     "a forged cosignature": lambda audit: edit(audit / "checkpoints/6.txt", "— north ", "— south "),

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -85,9 +86,12 @@ def make_run(
             aggregation="masked",
             privacy="record_dp",
             models={},
+            environment_digest=sha256(b"").hexdigest(),
             simulated=True,
         )
     )
+    (run / "audit" / "environments").mkdir()
+    (run / "audit" / "environments" / f"{sha256(b'').hexdigest()}.txt").write_bytes(b"")
     if summary is not None:
         log.append(RunFinished(summary_digest=summary_digest(summary)))
         log.cosigned(cosign(Checkpoint.of(log.checkpoint().text), "north", north, time_s=1))

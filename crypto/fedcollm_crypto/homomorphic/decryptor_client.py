@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_crypto.aggregation import Ask, Chunks, PartyId
+from fedcollm_crypto.aggregation import Ask, Chunks, Decryption, PartyId
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused, TooFewSilos
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.custody import check_key
@@ -36,6 +36,7 @@ class DecryptorLine:
         self._signer = signer
         self._waiting: tuple[str, int] | None = None  # the kind of answer, and the bytes before it
         self._answer: tuple[Signed, bytes] | None = None
+        self._decryption: Decryption | None = None
         self._failed: dict[PartyId, str] = {}
         self._refused: dict[PartyId, str] = {}
 
@@ -53,6 +54,23 @@ class DecryptorLine:
     def refused(self) -> Mapping[PartyId, str]:
         """Return the reason code of its refusal, if it refused."""
         return MappingProxyType(self._refused)
+
+    @property
+    def decryption(self) -> Decryption | None:
+        """Return what it said of the sum that it opened, once that was found to be so."""
+        return self._decryption
+
+    def opened(self, manifest: RoundManifest, statement: Signed) -> None:
+        """Keep a statement that was found to be about this attempt's sum."""
+        if manifest.encryption is None:
+            raise RuntimeError("nothing is encrypted under this manifest")
+        named = manifest.encryption
+        self._decryption = Decryption(
+            decryptor=self.decryptor,
+            parameters_hash=named.parameters_hash,
+            key_hash=named.key_hash,
+            statement=statement.encode(),
+        )
 
     def ask(self, question: Message, attachment: bytes, *, answer: str, size: int) -> Ask:
         """Ask, and expect a message of the kind `answer` behind `size` bytes."""
@@ -133,4 +151,5 @@ def take_opened(
     said = Opened.from_body(message.body)
     if (said.manifest_hash, said.sum_hash, said.opened_hash) != (manifest.hash, sum_hash, messages.opened_hash(data)):
         raise line.lost("its statement is not about this sum", dropped)
+    line.opened(manifest, message)
     return np.frombuffer(data, dtype="<u8").astype(np.uint64)

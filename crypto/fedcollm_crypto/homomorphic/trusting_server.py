@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from fedcollm_crypto import hpke
-from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
+from fedcollm_crypto.aggregation import Ask, Chunks, Decryption, PartyId, Sum
 from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import ring_words
 from fedcollm_crypto.homomorphic import commitments as said
@@ -87,6 +87,11 @@ class TrustingServer:
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return nobody: no shares are dealt."""
         return MappingProxyType({})
+
+    @property
+    def decryption(self) -> Decryption | None:
+        """Return the decryptor's statement of the sum that it opened; None before."""
+        return self._line.decryption
 
     @property
     def manifest(self) -> RoundManifest:

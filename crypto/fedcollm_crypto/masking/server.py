@@ -97,6 +97,10 @@ class MaskedServer:
         return MappingProxyType(self._convictions)
 
     @property
+    def decryption(self) -> None:
+        """Return nothing: there is no decryptor."""
+
+    @property
     def survivors(self) -> frozenset[PartyId]:
         """Return U3 once t silos have agreed to open the sum over it; empty before."""
         return frozenset(self._seen.vector_hashes) if self._agreed else frozenset()

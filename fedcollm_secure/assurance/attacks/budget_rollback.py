@@ -128,6 +128,7 @@ def _begin(folder: Path) -> AuditLog:
             aggregation="masked",
             privacy="record_dp",
             models={},
+            environment_digest="00" * 32,
             simulated=True,
         )
     )

@@ -11,7 +11,7 @@ from fedcollm_crypto.aggregation import Ask, PartyEnd, PartyId, ServerEnd, Sum
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import CryptoError
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import Setup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -101,6 +101,7 @@ class Encrypted:
             scheme=self.packing.scheme,
             stages=self._stages[party],
             worker=self.worker,
+            require_logged=no_log,
         )
         if self.trusting:
             return Trustee(setup=setup, packing=self.packing)

@@ -60,6 +60,7 @@ class Attacker:
                 aggregation="masked",
                 privacy="non_private",
                 models={},
+                environment_digest="00" * 32,
                 simulated=True,
             )
         )

@@ -224,6 +224,7 @@ class Session:
                 aggregation="masked",
                 privacy=privacy,
                 models={},
+                environment_digest="00" * 32,
                 simulated=True,
             )
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks, Exchange, PartyEnd, PartyId, ServerEnd, Vector, aggregate
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import Setup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -103,6 +103,7 @@ def assemble(
         scheme=scheme,
         stages=MemoryStages(),
         worker=worker,
+        require_logged=no_log,
     )
     if not isinstance(scheme, Bfv):
         trusting = partial(

@@ -129,6 +129,7 @@ def _event(index: int) -> Event:
         aggregation="masked",
         privacy="non_private",
         models={},
+        environment_digest="00" * 32,
         simulated=True,
     )
 

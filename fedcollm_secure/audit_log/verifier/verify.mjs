@@ -16,7 +16,7 @@ import { join } from "node:path";
 const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
 const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY_BYTES = 1 << 14; // longest files
 const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
-  "party_convicted", "round_summed", "round_closed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
+  "party_convicted", "stage_answered", "sum_decrypted", "round_summed", "round_closed", "gate_passed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
 const FIELDS = "event,index,previous,time,version";
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
 const EMPTY_ROOT = sha256(Buffer.alloc(0));
@@ -244,7 +244,7 @@ function readLog(data) {
     if (body === null || typeof body !== "object" || Object.keys(body).sort().join() !== FIELDS) {
       throw new Bad(`a line must hold exactly ${FIELDS}`, index);
     }
-    if (body.version !== 2) throw new Bad("the entry's version is unknown", index);
+    if (body.version !== 3) throw new Bad("the entry's version is unknown", index);
     if (body.index !== index) throw new Bad(`it says it is entry ${body.index}`, index);
     if (body.previous !== previous) throw new Bad("the next entry does not follow it", Math.max(index - 1, 0));
     if (typeof body.time !== "string" || !TIME.test(body.time)) throw new Bad("the time is malformed", index);
@@ -269,6 +269,27 @@ function checkSums(events) { // what closes a round names the average that came 
       if (asked?.adapter_digest !== closed.adapter_digest || closed.survivors.some((party) => !asked.cohort.includes(party)) ||
           of("sum_agreed").some((event) => event.attempt === closed.attempt && event.linear_pass === closed.linear_pass)) {
         throw new Bad("a sum agreed to twice, or in no attempt that began so", index);
+      }
+    }
+    const stages = of("stage_answered").filter((event) => event.attempt === closed.attempt);
+    if (closed.type === "stage_answered") {
+      if (!of("round_started").some((event) => event.attempt === closed.attempt) || closed.stage < 1 ||
+          (stages.at(-1)?.stage ?? 0) >= closed.stage || closed.accepted.some((party) => !Object.hasOwn(closed.replies, party))) {
+        throw new Bad("a stage out of its order, in no attempt, or that counts silos that did not answer", index);
+      }
+    }
+    if (closed.type === "round_summed") {
+      const said = new Map();
+      for (const stage of stages) for (const [party, hex] of Object.entries(stage.replies)) said.set(party, [...(said.get(party) ?? []), fromHex(hex)]);
+      if (said.size !== Object.keys(closed.replies).length ||
+          [...said].some(([party, replies]) => sha256(Buffer.concat(replies)).toString("hex") !== closed.replies[party])) {
+        throw new Bad("digests of all replies that are not over those of the stages", index);
+      }
+    }
+    if (closed.type === "sum_decrypted") {
+      const same = (event) => event.attempt === closed.attempt;
+      if (!of("sum_agreed").some((event) => same(event) && event.linear_pass === closed.linear_pass) || of("sum_decrypted").some(same)) {
+        throw new Bad("a sum opened twice, or to which no silos agreed", index);
       }
     }
     if (closed.type === "round_summed" && agrees && !agreedTo(closed)) throw new Bad("a sum that no silos agreed to open", index);
@@ -322,6 +343,7 @@ function readRoster(audit, events, keeper) {
   const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
   return {
     keeper: [keeper, mldsa44(server)],
+    decryptors: new Map(signed.roster.members.filter((member) => member.role === "decryptor").map((member) => [member.id, keys.get(member.id)])),
     witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
     colluding: signed.roster.policy.colluding ?? 0,
     postQuantum: silos.some((silo) => silo.mldsa44),
@@ -345,6 +367,43 @@ function checkManifests(audit, events) { // what each attempt asked for, against
     }
   });
   return missing;
+}
+
+function checkNamed(audit, events, roster) { // lists of what is installed, and what the decryptor signed, as the log names them
+  const missing = [];
+  const named = (kind, path, hex, index) => {
+    if (!lstatSync(join(audit, path), { throwIfNoEntry: false })) { missing.push(`${path} is missing`); return null; }
+    const data = readRegular(join(audit, path), DOCUMENT_BYTES);
+    if (sha256(data).toString("hex") !== hex) throw new Bad(`${path} is not the ${kind} that the log names`, index);
+    return data;
+  };
+  events.forEach((event, index) => {
+    const environment = event.environment_digest, statement = event.statement_digest;
+    if (["run_started", "run_resumed"].includes(event.type)) named("environment", `environments/${environment}.txt`, environment, index);
+    if (event.type !== "sum_decrypted") return;
+    const data = named("statement", `statements/${statement}.json`, statement, index);
+    if (data && roster) checkStatement(audit, event, decode(data), roster, index);
+  });
+  return missing;
+}
+
+function checkStatement(audit, event, signed, roster, index) { // by the decryptor, of the log's manifest, under the log's key
+  const key = roster.decryptors.get(event.decryptor), body = Buffer.from(canonical(signed.body)), signature = fromHex(signed.signature);
+  const domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
+  const text = Buffer.concat([Buffer.from(`${domain}he-opened\0`), sha256(body)]);
+  if (signed.from !== event.decryptor || signed.kind !== "he-opened" || !key || !ed25519(key, text, signature.subarray(0, 64))) {
+    throw new Bad("a statement that the decryptor did not sign", index);
+  }
+  if (signed.body.sum_hash !== event.ciphertexts_digest || signed.body.opened_hash !== event.opened_digest) {
+    throw new Bad("a statement about another sum than the log says", index);
+  }
+  const path = join(audit, "manifests", `${event.round}-${event.attempt}.json`);
+  if (!lstatSync(path, { throwIfNoEntry: false })) return; // that it is missing, checkManifests says
+  const encryption = { decryptor: event.decryptor, key_hash: event.key_digest, parameters_hash: event.parameters_digest };
+  const asked = Buffer.from(canonical({ ...decode(readRegular(path, DOCUMENT_BYTES)), encryption }));
+  if (labelled("fedcollm/v1/manifest-hash", asked).toString("hex") !== signed.body.manifest_hash) {
+    throw new Bad("a statement under another manifest or key than the log says", index);
+  }
 }
 
 function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
@@ -382,7 +441,8 @@ function verifyLog(folder, givenKey) {
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
   if (roster) checkAttested(events, bySize);
-  const manifests = checkManifests(audit, events), missing = audit === folder ? [] : manifests;
+  const manifests = [...checkManifests(audit, events), ...checkNamed(audit, events, roster)];
+  const missing = audit === folder ? [] : manifests;
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
   if (signed < leaves.length) missing.push(`entries ${signed} to ${leaves.length - 1} stand under no signed checkpoint yet`);

@@ -36,7 +36,7 @@ def test_a_silo_that_does_not_look_into_its_ledger_spends_twice(monkeypatch: pyt
 def test_a_silo_that_takes_any_closed_round_for_the_last_one_spends_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def believed(recent: Recent, _: object, *, known: int) -> Told:
         closed = [entry.event for entry in recent._entries() if isinstance(entry.event, RoundClosed)]
-        return Told(closed=closed[0], agreed=())
+        return Told(closed=closed[0], begun=(), agreed=())
 
     monkeypatch.setattr(Recent, "told", believed)
     outcome = budget_rollback.against_us()
