@@ -1,4 +1,4 @@
-"""What travels between coordinator and silo around the aggregation's own bytes.
+"""The messages between coordinator and silo, around the aggregation's own bytes.
 
     request   Begin(view of the log, proofs, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
               Show(view)
@@ -23,7 +23,7 @@ from fedcollm_crypto.declared import Declared, Nested
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.kinds import HexText, Natural
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.witness import View
 
 MAGIC = b"FedCoLLM\x03"
 _BEGIN, _STEP, _CLOSE, _SHOW = 1, 2, 3, 4

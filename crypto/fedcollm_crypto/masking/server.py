@@ -14,7 +14,6 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.conviction import Guilty
 from fedcollm_crypto.masking.dealing import Dealing
 from fedcollm_crypto.masking.gathered import Gathered
@@ -29,6 +28,7 @@ from fedcollm_crypto.masking.requests import (
     Refusal,
     Relay,
 )
+from fedcollm_crypto.masking.ring_carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
@@ -82,6 +82,10 @@ class MaskedServer:
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return whom this attempt proved to have dealt badly, with the proof of each (`conviction.BadDealing`)."""
         return MappingProxyType(self._convictions)
+
+    @property
+    def decryption(self) -> None:
+        """Return nothing: there is no decryptor."""
 
     @property
     def survivors(self) -> frozenset[PartyId]:

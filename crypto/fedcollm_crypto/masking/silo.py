@@ -17,7 +17,6 @@ from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
-from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.conviction import BadDealing
 from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
@@ -34,6 +33,7 @@ from fedcollm_crypto.masking.requests import (
     read_body,
     sign_message,
 )
+from fedcollm_crypto.masking.ring_carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.silo_state import (
     Consented,
     Dealt,

@@ -7,12 +7,12 @@ from typing import TypeAlias
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
-from fedcollm_crypto.masking.carriers import SiloCarrier
 from fedcollm_crypto.masking.dealing import Contents, ShareBox
 from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
 from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy
+from fedcollm_crypto.masking.ring_carriers import SiloCarrier
 from fedcollm_crypto.masking.stages import Answered, Convicted, StageJournal, Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed

@@ -6,7 +6,7 @@ import pytest
 
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import custody, messages
-from fedcollm_crypto.homomorphic.custody import Custody, Setup
+from fedcollm_crypto.homomorphic.custody import Custody, Setup, no_log
 from fedcollm_crypto.homomorphic.messages import FreshKey, KeyRequest
 from fedcollm_crypto.homomorphic.parameters import Bfv, Ckks
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
@@ -29,6 +29,7 @@ def setup_of(consortium, **changes) -> Setup:
         "scheme": consortium.packing.scheme,
         "stages": consortium.stages["decryptor"],
         "worker": consortium.worker,
+        "require_logged": no_log,
     }
     return Setup(**(settings | changes))
 
