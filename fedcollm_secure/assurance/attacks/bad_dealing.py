@@ -7,6 +7,7 @@ ends at the opening, every time, with nothing to convict it by.
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 
@@ -20,9 +21,10 @@ from fedcollm_crypto.masking.attempt import Place
 from fedcollm_crypto.masking.dealing import Dealing
 from fedcollm_secure.assurance.attacks.attack_consortium import equal_weights, random_updates
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
 from fedcollm_secure.assurance.attacks.colluding_silo import Deal, Puppet
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked, added_up
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins.unruled_round import TwinRound, twin_silos
@@ -71,22 +73,26 @@ def against_twin() -> Outcome:
     )
 
 
+def ways(protection: Protection) -> dict[str, Way]:
+    """Return both, and what a conviction could be good for."""
+    return {
+        "junk boxes": partial(throws_somebody_out, junk_boxes, protection),
+        "shares of nothing": partial(throws_somebody_out, shares_of_nothing, protection),
+        "two sums by a conviction": partial(two_sums_by_a_conviction, protection),
+    }
+
+
 def against_us() -> Outcome:
-    """Try both, in each of several places of the alphabet."""
-    return try_ways(
-        {
-            "junk boxes": lambda: throws_somebody_out(junk_boxes),
-            "shares of nothing": lambda: throws_somebody_out(shares_of_nothing),
-            "two sums by a conviction": two_sums_by_a_conviction,
-        }
-    )
+    """Try them under each protection."""
+    return try_under_each(ways)
 
 
-def throws_somebody_out(deal: Deal) -> bool:
+def throws_somebody_out(deal: Deal, protection: Protection = CLASSICAL) -> bool:
     """Let one silo deal like this; return whether any honest silo's update is missing, or no sum comes out."""
     with tempfile.TemporaryDirectory() as folder:
         dealer: PartyId = "silo-01"
-        session = Session(Neighbourhood(SILOS, Path(folder)), puppets={dealer: deal})
+        region = Neighbourhood(SILOS, Path(folder), protection=protection)
+        session = Session(region, puppets={dealer: deal})
         honest, adapter = [name for name in session.members if name != dealer], version(0)
         try:
             total = session.attempt(session.manifest(adapter=adapter), adapter)
@@ -98,11 +104,12 @@ def throws_somebody_out(deal: Deal) -> bool:
         return total.contributors != frozenset(honest) or not np.array_equal(total.total, session.total(honest))
 
 
-def two_sums_by_a_conviction() -> bool:
+def two_sums_by_a_conviction(protection: Protection = CLASSICAL) -> bool:
     """Have the dealer convicted, and ask for the sum again without an honest silo as well."""
     with tempfile.TemporaryDirectory() as folder:
         dealer: PartyId = "silo-01"
-        session = Session(Neighbourhood(SILOS, Path(folder)), puppets={dealer: shares_of_nothing})
+        region = Neighbourhood(SILOS, Path(folder), protection=protection)
+        session = Session(region, puppets={dealer: shares_of_nothing})
         adapter = version(0)
         try:
             session.attempt(session.manifest(adapter=adapter), adapter)

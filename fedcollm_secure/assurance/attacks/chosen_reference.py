@@ -12,7 +12,7 @@ from fedcollm_secure.assurance.attacks.attack_variants import try_ways
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, drift, version
-from fedcollm_secure.audit_log.events import RoundStarted, RoundSummed
+from fedcollm_secure.audit_log.events import RoundSummed
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.errors import LogError
@@ -68,17 +68,6 @@ def log_it_as_the_average() -> bool:
 
 def _after_one_round(folder: Path, averaged: Float32) -> Session:
     session, adapter = Session(Neighbourhood(5, folder), trust_region=LIMIT), version(0)
-    manifest = session.manifest(adapter=adapter)
-    session.log.append(
-        RoundStarted(
-            round=1,
-            attempt=1,
-            cohort=session.members,
-            adapter_digest=manifest.adapter_hash,
-            plan_digest=manifest.train_cfg_hash,
-            manifest_digest=manifest.hash.hex(),
-        )
-    )
     total = session.attempt(session.manifest(adapter=adapter), adapter)
     session.log.append(RoundSummed(round=1, attempt=1, averaged_digest=digest(version(0)), is_mean=True, replies={}))
     session.close_round(1, total.contributors, averaged)

@@ -7,6 +7,7 @@ With one silo in league the first difference is enough: a + b is a for whoever k
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_VECTOR
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
 
-SILOS = 10
+SILOS, FOR_A_TRIPLE = 7, 10
 STRICT = SiloPolicy(max_single_changes=0)
 
 
@@ -35,21 +37,25 @@ def against_twin() -> Outcome:
     )
 
 
+def ways(protection: Protection) -> dict[str, Way]:
+    """Return pairs with nobody in league, with one, and triples against two."""
+    nobody = SiloPolicy(max_single_changes=0, colluding=0)
+    return {
+        "three pairs": partial(recover_from_pairs, nobody, protection=protection),
+        "one pair, one of it in league": partial(recover_from_pairs, STRICT, pairs=1, protection=protection),
+        "a triple, two of it in league": partial(recover_from_triple, protection),
+    }
+
+
 def against_us() -> Outcome:
-    """Try pairs with nobody in league, with one, and triples against two."""
-    return try_ways(
-        {
-            "three pairs": lambda: recover_from_pairs(SiloPolicy(max_single_changes=0, colluding=0)),
-            "one pair, one of it in league": lambda: recover_from_pairs(STRICT, pairs=1),
-            "a triple, two of it in league": lambda: recover_from_triple(),
-        }
-    )
+    """Try them under each protection."""
+    return try_under_each(ways)
 
 
-def recover_from_pairs(policy: SiloPolicy, *, pairs: int = 3) -> bool:
+def recover_from_pairs(policy: SiloPolicy, *, pairs: int = 3, protection: Protection = CLASSICAL) -> bool:
     """Open the sum over all, then sums without a pair each; return whether the first silo's update comes out."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(Neighbourhood(SILOS, Path(folder), policy=policy))
+        session = Session(Neighbourhood(SILOS, Path(folder), policy=policy, protection=protection))
         a, b, c = session.members[:3]
         everybody, *others = sums_without(session, [(), (a, b), (b, c), (a, c)][: pairs + 1])
         if pairs == 1:
@@ -59,11 +65,11 @@ def recover_from_pairs(policy: SiloPolicy, *, pairs: int = 3) -> bool:
         return np.array_equal(with_a + without - with_none, 2 * session.region.vector(a))
 
 
-def recover_from_triple() -> bool:
+def recover_from_triple(protection: Protection) -> bool:
     """Leave out three silos, two of whom the server knows."""
     with tempfile.TemporaryDirectory() as folder:
         policy = SiloPolicy(max_single_changes=0, colluding=2, min_cohort=4)
-        session = Session(Neighbourhood(SILOS, Path(folder), policy=policy))
+        session = Session(Neighbourhood(FOR_A_TRIPLE, Path(folder), policy=policy, protection=protection))
         a, b, c = session.members[:3]
         everybody, without = sums_without(session, [(), (a, b, c)])
         known = session.region.vector(b) + session.region.vector(c)

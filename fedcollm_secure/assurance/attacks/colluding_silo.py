@@ -7,6 +7,7 @@ signer of a silo in league is its own key; of a made-up one, a key of the attack
 import secrets as system
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
 from fedcollm_crypto.masking.dealing import Checked, Dealing, Parcel, ShareBox, Shares, box_tree
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.masks import masked_chunks
+from fedcollm_crypto.masking.masks import MaskKeys, masked_chunks
 from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
 from fedcollm_crypto.masking.policy import Pledge
 from fedcollm_crypto.masking.requests import (
@@ -30,6 +31,7 @@ from fedcollm_crypto.masking.requests import (
     VectorRequest,
     sign_message,
 )
+from fedcollm_crypto.masking.ring_carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
@@ -74,21 +76,33 @@ class Puppet:
     def open(self, place: Place, parcel: Parcel) -> OpenedShares:
         """Open a box that was dealt to it: the attacker may use both shares."""
         channels = attempt.agree_channels(place, self.secrets)
-        return attempt.open_box(place, channels[parcel.box.sender], parcel.box)
+        return attempt.open_any_box(place, self.secrets, channels, parcel.box)
+
+    def masks(
+        self, place: Place, members: frozenset[PartyId], parcels: Mapping[PartyId, Parcel] = MappingProxyType({})
+    ) -> MaskKeys:
+        """(M3) Choose masks over U2. In the post-quantum profile half of their secrets come in the `parcels`."""
+        brought = parcels if place.manifest.post_quantum else {}
+        opened = {party: self.open(place, parcel) for party, parcel in brought.items() if party in members}
+        return attempt.choose_masks(place, self.secrets, members, opened)
 
     def upload(self, place: Place, members: frozenset[PartyId]) -> tuple[Vector, Signed]:
         """(M3) Mask and sign."""
-        keys = attempt.choose_masks(place, self.secrets, members)
+        keys = self.masks(place, members)
         words = np.concatenate(list(masked_chunks(self.vector, place.manifest.quantisation.ring_bits, keys)))
+        return words.astype(np.uint64), self.sign_upload(place, members, words.tobytes())
+
+    def sign_upload(self, place: Place, members: frozenset[PartyId], wire: bytes) -> Signed:
+        """(M3) Sign what travels."""
         hasher = hashes.vector_hasher()
-        hasher.update(words.tobytes())
+        hasher.update(wire)
         message = Upload(
             manifest_hash=place.manifest.hash,
             transcript=place.transcript,
             vector_hash=hasher.finalize(),
             cohort_hash=hashes.cohort_hash(members),
         )
-        return words.astype(np.uint64), sign_message(self.signer, message)
+        return sign_message(self.signer, message)
 
     def consent(self, place: Place, uploads: Mapping[PartyId, Upload]) -> Signed:
         """(M4) Agree to any set, as often as asked."""
@@ -118,15 +132,36 @@ Deal = Callable[[Puppet, Place], Dealing]
 """What a puppet deals in an attempt."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """An attempt that a puppet is in."""
+
+    manifest: RoundManifest
+    puppet: Puppet
+    carrier: SiloCarrier
+
+
 class PuppetEnd:
     """A puppet that answers requests as a silo does, but refuses none and checks none: what a colluder may do."""
 
-    def __init__(self, *, signer: Identity, roster: Roster, vector: Vector, deal: "Deal | None" = None) -> None:
-        """Draw fresh secrets; one object serves one attempt. `deal` makes what it deals, honest shares by default."""
-        self._roster = roster
+    def __init__(
+        self,
+        *,
+        signer: Identity,
+        roster: Roster,
+        vector: Vector,
+        deal: "Deal | None" = None,
+        take: Callable[[bytes], bytes] = bytes,
+        carrier: Callable[[RoundManifest], SiloCarrier] = RingSilo,
+    ) -> None:
+        """Serve one attempt. `deal` makes what it deals, honest shares by default.
+
+        `take` takes a decryptor's key off a request, `carrier` the masked vector to the wire: as in a silo.
+        """
+        self._roster, self._signer, self._vector = roster, signer, vector
         self._deal = deal or Puppet.dealing
-        self.puppet = Puppet(signer=signer, vector=vector)
-        self._manifest: RoundManifest | None = None
+        self._take, self._new_carrier = take, carrier
+        self._begun: _Begun | None = None
         self._place: Place | None = None
         self._parcels: Mapping[PartyId, Parcel] = {}
         self._members: frozenset[PartyId] = frozenset()
@@ -134,45 +169,49 @@ class PuppetEnd:
 
     def handle(self, request: bytes) -> Chunks:
         """Answer whatever the server asks."""
-        message = Signed.decode(request)
+        message = Signed.decode(self._take(request))
         if message.kind == requests.MANIFEST:
-            self._manifest = RoundManifest.from_body(message.body)
-            return (MESSAGE_FRAME + self.puppet.hello(self._manifest).encode(),)
-        if self._manifest is None:
+            manifest = RoundManifest.from_body(message.body)
+            secrets = attempt.draw_secrets(manifest, self._signer.party, system.token_bytes)
+            puppet = Puppet(signer=self._signer, vector=self._vector, secrets=secrets)
+            self._begun = _Begun(manifest=manifest, puppet=puppet, carrier=self._new_carrier(manifest))
+            return (MESSAGE_FRAME + puppet.hello(manifest).encode(),)
+        if self._begun is None:
             raise ProtocolError("nothing was begun")
-        return self._follow(message, self._manifest)
+        return self._follow(message, self._begun)
 
-    def _follow(self, message: Signed, manifest: RoundManifest) -> Chunks:
+    def _follow(self, message: Signed, begun: "_Begun") -> Chunks:
         if message.kind == requests.ASK_SHARES:
             hellos = {each.sender: each for each in Relay.from_body(message.body).messages}
             self._place = Place(
-                me=self.puppet.signer.party,
-                manifest=manifest,
+                me=self._signer.party,
+                manifest=begun.manifest,
                 roster=self._roster,
                 transcript=hashes.transcript_hash(hellos),
                 hellos={party: Hello.from_body(each.body) for party, each in hellos.items()},
             )
-            return (DEALING_FRAME + self._deal(self.puppet, self._place).encode(),)
+            return (DEALING_FRAME + self._deal(begun.puppet, self._place).encode(),)
         if self._place is None:
             raise ProtocolError("nothing was dealt")
-        return self._speak(message, self._place)
+        return self._speak(message, begun, self._place)
 
-    def _speak(self, message: Signed, place: Place) -> Chunks:
+    def _speak(self, message: Signed, begun: "_Begun", place: Place) -> Chunks:
+        puppet = begun.puppet
         match message.kind:
             case requests.ASK_CHECK:
                 self._parcels = {each.shares.sender: each for each in Delivery.from_body(message.body).parcels}
-                reply = self.puppet.checked(place)
+                reply = puppet.checked(place)
             case requests.ASK_VECTOR:
                 self._members = frozenset(VectorRequest.from_body(message.body).members)
-                words, reply = self.puppet.upload(place, self._members)
-                width = "<u8" if place.manifest.quantisation.ring_bits == 64 else "<u4"
-                return (VECTOR_FRAME, words.astype(width).tobytes(), reply.encode())
+                keys = puppet.masks(place, self._members, self._parcels)
+                wire = b"".join(begun.carrier.chunks(puppet.vector, keys))
+                return (VECTOR_FRAME, wire, puppet.sign_upload(place, self._members, wire).encode())
             case requests.ASK_CONSENT:
                 uploads = {each.sender: Upload.from_body(each.body) for each in Relay.from_body(message.body).messages}
                 self._survivors = frozenset(uploads)
-                reply = self.puppet.consent(place, uploads)
+                reply = puppet.consent(place, uploads)
             case requests.ASK_REVEAL:
-                reply = self.puppet.reveal(place, self._parcels, self._members, self._survivors)
+                reply = puppet.reveal(place, self._parcels, self._members, self._survivors)
             case _:
                 raise ProtocolError("a puppet does not know this request")
         return (MESSAGE_FRAME + reply.encode(),)

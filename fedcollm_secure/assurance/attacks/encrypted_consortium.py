@@ -88,7 +88,7 @@ class Encrypted:
             stages=self._stages[party],
             vector=lambda: self.consortium.vector(party),
             packing=self.packing,
-            scheme=_bfv(self.packing.scheme),
+            scheme=as_bfv(self.packing.scheme),
             worker=worker,
         )
 
@@ -105,7 +105,7 @@ class Encrypted:
         )
         if self.trusting:
             return Trustee(setup=setup, packing=self.packing)
-        return Decryptor(setup=setup, packing=self.packing, scheme=_bfv(self.packing.scheme))
+        return Decryptor(setup=setup, packing=self.packing, scheme=as_bfv(self.packing.scheme))
 
     def server(self, manifest: RoundManifest | None = None, decryptor: PartyId = DECRYPTOR) -> "Server":
         """Start the server of an attempt."""
@@ -115,7 +115,7 @@ class Encrypted:
             return TrustingServer(
                 manifest=manifest, roster=roster, signer=signer, trustee=decryptor, packing=self.packing
             )
-        scheme = _bfv(self.packing.scheme)
+        scheme = as_bfv(self.packing.scheme)
         return EncryptedServer(
             manifest=manifest, roster=roster, signer=signer, decryptor=decryptor, packing=self.packing, scheme=scheme
         )
@@ -170,7 +170,7 @@ class CraftingWorker(Worker):
 def play_to(kind: str, server: ServerEnd, parties: Mapping[PartyId, PartyEnd], cohort: tuple[PartyId, ...]) -> Ask:
     """Play until a request of this kind is to be sent, which is returned unanswered. Raises: CryptoError."""
     ask = server.start(cohort)
-    while not any(_kind_of(request) == kind for request in ask.requests.values()):
+    while not any(kind_of(request) == kind for request in ask.requests.values()):
         following = answered(ask, server, parties)
         if isinstance(following, Sum):
             raise ValueError(f"the attempt ended before a request of kind {kind}")
@@ -209,14 +209,16 @@ def blocked_by(server: Server, party: PartyId) -> Generator[None]:
         raise Blocked(server.refused.get(party, "nothing_released")) from error
 
 
-def _kind_of(request: bytes) -> str:
+def kind_of(request: bytes) -> str:
+    """Return the kind of a request, with a key before it or without."""
     if request[:1] != ATTACHED:
         return Signed.decode(request).kind
     head, rest = messages.detach(request)
     return Signed.decode(head if head[:1] != ATTACHED else bytes(rest)).kind
 
 
-def _bfv(scheme: object) -> Bfv:
+def as_bfv(scheme: object) -> Bfv:
+    """Return BFV's parameters. Raises: TypeError for another scheme's."""
     if not isinstance(scheme, Bfv):
         raise TypeError(f"BFV was expected, got {type(scheme).__name__}")
     return scheme

@@ -4,18 +4,20 @@ A silo that remembers its sums by session knows of nothing; the two first sums d
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fedcollm_crypto.masking.requests import ASK_VECTOR
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
 
-SILOS = 8
+SILOS = 7
 
 
 def against_twin() -> Outcome:
@@ -29,24 +31,28 @@ def against_twin() -> Outcome:
     )
 
 
+def ways(protection: Protection) -> dict[str, Way]:
+    """Return a roster without the silo, the silo silent, and another first adapter."""
+    recover = partial(recover_in_a_second_session, protection=protection)
+    return {
+        "a roster with one silo less": partial(recover, smaller_roster=True),
+        "the same roster, one silo silent": partial(recover, smaller_roster=False),
+        "another first adapter, three times": partial(recover, smaller_roster=True, again=3),
+    }
+
+
 def against_us() -> Outcome:
-    """Try it with a roster without the silo, with the silo silent, and from another first adapter."""
-    return try_ways(
-        {
-            "a roster with one silo less": lambda: recover_in_a_second_session(smaller_roster=True),
-            "the same roster, one silo silent": lambda: recover_in_a_second_session(smaller_roster=False),
-            "another first adapter, three times": lambda: recover_in_a_second_session(smaller_roster=True, again=3),
-        }
-    )
+    """Try them under each protection."""
+    return try_under_each(ways)
 
 
-def recover_in_a_second_session(*, smaller_roster: bool, again: int = 0) -> bool:
+def recover_in_a_second_session(*, smaller_roster: bool, again: int = 0, protection: Protection = CLASSICAL) -> bool:
     """Open the first sum of a session, then of others without the last silo; return whether its update comes out.
 
     `again`: begin that many further sessions, each from another adapter. The policy bears with two such sums.
     """
     with tempfile.TemporaryDirectory() as folder:
-        region = Neighbourhood(SILOS, Path(folder))
+        region = Neighbourhood(SILOS, Path(folder), protection=protection)
         first, adapter = Session(region), version(0)
         *others, victim = first.members
         everybody = first.attempt(first.manifest(adapter=adapter), adapter).total

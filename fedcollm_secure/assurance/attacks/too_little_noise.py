@@ -14,7 +14,8 @@ from fedcollm_privacy.accountant import PLDAccountant
 from fedcollm_privacy.event import PoissonGaussian
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.attack_variants import try_ways
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
@@ -64,20 +65,26 @@ def against_twin() -> Outcome:
     )
 
 
+def ways(protection: Protection) -> dict[str, Way]:
+    """Return every cohort that is too small for the plan, with the lowest threshold that a manifest can state."""
+    over = partial(open_over, protection=protection)
+    small: dict[str, Way] = {f"a cohort of {named}": partial(over, named) for named in range(NAMED, SILOS - 2)}
+    return {**small, "all silos, for a plan that counts on seven": partial(over, SILOS, shares=7)}
+
+
 def against_us() -> Outcome:
-    """Try every cohort that is too small for the plan, with the lowest threshold that a manifest can state."""
-    ways = {f"a cohort of {named}": partial(open_over, named) for named in range(NAMED, SILOS - 2)}
-    return try_ways({**ways, "all silos, for a plan that counts on seven": partial(open_over, SILOS, shares=7)})
+    """Try them under each protection."""
+    return try_under_each(ways)
 
 
-def open_over(named: int, *, shares: int | None = None) -> bool:
+def open_over(named: int, *, shares: int | None = None, protection: Protection = CLASSICAL) -> bool:
     """Have the sum over this many silos opened; return whether it was, with fewer honest shares than planned.
 
     `shares`: how many the silos count on; as many as the plan says by default. Raises: Blocked.
     """
     counted_on = plan()
     with tempfile.TemporaryDirectory() as folder:
-        region = Neighbourhood(SILOS, Path(folder))
+        region = Neighbourhood(SILOS, Path(folder), protection=protection)
         session = Session(region, dp_plan_hash=counted_on.digest(), noise_shares=shares or counted_on.honest)
         adapter, cohort = version(0), session.members[:named]
         least = threshold(named, IN_LEAGUE, "malicious")

@@ -11,22 +11,32 @@ import numpy as np
 
 from fedcollm_crypto.aggregation import Ask, PartyId, Sum, Vector
 from fedcollm_crypto.errors import CryptoError
+from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key
+from fedcollm_crypto.homomorphic.messages import attach
+from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.conviction import Guilty
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.requests import MANIFEST, STAGES
 from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
-from fedcollm_crypto.masking.server import MaskedServer
-from fedcollm_crypto.roster import Roster
-from fedcollm_crypto.signed import Signed
-from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, as_member
+from fedcollm_crypto.signed import Signed, sign
+from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
 from fedcollm_secure.assurance.attacks.colluding_silo import Deal
+from fedcollm_secure.assurance.attacks.encrypted_consortium import DECRYPTOR, kind_of
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
-from fedcollm_secure.assurance.attacks.toy_members import Members, own_terms
-from fedcollm_secure.assurance.attacks.toy_region import DIGEST, NO_PUPPETS, NOBODY, NOTHING, SCHEMA, Neighbourhood
-from fedcollm_secure.audit_log.events import RoundClosed, RunStarted, SumAgreed
+from fedcollm_secure.assurance.attacks.toy_ends import own_terms, roster_of, server_end
+from fedcollm_secure.assurance.attacks.toy_members import Members
+from fedcollm_secure.assurance.attacks.toy_region import (
+    DIGEST,
+    NO_PUPPETS,
+    NOBODY,
+    NOTHING,
+    SCHEMA,
+    Neighbourhood,
+)
+from fedcollm_secure.audit_log.events import RoundClosed, RoundStarted, RunStarted, SumAgreed
 from fedcollm_secure.audit_log.log import AuditLog, origin
 from fedcollm_secure.audit_log.witness import View
-from fedcollm_secure.federation.messages import Begin, Request, Step
+from fedcollm_secure.federation.messages import Begin, Show, Step
 from fedcollm_secure.learning.vectors import Float32, digest
 
 
@@ -50,13 +60,7 @@ class Session:
         self.region, self.members = region, tuple(sorted(members or region.houses))
         self.name = region.next_session()
         self.dp_plan_hash, self.noise_shares, self.trusts = dp_plan_hash, noise_shares, trust_region is not None
-        who = [as_member(region.houses[party].identity, "silo") for party in self.members]
-        self.roster = Roster(
-            consortium_id="attacked",
-            epoch=1,
-            members=(*who, as_member(region.server, "server")),
-            policy={"colluding": 1},
-        )
+        self.roster = roster_of(region, self.members)
         self.folder = region.folder / self.name
         self.log = self._new_log("audit")
         self.silos = Members(
@@ -94,6 +98,7 @@ class Session:
             k_min=max(policy.min_cohort, policy.colluding + 2),
             threshold=threshold(n, policy.colluding, "malicious"),
             log_checkpoint=self.log.checkpoint().text,
+            profile=self.region.protection.profile,
         )
         return replace(honest, **changes)  # type: ignore[arg-type]  # the attacker's own fields, checked by the class
 
@@ -120,17 +125,29 @@ class Session:
         `shown`: another log for some silos. `log_it`: name the sum in the log once it is agreed, as an honest server
         does. Raises: Blocked with all codes of refusal.
         """
-        end = MaskedServer(manifest=manifest, roster=self.roster, signer=self.region.server)
+        end = server_end(self.region, self.roster, manifest)
+        begins = {
+            party: Begin(
+                view=self.view(party, (shown or {}).get(party)),
+                proofs=proofs,
+                reference=NOTHING if reference is None else reference,
+                adapter=adapter,
+                payload=b"",
+            )
+            for party in manifest.cohort
+        }
+        self._begin(manifest)
         refused: dict[PartyId, str] = {}
         try:
             ask: Ask | Sum = end.start(manifest.cohort)
             while isinstance(ask, Ask):
+                stage = _stage(ask)
                 for party, request in ask.requests.items():
-                    if party in deaf and STAGES.index(end.stage) >= STAGES.index(deaf[party]):
+                    if party in deaf and STAGES.index(stage) >= STAGES.index(deaf[party]):
                         continue
+                    step = replace(begins[party], payload=request) if stage == MANIFEST else Step(payload=request)
                     try:
-                        message = self._message(party, end.stage, request, adapter, reference, shown or {}, proofs)
-                        end.absorb(party, [self.silos.send(party, message)])
+                        end.absorb(party, [self.silos.send(party, step)])
                     except Blocked as blocked:
                         refused[party] = str(blocked)
                 ask = end.step()
@@ -181,26 +198,35 @@ class Session:
         """Return another log of the same origin, which says something else."""
         return self._new_log(name, privacy="record_dp")
 
-    def _message(
-        self,
-        party: PartyId,
-        stage: str,
-        payload: bytes,
-        adapter: Float32,
-        reference: Float32 | None,
-        shown: Mapping[PartyId, AuditLog],
-        proofs: tuple[bytes, ...],
-    ) -> Request:
-        if stage != MANIFEST:
-            return Step(payload=payload)
-        reference = NOTHING if reference is None else reference
-        return Begin(
-            view=self.view(party, shown.get(party)),
-            proofs=proofs,
-            reference=reference,
-            adapter=adapter,
-            payload=payload,
+    def first_request(self, manifest: RoundManifest, signer: Identity | None = None) -> bytes:
+        """Return the manifest as it is sent, signed by the server or by anybody, behind the decryptor's genuine key."""
+        signer, key = signer or self.region.server, b""
+        if self.region.protection.worker is not None:
+            scheme = self.region.packing.scheme
+            line = DecryptorLine(decryptor=DECRYPTOR, roster=self.roster, signer=self.region.server)
+            question = ask_key(line, manifest, scheme).requests[DECRYPTOR]
+            line.absorb([self.silos.send(DECRYPTOR, Step(payload=question))])
+            manifest, _, key = take_key(line, manifest, scheme)
+        request = sign(signer, MANIFEST, manifest.to_body()).encode()
+        return attach(key, request) if key else request
+
+    def _begin(self, manifest: RoundManifest) -> None:
+        """Show the decryptor the head that the manifest names, and write into the log what it asks for."""
+        self._tell_decryptor()
+        self.log.append(
+            RoundStarted(
+                round=manifest.round,
+                attempt=manifest.attempt,
+                cohort=manifest.cohort,
+                adapter_digest=manifest.adapter_hash,
+                plan_digest=manifest.train_cfg_hash,
+                manifest_digest=manifest.terms_hash.hex(),
+            )
         )
+
+    def _tell_decryptor(self) -> None:
+        if self.region.protection.worker is not None:
+            self.silos.ask(DECRYPTOR, Show(view=self.view(DECRYPTOR)))
 
     def _log_agreed(self, manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
         self.log.append(
@@ -212,6 +238,7 @@ class Session:
                 survivors=tuple(sorted(survivors)),
             )
         )
+        self._tell_decryptor()
 
     def _new_log(self, folder: str, privacy: str = "non_private") -> AuditLog:
         log = AuditLog.create(self.folder / folder, self.region.server, origin(self.name))
@@ -229,3 +256,8 @@ class Session:
             )
         )
         return log
+
+
+def _stage(ask: Ask) -> str:
+    """Return the kind of an exchange's requests, which is one for all of them; empty where nobody is asked."""
+    return next((kind_of(request) for request in ask.requests.values()), "")

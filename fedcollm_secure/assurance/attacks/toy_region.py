@@ -1,7 +1,7 @@
 """The region in which toy sessions take place: what each silo keeps for good, and a model of eight numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -9,11 +9,14 @@ import numpy as np
 
 from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.homomorphic.packing import bfv_packing
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, silo_names
 from fedcollm_secure.assurance.attacks.colluding_silo import Deal
+from fedcollm_secure.assurance.attacks.encrypted_consortium import DECRYPTOR
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.learning.adapter import Schema
 from fedcollm_secure.learning.factors import make_rule
 from fedcollm_secure.learning.vectors import Float32
@@ -36,28 +39,35 @@ def version(number: int) -> Float32:
 
 @dataclass(kw_only=True)
 class House:
-    """What one silo keeps over all sessions."""
+    """What one party keeps over all sessions. A decryptor adds nothing to any sum."""
 
     identity: Identity
-    change: Float32
+    change: Float32 = field(default_factory=lambda: NOTHING)
     stages: MemoryStages = field(default_factory=MemoryStages)
 
 
 class Neighbourhood:
     """The silos of a region. A session's roster lists some of them, or all."""
 
-    def __init__(self, silos: int, folder: Path, *, policy: SiloPolicy | None = None) -> None:
-        """Give everybody a key, and an update that is unlike any other silo's."""
-        self.folder, self.policy = folder, policy or SiloPolicy()
-        self.server = Identity.generate(SERVER)
+    def __init__(
+        self, silos: int, folder: Path, *, policy: SiloPolicy | None = None, protection: Protection = CLASSICAL
+    ) -> None:
+        """Give everybody the keys that the protection takes, and an update that is unlike any other silo's."""
+        hybrid = protection.post_quantum
+        self.folder, self.protection = folder, protection
+        self.policy = replace(policy or SiloPolicy(), post_quantum=hybrid)
+        self.server = Identity.generate(SERVER, post_quantum=hybrid)
         self.houses = {
             name: House(
-                identity=Identity.generate(name),
+                identity=Identity.generate(name, post_quantum=hybrid),
                 change=np.linspace(0.01, 0.08, SCHEMA.length, dtype=np.float32) * np.float32(1 + place),
             )
             for place, name in enumerate(silo_names(silos))
         }
         self.encoding = FixedPoint(clip=2.0, bits=24, ring_bits=64, max_weight=1, max_silos=silos)
+        self.decryptor = House(identity=Identity.generate(DECRYPTOR, post_quantum=hybrid))
+        self.packing = bfv_packing(largest=self.encoding.largest_sum, silos=silos)
+        """Of no use where nothing is encrypted, as is the decryptor."""
         self.sessions = 0
 
     def vector(self, party: PartyId) -> Vector:

@@ -13,7 +13,8 @@ import numpy as np
 
 from fedcollm_crypto.masking.requests import ASK_CONSENT
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
-from fedcollm_secure.assurance.attacks.attack_variants import Way, try_ways
+from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.strategies import explore_all
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
@@ -34,13 +35,16 @@ def against_twin() -> Outcome:
     )
 
 
+def ways(protection: Protection) -> dict[str, Way]:
+    """Return every size of the second cohort, and the same within one session's later round."""
+    split = partial(split_into_two_sums, protection=protection)
+    sizes: dict[str, Way] = {f"a second sum over {left} silos": partial(split, left) for left in (3, 4, 7, 9)}
+    return {**sizes, "the same adapter in a later round": partial(split, 3, number=2)}
+
+
 def against_us() -> Outcome:
-    """Try every size of the second cohort, and the same within one session's later round."""
-    ways: dict[str, Way] = {
-        f"a second sum over {left} silos": partial(split_into_two_sums, left) for left in (3, 4, 7, 9)
-    }
-    ways["the same adapter in a later round"] = partial(split_into_two_sums, 3, number=2)
-    tried, explored = try_ways(ways), explore_all(ENUMERATED, ATTEMPTS)
+    """Try them under each protection, and every strategy of a few silos against the rules that are common to all."""
+    tried, explored = try_under_each(ways), explore_all(ENUMERATED, ATTEMPTS)
     return replace(
         tried,
         succeeded=tried.succeeded or bool(explored.broken),
@@ -50,10 +54,10 @@ def against_us() -> Outcome:
     )
 
 
-def split_into_two_sums(left: int, *, number: int = 1) -> bool:
+def split_into_two_sums(left: int, *, number: int = 1, protection: Protection = CLASSICAL) -> bool:
     """Open the sum over all silos with some, then the sum over the last `left`; return whether both are right."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(Neighbourhood(SILOS, Path(folder)))
+        session = Session(Neighbourhood(SILOS, Path(folder), protection=protection))
         names, adapter = session.members, version(0)
         asleep = dict.fromkeys(names[-3:], ASK_CONSENT)
         first = session.attempt(session.manifest(adapter=adapter), adapter, deaf=asleep)

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.assurance.attacks import attack_suite, membership_scores
+from fedcollm_secure.assurance.attacks import attack_suite, attack_variants, membership_scores
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL
 from fedcollm_secure.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]  # the checkout; the packages under test may lie elsewhere
@@ -26,6 +28,8 @@ def test_all_attacks_run_and_none_gets_through(
 ) -> None:
     for name, fewer in (("MEMBERS", 10), ("OTHERS", 200), ("STEPS", 40)):  # A13 trains for half a minute otherwise
         monkeypatch.setattr(membership_scores, name, fewer)
+    only_one = nullcontext((CLASSICAL,))  # all three are tried in test_between_attempts
+    monkeypatch.setattr(attack_variants, "each_protection", lambda: only_one)
     code = cli.main(["attack", "--json"])
     found = json.loads(capsys.readouterr().out)["attacks"]
 
@@ -34,6 +38,16 @@ def test_all_attacks_run_and_none_gets_through(
     assert all(attack["unprotected"]["succeeded"] for attack in found)
     assert not any(attack["protected"]["succeeded"] for attack in found)
     assert all(attack["protected"]["reason"] and attack["title"] for attack in found)
+
+
+def test_the_document_says_under_which_protections_an_attack_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["attack", "A16", "--json"]) == 0
+    (attack,) = json.loads(capsys.readouterr().out)["attacks"]
+    protected, names = attack["protected"], ["masked_classical", "masked_post_quantum", "bfv"]
+
+    assert protected["protections"] == 3
+    assert protected["table"][0] == ["way", "masked classical", "masked post quantum", "bfv"]
+    assert [protected[f"{name}_ways"] for name in names] == [protected[f"{name}_refused"] for name in names] == [5] * 3
 
 
 def test_a_person_is_told_what_was_done_and_why_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
