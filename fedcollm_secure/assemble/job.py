@@ -19,11 +19,10 @@ from fedcollm_secure.assemble.parties import (
     server_end,
 )
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
-from fedcollm_secure.audit.checkpoints import Witnesses
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.environment import installed
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.assemble.simulated_silos import Site, check_weights, make_decryptor, make_silo
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.environment import installed
+from fedcollm_secure.audit_log.events import (
     Event,
     PartyConvicted,
     RoundClosed,
@@ -32,7 +31,8 @@ from fedcollm_secure.audit.events import (
     RunResumed,
     RunStarted,
 )
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, origin, read_log
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
@@ -41,7 +41,7 @@ from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.rundir import Json, RunDirectory
+from fedcollm_secure.federation.run_directory import Json, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning

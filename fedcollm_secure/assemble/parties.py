@@ -33,10 +33,10 @@ from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.cohort_size import SERVER, least_cohort
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, Masked, UnsafePlain
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd
 from fedcollm_secure.learning.factors import Pass
 

@@ -1,4 +1,4 @@
-"""The command line: read arguments, call one function of `studies`, print. Errors are caught here, once.
+"""The command line: read arguments, call one function of a room, print. Errors are caught here, once.
 
 Exit codes: 0 done or verified · 1 what was checked failed · 2 usage or configuration, nothing started ·
 3 incomplete, resumable · 4 refused by a privacy budget or a silo's policy.

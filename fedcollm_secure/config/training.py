@@ -1,4 +1,4 @@
-"""How silos train, how the pair co-tunes, how often it is scored. Defaults are the paper's choice, where it has one."""
+"""Settings of training: how silos train, how the pair co-tunes, how often it is scored, by default as in the paper."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note, SignatureLine
-from fedcollm_secure.audit.checkpoints import Witnesses, key_name
-from fedcollm_secure.audit.events import HeadAttested
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
+from fedcollm_secure.audit_log.events import HeadAttested
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.exchange import Traffic
 from fedcollm_secure.federation.messages import Show, encode

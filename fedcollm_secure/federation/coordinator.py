@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks
 from fedcollm_crypto.errors import BadSum, ProtocolError
-from fedcollm_secure.audit.digests import folder_digest
-from fedcollm_secure.audit.events import GatePassed, GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.events import GatePassed, GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.file_digests import folder_digest
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import RunIncomplete
 from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled, gates_on_the_sum
 from fedcollm_secure.federation.messages import Close, encode
 from fedcollm_secure.federation.replies import Closed, Reply, read_reply
-from fedcollm_secure.federation.rundir import Aggregate, Json
+from fedcollm_secure.federation.run_directory import Aggregate, Json
 from fedcollm_secure.federation.summing import SumLost, Summing, Tools
 from fedcollm_secure.learning.pair import Pair
 from fedcollm_secure.learning.vectors import digest

@@ -11,9 +11,9 @@ from fedcollm_crypto.aggregation import Chunks, PartyEnd, PartyId
 from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.audit.events import RoundStarted, SumAgreed
-from fedcollm_secure.audit.recent import Told
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.events import RoundStarted, SumAgreed
+from fedcollm_secure.audit_log.unseen_lines import Told
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.messages import Show, Step, decode
 from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply, payload_reply
 

@@ -1,4 +1,4 @@
-"""What must hold of a round's result before anybody goes on from it.
+"""Gates: what must hold of a round's result before anybody goes on from it.
 
 | gate             | who asks         | holds when                                                                    |
 |------------------|------------------|-------------------------------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""What travels between coordinator and silo around the aggregation's own bytes.
+"""The messages between coordinator and silo, around the aggregation's own bytes.
 
     request   Begin(view of the log, proofs, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
               Show(view)
@@ -20,7 +20,7 @@ from fedcollm_crypto import canonical
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields, octets
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.replies import parsed
 
 MAGIC = b"FedCoLLM\x03"

@@ -1,4 +1,4 @@
-"""What a silo answers the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
+"""The replies of a silo to the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
 
 import itertools
 import struct
@@ -9,7 +9,7 @@ from fedcollm_crypto import canonical
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.fields import Fields
-from fedcollm_secure.audit.fields import is_decimal
+from fedcollm_secure.audit_log.event_fields import is_decimal
 
 _PAYLOAD, _REFUSAL, _CLOSED, _COSIGNED, _GREETING, _DECLINED = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06"
 LARGEST_NOTE = 64 * 1024  # a refusal or a closing note is a few hundred bytes; more is not read

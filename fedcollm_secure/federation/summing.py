@@ -18,7 +18,7 @@ from fedcollm_crypto.homomorphic.messages import Opened
 from fedcollm_crypto.masking.conviction import BadDealing, Guilty
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.audit_log.events import (
     PartyConvicted,
     PartyDropped,
     PartyRefused,
@@ -28,14 +28,14 @@ from fedcollm_secure.audit.events import (
     SumAgreed,
     SumDecrypted,
 )
-from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
-from fedcollm_secure.federation.release import Released, merge, over, pass_manifest, require_all
+from fedcollm_secure.federation.released_sum import Released, merge, over, pass_manifest, require_all
 from fedcollm_secure.federation.replies import Closed, Cosigned, Refusal
-from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
+from fedcollm_secure.federation.run_directory import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.factors import Pass, Rule

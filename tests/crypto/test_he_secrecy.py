@@ -106,7 +106,9 @@ def test_progress_is_told_ciphertext_by_ciphertext(tools) -> None:
 
 
 def test_without_masks_the_decryptor_would_see_the_sum(tools, worker, monkeypatch) -> None:
-    monkeypatch.setattr("fedcollm_crypto.homomorphic.carriers.ModularStream.read_into", lambda _, chunk: chunk.fill(0))
+    monkeypatch.setattr(
+        "fedcollm_crypto.homomorphic.ciphertext_carriers.ModularStream.read_into", lambda _, chunk: chunk.fill(0)
+    )
 
     seen = opened(tools, worker, np.full(LENGTH, 1000, dtype=np.uint64))
 

@@ -24,11 +24,12 @@ from fedcollm_secure.config import load, parse
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies import gain as asked
-from fedcollm_secure.studies.gain.check import verify_gain
-from fedcollm_secure.studies.gain.release import publish
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.verify import budget, verify_budget, verify_directory
+from fedcollm_secure.operations import gain as asked
+from fedcollm_secure.operations.budget_command import budget
+from fedcollm_secure.operations.gain.noisy_release import publish
+from fedcollm_secure.operations.gain.release_verification import verify_gain
+from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.verify_command import verify_budget, verify_directory
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.cli import main
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError, RunIncomplete
 from fedcollm_secure.federation.attestation import Attestation
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

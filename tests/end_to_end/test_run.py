@@ -12,16 +12,16 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.events import PartyRefused, RunStopped
-from fedcollm_secure.audit.log import LOG_NAME, read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import PartyRefused, RunStopped
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import Config, parse
 from fedcollm_secure.errors import RefusedByPolicy, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

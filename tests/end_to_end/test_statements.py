@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure import audit
-from fedcollm_secure.audit.entry import Entry
-from fedcollm_secure.audit.events import SumDecrypted
-from fedcollm_secure.audit.log import read_log, read_public_key
-from fedcollm_secure.audit.openings import check_openings
-from fedcollm_secure.audit.terms import read_roster_of
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure import audit_log
+from fedcollm_secure.audit_log.events import SumDecrypted
+from fedcollm_secure.audit_log.log import read_log, read_public_key
+from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.openings import check_openings
+from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import LogError
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Json = Mapping[str, object]
-SECOND_VERIFIER = Path(str(audit.__file__)).parent / "verifier" / "verify.mjs"
+SECOND_VERIFIER = Path(str(audit_log.__file__)).parent / "verifier" / "verify.mjs"
 AGGREGATIONS = {
     "bfv": {"bfv": {"clip": 1.0, "bits": 16, "decryptor": "auditor"}},
     "ckks": {"ckks": {"clip": 1.0, "bits": 16, "decryptor": "auditor"}},

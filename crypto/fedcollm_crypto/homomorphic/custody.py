@@ -1,4 +1,4 @@
-"""One fresh key pair for each attempt: made when asked for, used once, gone after that, on disk never."""
+"""The decryptor's keys: one fresh pair for each attempt, made when asked for, used once, gone after, on disk never."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field

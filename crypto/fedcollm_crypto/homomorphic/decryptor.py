@@ -13,7 +13,7 @@ from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import read_ciphertexts
+from fedcollm_crypto.homomorphic.ciphertext_carriers import read_ciphertexts
 from fedcollm_crypto.homomorphic.custody import Custody, Setup
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from fedcollm_crypto.aggregation import Ask, Chunks, Decryption, PartyId, Sum
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import CiphertextServer
-from fedcollm_crypto.homomorphic.line import DecryptorLine, ask_key, take_key, take_opened
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextServer
+from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key, take_opened
 from fedcollm_crypto.homomorphic.messages import Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv

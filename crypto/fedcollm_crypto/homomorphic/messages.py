@@ -1,4 +1,4 @@
-"""What is said to and by the decryptor, and between silos that commit before they send.
+"""The messages to and from the decryptor, and those between silos that commit before they send.
 
 | request (server)                       | reply                                      |
 |----------------------------------------|--------------------------------------------|

@@ -14,7 +14,7 @@ from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import CiphertextSum
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSum
 from fedcollm_crypto.homomorphic.commitments import Commitment, Deposit, Received, Sent
 from fedcollm_crypto.homomorphic.custody import Custody, Held, Setup
 from fedcollm_crypto.homomorphic.decryptor import decline, server_signed

@@ -20,6 +20,7 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import ring_words
 from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
+from fedcollm_crypto.homomorphic.ciphertext_buffer import Spool
 from fedcollm_crypto.homomorphic.commitments import (
     COMMIT_REQUEST,
     SEND_REQUEST,
@@ -28,11 +29,10 @@ from fedcollm_crypto.homomorphic.commitments import (
     Received,
     Sent,
 )
-from fedcollm_crypto.homomorphic.line import DecryptorLine, ask_key, take_key, take_opened
+from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key, take_opened
 from fedcollm_crypto.homomorphic.messages import Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import wire_bytes
-from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Refusal, Relay

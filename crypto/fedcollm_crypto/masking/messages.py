@@ -1,4 +1,4 @@
-"""M1 and M3–M5: what silos answer. Each is the body of a `Signed` of its kind; M2 is in `dealing`.
+"""The messages M1 and M3–M5, which silos answer. Each is the body of a `Signed` of its kind; M2 is in `dealing`.
 
 `requests` shows what each answers.
 """

@@ -1,4 +1,4 @@
-"""What the server asks, and how a silo says no.
+"""The requests that the server sends in a masked round, and how a silo says no.
 
 | request (server)          | reply (silo)                       |
 |---------------------------|------------------------------------|

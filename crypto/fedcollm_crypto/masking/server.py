@@ -15,7 +15,6 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.conviction import Guilty
 from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Shares
 from fedcollm_crypto.masking.gathered import Gathered
@@ -31,6 +30,7 @@ from fedcollm_crypto.masking.requests import (
     Relay,
     VectorRequest,
 )
+from fedcollm_crypto.masking.ring_carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign

@@ -18,7 +18,6 @@ from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
-from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.conviction import BadDealing
 from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
@@ -33,6 +32,7 @@ from fedcollm_crypto.masking.requests import (
     VectorRequest,
     sign_message,
 )
+from fedcollm_crypto.masking.ring_carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Examined, Greeted, Masking, Setup
 from fedcollm_crypto.masking.stages import (
     Answered,

@@ -1,4 +1,4 @@
-"""What a silo must never forget: which requests it answered, and which sums it helped to open.
+"""A silo's memory that outlives it: which requests it answered, and which sums it helped to open.
 
 An entry is durable before the answer it speaks of is sent. Secrets are never written: the ephemeral keys of an attempt
 live in memory alone, so a silo that restarts drops out of the attempt it was in, and a thief of its disk opens no

@@ -21,7 +21,7 @@ from fedcollm_secure.config.data import (
 )
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
-from fedcollm_secure.learning.data.own import set_apart
+from fedcollm_secure.learning.data.held_out import set_apart
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
 from fedcollm_secure.learning.data.tasks import Record, Row, labels_of, text, to_records, with_subjects
 
