@@ -20,6 +20,7 @@ from fedcollm_secure.errors import ConfigError
 
 WIDTH_STEP, KEEP_STEP = 8, 4
 SOME_TEXT = "text"
+TOKENS_PER_PASS = 4096  # padded tokens in memory at once while training
 MOST_PADDING = 1.1  # padded tokens of a batch for each real one
 FEW_TOKENS = 32  # of a batch that takes on more padding rather than leave a pass nearly empty
 
@@ -85,9 +86,10 @@ class Encoder:
             ConfigError: an answer is empty, or too long for the model.
         """
         moved = [_move_blanks(prompt, answer) for prompt, answer in pairs]
-        prompts = self._ids([prompt for prompt, _ in moved])
+        asked = list(dict.fromkeys(prompt for prompt, _ in moved))  # a prompt with many answers is tokenised once
+        tokens = dict(zip(asked, self._ids(asked), strict=True))
         wholes = self._ids([prompt + answer for prompt, answer in moved])
-        return [self._cut(prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+        return [self._cut(tokens[prompt], whole) for (prompt, _), whole in zip(moved, wholes, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         """Return each text's tokens; one that begins with the written-out token gets no second one (as the harness)."""
@@ -177,13 +179,8 @@ def filled(
         yield batch
 
 
-def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:
-    """Return sequences in order of length, so that neighbours pad each other little."""
-    return [sequences[index] for index in length_order(sequences)]
-
-
 def length_order(sequences: Sequence[Tokens]) -> list[int]:
-    """Return the indices of `by_length`."""
+    """Return the indices in order of length, so that neighbours pad each other little."""
     return sorted(range(len(sequences)), key=lambda index: len(sequences[index].prompt) + len(sequences[index].answer))
 
 

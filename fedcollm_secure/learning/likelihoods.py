@@ -3,9 +3,9 @@
     prompt ──one pass──▶ first token of every answer, and the prompt's keys and values
                          └──shared by all answers of several tokens──▶ one short pass for the tokens that follow
 
-Answers that differ in their last token alone are one reading: classification by one-token labels costs a pass a record.
-A prompt with a single such reading is read together with it. Passes are filled up to a number of padded tokens, and to a
-number of logits, which at a large vocabulary take more memory than all else.
+Answers that differ in their last token alone are one reading: classification by one-token labels costs a pass a
+record. A prompt with a single such reading is read together with it. Passes are filled up to a number of padded tokens,
+and to a number of logits, which at a large vocabulary take more memory than all else.
 
 A model whose past is more than keys and values (linear attention, state spaces) reads each answer with its prompt.
 """
@@ -20,6 +20,7 @@ from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from fedcollm_secure.learning.batches import Encoder, Tokens, answer_logits, filled
+from fedcollm_secure.learning.merged import merged
 
 MOST_LOGITS = 1 << 24
 """Logits of a pass, 64 MiB of float32; a single sequence may have more."""
@@ -56,12 +57,13 @@ def log_likelihoods(
     model.eval()
     readings = _readings(sequences)
     shares = _keeps_keys_and_values(model)
-    alone = [(prompt, one) for prompt, several in readings.items() for one in several if not shares or len(several) == 1]
-    shared = [prompt for prompt, several in readings.items() if shares and len(several) > 1]
+    shared = {prompt: several for prompt, several in readings.items() if shares and len(several) > 1}
+    alone = [(prompt, one) for prompt, several in readings.items() if prompt not in shared for one in several]
     found: dict[Tokens, Likelihood] = {}
     scorer = _Scorer(model=model, encoder=encoder, budget=tokens_per_batch)
-    for answers in (scorer.read_whole(alone), scorer.read_apart({prompt: readings[prompt] for prompt in shared})):
-        found.update(answers)
+    with merged(model):
+        found.update(scorer.read_whole(alone))
+        found.update(scorer.read_apart(shared))
     model.train(was_training)
     return [found[sequence] for sequence in sequences]
 
@@ -86,9 +88,7 @@ class _Scorer:
                 asked = len(reading.read) + 1
                 yield from _judge(reading, row[len(row) - asked :])
 
-    def read_apart(
-        self, prompts: Mapping[tuple[int, ...], Sequence[_Reading]]
-    ) -> Iterator[tuple[Tokens, Likelihood]]:
+    def read_apart(self, prompts: Mapping[tuple[int, ...], Sequence[_Reading]]) -> Iterator[tuple[Tokens, Likelihood]]:
         """Read prompts once, and after each its several readings."""
         listed = list(prompts)
         ones = [1] * len(listed)
@@ -123,7 +123,7 @@ class _Scorer:
         for start in range(0, len(rows), step := max(1, self._positions // longest)):
             some = slice(start, start + step)
             seen = torch.cat([mask[rows[some]], here[some]], dim=1)
-            copied = DynamicCache([(layer.keys[rows[some]], layer.values[rows[some]]) for layer in _layers(past)])
+            copied = DynamicCache([(keys[rows[some]], values[rows[some]]) for keys, values in _layers(past)])
             logits = self._logits(ids[some], seen, here[some], copied, keep=longest)  # [b, L, V]
             for (row, reading), following in zip(chosen[some], logits, strict=True):
                 yield from _judge(reading, torch.cat([first[row], following[: len(reading.read)]]))
@@ -184,9 +184,7 @@ def _judge(reading: _Reading, logits: Tensor) -> Iterator[tuple[Tokens, Likeliho
     logs = (logits[-1, lasts] - sums[-1]).tolist()
     followed = best[:-1] == told
     for sequence, last, log in zip(reading.answers, lasts, logs, strict=True):
-        yield sequence, Likelihood(
-            log=before + log, greedy=followed and last == best[-1], tokens=len(sequence.answer)
-        )
+        yield sequence, Likelihood(log=before + log, greedy=followed and last == best[-1], tokens=len(sequence.answer))
 
 
 def _keeps_keys_and_values(model: nn.Module) -> bool:
@@ -197,8 +195,9 @@ def _keeps_keys_and_values(model: nn.Module) -> bool:
     return all(isinstance(layer, DynamicLayer) for layer in DynamicCache(config=settings).layers)
 
 
-def _layers(past: DynamicCache) -> Iterator[DynamicLayer]:
+def _layers(past: DynamicCache) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the keys and values of each layer, float[B, heads, T, width]."""
     for layer in past.layers:
         if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
             raise TypeError(f"expected keys and values in each layer, got {type(layer).__name__}")
-        yield layer
+        yield layer.keys, layer.values

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedcollm_secure.learning.batches import Encoder, Tokens, filled
 from fedcollm_secure.learning.likelihoods import log_likelihoods
-from tests.core.test_families import DENSE, EXPERTS, GROUPED, WORDS
+from tests.learning.test_families import DENSE, EXPERTS, GROUPED, WORDS
 
 PROMPTS = ((5, 6, 7, 8, 9, 10, 11, 12, 13), (20, 21), (30, 31, 32, 33, 34))
 ANSWERS = ((14,), (15, 16), (15, 17), (18, 19, 20, 21), (22, 23, 24))
@@ -120,4 +120,3 @@ def test_a_batch_holds_no_more_padded_tokens_than_its_budget() -> None:
 def test_a_batch_keeps_a_second_budget_too() -> None:
     assert list(filled([1, 1, 1, 1], 100, also=([2, 2, 2, 2], 4))) == [[0, 1], [2, 3]]
     assert list(filled([], 100)) == []
-
