@@ -38,7 +38,7 @@ def own_scoring(config: Config, silo: str, *, one_by_one: bool) -> OwnScoring:
     evaluation = Evaluation(
         kept,
         make_encoder(config, slm, longest),
-        batch_size=1 if one_by_one else config.evaluate.batch_size,
+        tokens_per_batch=1 if one_by_one else config.evaluate.tokens_per_batch,
     )
     adapter = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     return OwnScoring(base_digest=slm.digest, adapter=adapter, evaluation=evaluation, records=kept)

@@ -210,7 +210,9 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
             seed=config.seed,
             optimizer_folder=run.path / "server",
         ),
-        evaluation=Evaluation(prepared.holdings.test, prepared.encoder, batch_size=config.evaluate.batch_size),
+        evaluation=Evaluation(
+            prepared.holdings.test, prepared.encoder, tokens_per_batch=config.evaluate.tokens_per_batch
+        ),
         origins={"llm": config.models.llm.source, "slm": config.models.slm.source},
     )
 

@@ -77,7 +77,7 @@ def test_at_home_a_silo_sees_its_own_scores_and_leaves_no_trace_elsewhere(open_r
     found = asked.gain(open_run, SILO)
     config = load(open_run / "config.yaml")
     prepared = prepare(config)
-    evaluation = Evaluation(prepared.holdings.own[SILO], prepared.encoder, batch_size=1)
+    evaluation = Evaluation(prepared.holdings.own[SILO], prepared.encoder, tokens_per_batch=1)
     base = load_base(config.models.slm, "models.slm", torch.device("cpu")).model
     first = evaluation.judge(base)
     last = evaluation.judge(PeftModel.from_pretrained(base, str(open_run / "adapters" / "slm")))

@@ -100,7 +100,7 @@ def test_peft_opens_both_adapters_and_reproduces_the_scores(tree: Make, tmp_path
         opened = PeftModel.from_pretrained(base.model, str(out / "adapters" / name))
         encoder = Encoder(base.tokenizer, 64, end_answers=False)
 
-        assert Evaluation(test, encoder, batch_size=7).score(opened) == reported[name]
+        assert Evaluation(test, encoder, tokens_per_batch=77).score(opened) == reported[name]
 
 
 def test_adapters_fit_the_architecture_they_name(tree: Make, tmp_path: Path) -> None:

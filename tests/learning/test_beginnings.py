@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from fedcollm_secure.learning.batches import Encoder, beginning
-from fedcollm_secure.learning.evaluate import log_likelihoods
+from fedcollm_secure.learning.likelihoods import log_likelihoods
 from fedcollm_secure.learning.models import tokenizer_fingerprint
 
 PAIRS = [
@@ -109,7 +109,7 @@ def test_likelihoods_agree_with_lm_evaluation_harness_whatever_begins_a_text(mod
         asked = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(PAIRS)]
         theirs = judge.loglikelihood(asked, disable_tqdm=True)
     encoder = Encoder(tokenizer, LONGEST, end_answers=False)
-    ours = log_likelihoods(model, encoder, encoder.encode(PAIRS), batch_size=4)
+    ours = log_likelihoods(model, encoder, encoder.encode(PAIRS), tokens_per_batch=4)
 
     assert [each.log for each in ours] == pytest.approx([log for log, _ in theirs], abs=1e-4)
 
@@ -119,7 +119,7 @@ def test_the_beginning_changes_a_likelihood(models: Path) -> None:
     plain, begun = TOKENIZERS["none"](models), TOKENIZERS["post-processor"](models)
     model = _model(plain)
     logs = [
-        log_likelihoods(model, encoder, encoder.encode(PAIRS[:1]), batch_size=1)[0].log
+        log_likelihoods(model, encoder, encoder.encode(PAIRS[:1]), tokens_per_batch=1)[0].log
         for encoder in (Encoder(each, LONGEST, end_answers=False) for each in (plain, begun))
     ]
 

@@ -11,7 +11,8 @@ import torch
 from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.data import Record
-from fedcollm_secure.learning.evaluate import Evaluation, log_likelihoods
+from fedcollm_secure.learning.evaluate import Evaluation
+from fedcollm_secure.learning.likelihoods import log_likelihoods
 from fedcollm_secure.learning.models import Base, load_base
 
 
@@ -38,7 +39,7 @@ def _by_hand(base: Base, prompt: str, answer: str) -> float:
 def test_likelihoods_equal_the_sum_by_hand(base: Base, batch_size: int) -> None:
     encoder = Encoder(base.tokenizer, 64, end_answers=False)
     pairs = [(record.prompt, answer) for record in RECORDS for answer in record.answers]
-    found = log_likelihoods(base.model, encoder, encoder.encode(pairs), batch_size=batch_size)
+    found = log_likelihoods(base.model, encoder, encoder.encode(pairs), tokens_per_batch=batch_size)
 
     assert [x.log for x in found] == pytest.approx([_by_hand(base, *pair) for pair in pairs], rel=1e-4)
 
@@ -51,7 +52,7 @@ def test_accuracy_takes_the_likeliest_answer_and_norm_the_likeliest_per_characte
         int(np.argmax(np.array(row) / np.array(size))) == record.gold
         for row, size, record in zip(logs, lengths, RECORDS, strict=True)
     ]
-    evaluation = Evaluation(RECORDS, Encoder(base.tokenizer, 64, end_answers=False), batch_size=4)
+    evaluation = Evaluation(RECORDS, Encoder(base.tokenizer, 64, end_answers=False), tokens_per_batch=4)
 
     assert evaluation.score(base.model) == {"accuracy": sum(right) / 3, "accuracy_norm": sum(norm) / 3}
 
@@ -66,7 +67,7 @@ def test_free_text_has_perplexity_and_exact_match(base: Base) -> None:
     logs = base.model(input_ids=ids).logits.double().log_softmax(-1)[0]
     nats = -sum(float(logs[i - 1, ids[0, i]]) for i in range(2, 5))
 
-    scores = Evaluation(records, encoder, batch_size=4).score(base.model)
+    scores = Evaluation(records, encoder, tokens_per_batch=4).score(base.model)
 
     assert scores["perplexity"] == pytest.approx(math.exp(nats / 3), rel=1e-4)
     assert scores["exact_match"] == 0.0
@@ -79,7 +80,7 @@ def test_exact_match_is_what_greedy_decoding_would_yield(base: Base) -> None:
     records = [Record(prompt="note : rash", answers=(f" {word}",), gold=0)]
 
     assert (
-        Evaluation(records, Encoder(base.tokenizer, 64, end_answers=False), batch_size=1).score(base.model)[
+        Evaluation(records, Encoder(base.tokenizer, 64, end_answers=False), tokens_per_batch=1).score(base.model)[
             "exact_match"
         ]
         == 1.0
@@ -88,7 +89,7 @@ def test_exact_match_is_what_greedy_decoding_would_yield(base: Base) -> None:
 
 def test_scoring_leaves_the_model_in_its_mode(base: Base) -> None:
     base.model.train()
-    Evaluation(RECORDS, Encoder(base.tokenizer, 64, end_answers=False), batch_size=4).score(base.model)
+    Evaluation(RECORDS, Encoder(base.tokenizer, 64, end_answers=False), tokens_per_batch=4).score(base.model)
 
     assert base.model.training
 
@@ -105,7 +106,7 @@ def test_likelihoods_agree_with_lm_evaluation_harness(base: Base) -> None:
         asked = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
         theirs = judge.loglikelihood(asked, disable_tqdm=True)
     encoder = Encoder(base.tokenizer, 64, end_answers=False)
-    ours = log_likelihoods(base.model, encoder, encoder.encode(pairs), batch_size=4)
+    ours = log_likelihoods(base.model, encoder, encoder.encode(pairs), tokens_per_batch=4)
 
     assert [x.log for x in ours] == pytest.approx([log for log, _ in theirs], rel=1e-4)
     assert [x.greedy for x in ours] == [bool(greedy) for _, greedy in theirs]
@@ -114,7 +115,7 @@ def test_likelihoods_agree_with_lm_evaluation_harness(base: Base) -> None:
 def test_no_record_is_read_by_where_another_one_begins_to_answer(base: Base) -> None:
     encoder = Encoder(base.tokenizer, 64, end_answers=False)
     record, other = ("note : rash itch", " skin heart"), ("note :", " rash itch skin eye")  # the same but for the last
-    alone = log_likelihoods(base.model, encoder, encoder.encode([record]), batch_size=1)
-    beside = log_likelihoods(base.model, encoder, encoder.encode([other, record]), batch_size=1)
+    alone = log_likelihoods(base.model, encoder, encoder.encode([record]), tokens_per_batch=1)
+    beside = log_likelihoods(base.model, encoder, encoder.encode([other, record]), tokens_per_batch=1)
 
     assert beside[1] == alone[0]

@@ -20,7 +20,7 @@ from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, max_length
 from fedcollm_secure.learning.data.partition import shuffled
 from fedcollm_secure.learning.data.sources import own_parts
-from fedcollm_secure.learning.evaluate import log_likelihoods
+from fedcollm_secure.learning.likelihoods import log_likelihoods
 from fedcollm_secure.learning.models import load_base, quiet, with_lora
 from fedcollm_secure.learning.training import Learner
 
@@ -113,7 +113,7 @@ def _records(encoder: Encoder) -> list[Tokens]:
 
 def _likelihoods(adapter: Adapter, encoder: Encoder, records: list[Tokens]) -> Float64:
     """Return float64[N]: log-likelihood a token."""
-    found = log_likelihoods(adapter.model, encoder, records, batch_size=256)
+    found = log_likelihoods(adapter.model, encoder, records, tokens_per_batch=4096)
     return np.array([each.log / each.tokens for each in found])
 
 

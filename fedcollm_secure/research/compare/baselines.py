@@ -73,7 +73,9 @@ class Baselines:
         self._server = {"slm": self._prepared.server_slm, "llm": self._prepared.server_llm}
         self._start = [(adapter, adapter.read()) for adapter in adapters]
         self._evaluation = Evaluation(
-            self._prepared.holdings.test, self._prepared.encoder, batch_size=point.config.evaluate.batch_size
+            self._prepared.holdings.test,
+            self._prepared.encoder,
+            tokens_per_batch=point.config.evaluate.tokens_per_batch,
         )
 
     def run(self, method: str) -> Result:
