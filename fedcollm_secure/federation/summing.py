@@ -11,26 +11,22 @@ from hashlib import sha256
 
 import numpy as np
 
-from fedcollm_crypto.aggregation import Chunks, Exchange, ServerEnd, aggregate
+from fedcollm_crypto.aggregation import ServerEnd, aggregate
 from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.messages import Opened
 from fedcollm_crypto.masking.conviction import BadDealing, Guilty
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.signed import Signed
 from fedcollm_secure.audit_log.events import (
     PartyConvicted,
     PartyDropped,
     PartyRefused,
     RoundStarted,
     RunStopped,
-    StageAnswered,
-    SumAgreed,
-    SumDecrypted,
 )
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
+from fedcollm_secure.federation.attempt_log import AttemptLog
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
 from fedcollm_secure.federation.released_sum import Released, merge, over, pass_manifest, require_all
@@ -102,7 +98,6 @@ class Summing:
         self._told: list[_Told] = []  # of each pass
         self._convicted = convicted
         self._agreed: frozenset[str] = frozenset()  # in the present attempt: over whom the sum is to be opened
-        self._staged = 0  # in the present attempt: the last stage that the log holds
         self._proofs: list[bytes] = []  # of whom was convicted in this round
 
     @property
@@ -156,7 +151,7 @@ class Summing:
 
     def _attempt(self, silos: frozenset[str], asked: Pass, attempt: int) -> Released:
         tools = self._tools
-        self._refused, self._reasons, self._agreed, self._staged = {}, {}, frozenset(), 0
+        self._refused, self._reasons, self._agreed = {}, {}, frozenset()
         terms = over(tools.manifest, silos - self._convicted)
         head, views = tools.attestation.show(terms.cohort)
         manifest = replace(
@@ -168,6 +163,15 @@ class Summing:
             tools.attestation.tell(tools.decryptor)
         transcript = self._begin(manifest)
         end = tools.make_end(manifest)
+        attempt_log = AttemptLog(
+            log=tools.log,
+            run=tools.run,
+            attestation=tools.attestation,
+            decryptor=tools.decryptor,
+            manifest=manifest,
+            end=end,
+            transcript=transcript,
+        )
         opening = Opening(
             cohort=manifest.cohort,
             proofs=tuple(self._proofs),
@@ -181,79 +185,16 @@ class Summing:
         tools.watch(self._number, "silos train and protect their updates" if not asked.number else "second linear pass")
         with tools.stopwatch.measure("aggregate"):
             try:
-                summed = aggregate(end, self._logged(manifest, end, transcript, exchange), manifest.cohort)
+                summed = aggregate(end, attempt_log.following(exchange), manifest.cohort)
             finally:
                 tools.attestation.keep()
-                self._log_stage(manifest, end, transcript)
-                self._log_opening(manifest, end)
+                self._agreed = attempt_log.agreed
+                attempt_log.close()
                 self._log_dropped(end)
                 self._log_convicted(manifest, end)
             released = require_all(Released.read(summed, tools.encoding), manifest)
         self._told.append(_Told(attempt=attempt, replies=transcript.digests()))
         return released
-
-    def _logged(self, manifest: RoundManifest, end: ServerEnd, transcript: Transcript, exchange: Exchange) -> Exchange:
-        """Log each stage that is over before the next one, and over whom a sum is to be opened before it is."""
-
-        def logged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-            self._log_stage(manifest, end, transcript)
-            if end.survivors and not self._agreed:
-                self._agreed = end.survivors
-                self._log_agreed(manifest)
-            return exchange(requests)
-
-        return logged
-
-    def _log_stage(self, manifest: RoundManifest, end: ServerEnd, transcript: Transcript) -> None:
-        """Log who answered the last stage with what, as far as it is not logged."""
-        stage, replies = transcript.last_stage()
-        if not replies or stage == self._staged:
-            return
-        self._staged = stage
-        gone = end.dropped.keys() | end.convictions.keys()
-        self._tools.log.append(
-            StageAnswered(
-                round=manifest.round,
-                attempt=manifest.attempt,
-                stage=stage,
-                accepted=tuple(party for party in replies if party not in gone),
-                replies=replies,
-            )
-        )
-
-    def _log_agreed(self, manifest: RoundManifest) -> None:
-        self._tools.log.append(
-            SumAgreed(
-                round=manifest.round,
-                attempt=manifest.attempt,
-                linear_pass=manifest.linear_pass,
-                adapter_digest=manifest.adapter_hash,
-                survivors=tuple(sorted(self._agreed)),
-            )
-        )
-        if self._tools.decryptor:
-            self._tools.attestation.keep()  # of the head that the silos were shown; the next one is another
-            self._tools.attestation.tell(self._tools.decryptor)
-
-    def _log_opening(self, manifest: RoundManifest, end: ServerEnd) -> None:
-        """Keep the decryptor's statement beside the log, which names it."""
-        found = end.decryption
-        if found is None:
-            return
-        said = Opened.from_body(Signed.decode(found.statement).body)
-        event = SumDecrypted(
-            round=manifest.round,
-            attempt=manifest.attempt,
-            linear_pass=manifest.linear_pass,
-            decryptor=found.decryptor,
-            parameters_digest=found.parameters_hash,
-            key_digest=found.key_hash,
-            ciphertexts_digest=said.sum_hash.hex(),
-            opened_digest=said.opened_hash.hex(),
-            statement_digest=sha256(found.statement).hexdigest(),
-        )
-        self._tools.run.save_statement(event.statement_digest, found.statement)
-        self._tools.log.append(event)
 
     def _log_convicted(self, manifest: RoundManifest, end: ServerEnd) -> None:
         """Keep each proof beside the log, which names it."""
