@@ -9,6 +9,7 @@
 | one_way      | and KL from the LLM, which learns by CE alone     | –                                                |
 | fedcollm     | Algorithm 1                                       | Algorithm 1                                      |
 | centralized  | –                                                 | CE on all records, as often as FedCoLLM sees one |
+| counts       | no model: the silos' word counts, `word_counts`   | –                                                |
 
 All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them.
 """
@@ -24,11 +25,12 @@ from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Scores
+from fedcollm_secure.research import word_counts
 from fedcollm_secure.research.resumable_work import fresh, write_result
 
 Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
-METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized")
+METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "counts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,8 @@ class GridPoint:
     @property
     def missing(self) -> list[str]:
         """Return the methods without a result."""
-        return [method for method in METHODS if not self.result_file(method).is_file()]
+        wanted = [method for method in METHODS if method != "counts" or word_counts.can_follow(self.config)]
+        return [method for method in wanted if not self.result_file(method).is_file()]
 
 
 def run_grid_point(point: GridPoint, say: Callable[[str], None]) -> None:
@@ -98,6 +101,8 @@ class Baselines:
                 return self._federated(method, distill)
             case "centralized":
                 return {"llm": self._centralized()}
+            case "counts":
+                return {"slm": {"accuracy": word_counts.accuracy(self._prepared)}}
             case _:
                 raise ValueError(f"unknown method {method!r}")
 

@@ -22,6 +22,7 @@ PAIRS = (
     ("slm", "fedcollm", "fedavg_ce"),
     ("slm", "fedcollm", "one_way"),
     ("slm", "fedcollm", "standalone"),
+    ("slm", "fedcollm", "counts"),
     ("llm", "fedcollm", "server_only"),
     ("llm", "fedcollm", "centralized"),
 )
