@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from fedcollm_crypto.homomorphic.messages import KEY_COEFFICIENTS
 from fedcollm_crypto.homomorphic.residues import wire_bytes
 from fedcollm_crypto.masking.policy import SiloPolicy
+from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.shared_plan import SharedPlan
+from fedcollm_privacy.signal_share import signal_share
 from fedcollm_secure.assemble.cohort_size import needed_to_finish
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.assemble.privacy_plans import ledger_budget
@@ -152,12 +154,30 @@ def _plan(prepared: Prepared) -> Json:
         "epsilon_total": _digits(plan.epsilon_after(plan.rounds)),
         "delta": plan.delta,
         "noise_multiplier": plan.noise_multiplier,
+        "sampling_rate": plan.sampling_rate,
     }
     if prepared.signal is not None:
         row["signal_to_noise"] = _digits(prepared.signal.release)
         row["signal_to_noise_run"] = _digits(prepared.signal.run)
+        row |= _share(plan)
         row["release"] = "a round's sum" if isinstance(plan, SharedPlan) else "a silo's step"
     return dict.fromkeys(prepared.silos, row)
+
+
+def _share(plan: TrainingPlan) -> Json:
+    """Return how much of the attainable signal the plan has, and which sampling rate would bring more."""
+    if plan.unit == "silo":
+        return {}
+    steps = plan.rounds if isinstance(plan, SharedPlan) else plan.rounds * plan.steps_per_round
+    found = signal_share(
+        epsilon=plan.epsilon,
+        delta=plan.delta,
+        sampling_rate=plan.sampling_rate,
+        steps=steps,
+        noise_multiplier=plan.noise_multiplier,
+    )
+    better = {} if found.better_rate is None else {"rate": found.better_rate, "share": _digits(found.better_share or 0)}
+    return {"signal_share": _digits(found.share), "better_sampling": better}
 
 
 def _some_rounds(rounds: int) -> list[int]:

@@ -53,7 +53,20 @@ def _signal(plan: Mapping[str, Json]) -> list[str]:
         return []
     row = next(iter(plan.values()))
     once, run = f"{row['signal_to_noise']:.2g}", f"{row['signal_to_noise_run']:.2g}"
-    return [f"noise: signal to noise is at most {once} in {row['release']}, {run} over the run (if all say the same)"]
+    lines = [f"noise: signal to noise is at most {once} in {row['release']}, {run} over the run (if all say the same)"]
+    return lines + _share(row)
+
+
+def _share(row: Mapping[str, object]) -> list[str]:
+    if "signal_share" not in row:
+        return []
+    line = f"plan: it has {100 * cast(float, row['signal_share']):.0f} % of the signal that its ε can buy"
+    better = cast(Mapping[str, float], row["better_sampling"])
+    if not better:
+        return [line]
+    rate, share = better["rate"], f"{100 * better['share']:.0f} %"
+    times = rate / cast(float, row["sampling_rate"])
+    return [f"{line}; sampling_rate: {rate:g} would have {share}, for {times:.3g} times the records read"]
 
 
 def _unit(unit: Json) -> list[str]:
