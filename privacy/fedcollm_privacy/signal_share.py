@@ -1,8 +1,8 @@
 """How much of what an ε could buy a plan of DP-SGD buys.
 
 T steps of Poisson rate q add up T·q·N clipped gradients at most, against noise √T·σ·C: the signal is √T·q/σ, in
-units of N. With every record in every step (q = 1) it is 1/σ₁ whatever T, σ₁ the noise multiplier of a single release at the same
-(ε, δ): the noise of T full batches grows with √T. That is the most there is to have, and a plan has
+units of N. With every record in every step (q = 1) it is 1/σ₁ whatever T, σ₁ the noise multiplier of a single release
+at the same (ε, δ): the noise of T full batches grows with √T. That is the most there is to have, and a plan has
 
     share = √T · q · σ₁ / σ(q, T)                                                              (0, 1]
 
