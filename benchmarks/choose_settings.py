@@ -21,7 +21,7 @@ from fedcollm_secure.config import Config, load
 from fedcollm_secure.config.data import Count, Data, FileSource, Iid, Share
 from fedcollm_secure.learning.icd10cm import TEST_TERMS, rows, split, terms
 from fedcollm_secure.learning.models import quiet
-from fedcollm_secure.studies.compare.cell import Bench, Cell
+from fedcollm_secure.research.compare.baselines import Baselines, GridPoint
 
 METHODS = ("fedavg_ce", "fedcollm")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "compare.yaml"
@@ -41,8 +41,8 @@ def main() -> None:
         pool = write_pool(folder / "pool.jsonl")
         for setting in cast(list[str], arguments.settings):
             for seed in range(1, arguments.seeds + 1):
-                cell_folder = folder / setting.replace("/", "_")
-                scores = dict(validate(setting, seed, pool, cell_folder, arguments.methods))
+                point_folder = folder / setting.replace("/", "_")
+                scores = dict(validate(setting, seed, pool, point_folder, arguments.methods))
                 print(json.dumps({"setting": setting, "seed": seed, **scores}), flush=True)
 
 
@@ -59,10 +59,10 @@ def validate(
 ) -> Iterator[tuple[str, Mapping[str, float]]]:
     """Yield each method's scores on this seed's validation terms."""
     config = load(EXAMPLE, tuple(setting.split(",")))
-    cell = Cell(split="iid", seed=seed, folder=folder, config=on_pool(config, pool, seed))
-    bench = Bench(cell)
+    point = GridPoint(split="iid", seed=seed, folder=folder, config=on_pool(config, pool, seed))
+    baselines = Baselines(point)
     for method in methods:
-        result = cast(Mapping[str, Mapping[str, float]], bench.run(method))
+        result = cast(Mapping[str, Mapping[str, float]], baselines.run(method))
         yield method, {model: next(iter(scores.values())) for model, scores in result.items()}
 
 

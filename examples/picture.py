@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from fedcollm_secure.studies.live import cells, table
-from fedcollm_secure.studies.words import run_words
+from fedcollm_secure.operations.live_progress import cells, table
+from fedcollm_secure.operations.run_summary import run_words
 
 
 def main(run: Path, picture: Path) -> None:

@@ -15,15 +15,15 @@ settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SLOW = (
-    "attacks/",
-    "core/test_company.py",
-    "core/test_dp_audit",
+    "assurance/attacks/",
+    "assurance/privacy_audit/",
     "crypto/test_conviction.py",
     "crypto/test_secrecy.py",
     "crypto/test_stages.py",
     "crypto/test_stateful.py",
     "end_to_end/test_crash.py",
     "end_to_end/test_tampering.py",
+    "learning/test_company.py",
     "privacy/test_blocks.py",
     "privacy/test_dpsgd.py",
 )

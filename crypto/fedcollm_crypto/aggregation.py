@@ -41,6 +41,16 @@ class Sum:
     contributors: frozenset[PartyId]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decryption:
+    """What came of a sum's opening: under which key, in hexadecimal, and the decryptor's signed statement of it."""
+
+    decryptor: PartyId
+    parameters_hash: str
+    key_hash: str
+    statement: bytes
+
+
 class ServerEnd(Protocol):
     """The side that learns the sum. One object serves one attempt."""
 
@@ -62,6 +72,11 @@ class ServerEnd(Protocol):
     @property
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return whom this attempt proved to have dealt bad shares, with the proof of each."""
+        ...
+
+    @property
+    def decryption(self) -> Decryption | None:
+        """Return what the decryptor said when it opened the sum; None before, and where there is no decryptor."""
         ...
 
     def start(self, cohort: Sequence[PartyId]) -> Ask:

@@ -21,6 +21,12 @@ MAX_DEPTH = 16
 MAX_VALUES = 1 << 17
 """Most members of all lists and objects together."""
 
+MAX_ITEMS = 1 << 16
+"""Most members of one list or map in a message whose declaration does not name fewer."""
+
+MAX_TEXT = 512
+"""Longest text of a field, in characters, where its declaration does not say otherwise."""
+
 MAX_MARKS = 8 * MAX_VALUES
 """Most quotation marks and backslashes: two for a key, two for a text, and as many inside texts."""
 

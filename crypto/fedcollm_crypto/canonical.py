@@ -14,6 +14,9 @@ import rfc8785
 from fedcollm_crypto.bounds import MAX_BYTES, MAX_DEPTH, check_bounds
 from fedcollm_crypto.errors import ProtocolError
 
+MAX_SHOWN = 32
+"""Letters of a foreign field's name that an error shows."""
+
 MAX_INTEGER = (1 << 53) - 1
 """Largest magnitude that every JSON reader keeps exactly."""
 
@@ -75,7 +78,8 @@ def _spell(value: Json) -> bytes:
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("duplicate key")
+        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise ProtocolError(f"JSON: the field {twice[:MAX_SHOWN]!a} stands there twice")
     return members
 
 

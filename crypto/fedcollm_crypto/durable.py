@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,8 +29,20 @@ class InUse(RuntimeError):
     """Another process has the file open for writing."""
 
 
-class NotDurable(OSError):
+class NotWritten(OSError):
+    """A file could not be written whole: the disk is full, fails or is read-only. Nothing of it is half there."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        """Name the file, what the system said, and what to do."""
+        super().__init__(f"{path} could not be written ({why}). Nothing was acted on: free the disk, then go on")
+
+
+class NotDurable(NotWritten):
     """An fsync failed: the kernel may have dropped what it could not write, and a second fsync would not say so."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        """Say that the file must be opened again: only then does anybody know what is in it."""
+        super().__init__(path, f"a line could not be made durable: {why}; open the file again")
 
 
 class Disk:
@@ -59,18 +71,21 @@ def replacing(path: Path, *, private: bool = False, disk: Disk = DISK) -> Genera
     A `private` one its owner alone can read.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)  # of a crash; whatever lies there is not written through
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o666)
     try:
+        partial.unlink(missing_ok=True)  # of a crash; whatever lies there is not written through
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o666)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             disk.sync(descriptor)
         partial.replace(path)
+        sync_folder(path.parent, disk)
+    except OSError as error:
+        _remove(partial)
+        raise NotWritten(path, error) from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
-    sync_folder(path.parent, disk)
 
 
 def replace(path: Path, data: bytes, *, private: bool = False, disk: Disk = DISK) -> None:
@@ -80,12 +95,16 @@ def replace(path: Path, data: bytes, *, private: bool = False, disk: Disk = DISK
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet. Raises: FileExistsError."""
+    """Write a file that must not exist yet. Raises: FileExistsError; NotWritten, and then it does not exist."""
     with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except OSError as error:
+            _remove(path)
+            raise NotWritten(path, error) from error
 
 
 def sync_folder(folder: Path, disk: Disk = DISK) -> None:
@@ -108,25 +127,37 @@ def sync_files(folder: Path, disk: Disk = DISK) -> None:
     sync_folder(folder, disk)
 
 
-def append_whole(descriptor: int, data: bytes, end: int, disk: Disk = DISK) -> None:
-    """Add the data to a file of `end` bytes; it is on the disk when this returns.
+def append_whole(path: Path, descriptor: int, data: bytes, end: int, disk: Disk = DISK) -> None:
+    """Add the data to `path`, which is open and has `end` bytes; it is on the disk when this returns.
 
-    Raises: OSError; the file is then cut back to what it was. NotDurable where fsync failed, after which nobody knows.
+    Raises: NotWritten; the file is then cut back to what it was. NotDurable where fsync failed, or the cut: nobody
+    knows then what is in it, and the next opening cuts off what is torn.
     """
     try:
         written = disk.write(descriptor, data)
         if written != len(data):
-            raise OSError(
-                f"only {written} of {len(data)} bytes could be written: is the disk full? Nothing was acted on"
-            )
-    except OSError:
-        disk.truncate(descriptor, end)  # else the next line would be glued to the torn one
-        raise
+            raise OSError(f"only {written} of {len(data)} bytes could be written: is the disk full?")
+    except OSError as error:
+        _cut_back(path, descriptor, end, disk)  # else the next line would be glued to the torn one
+        raise NotWritten(path, error) from error
     try:
         disk.sync(descriptor)
     except OSError as error:
+        _cut_back(path, descriptor, end, disk)
+        raise NotDurable(path, error) from error
+
+
+def _cut_back(path: Path, descriptor: int, end: int, disk: Disk) -> None:
+    try:
         disk.truncate(descriptor, end)
-        raise NotDurable(f"a line could not be made durable ({error}). Nothing was acted on") from error
+    except OSError as error:
+        raise NotDurable(path, error) from error
+
+
+def _remove(path: Path) -> None:
+    """Take away what is not whole; on a disk where even that fails, the next writer does."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 class Lines:
@@ -135,16 +166,16 @@ class Lines:
     def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
         """Open or create the file, and cut off a line that a crash tore.
 
-        Raises: InUse; OSError for a link or anything but a regular file.
+        Raises: InUse; NotWritten; OSError for a link or anything but a regular file.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._path = path
         self._disk = disk
         self._failed = False
         self._descriptor = os.open(path, flags, 0o600)
         try:
             self._lock(path)
             self._whole = self._load(path)
-            sync_folder(path.parent, disk)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -157,14 +188,14 @@ class Lines:
     def append(self, line: bytes) -> None:
         """Add a line; it is on the disk when this returns.
 
-        Raises: OSError where it could not be written: the file is as it was. After NotDurable it must be opened again.
+        Raises: NotWritten: the file is as it was. After NotDurable it must be opened again.
         """
         if b"\n" in line:
             raise ValueError("a line holds no newline")
         if self._failed:
-            raise NotDurable("an earlier line could not be made durable; open the file again")
+            raise NotDurable(self._path, "an earlier line was not")
         try:
-            append_whole(self._descriptor, line + b"\n", os.fstat(self._descriptor).st_size, self._disk)
+            append_whole(self._path, self._descriptor, line + b"\n", os.fstat(self._descriptor).st_size, self._disk)
         except NotDurable:
             self._failed = True
             raise
@@ -185,9 +216,13 @@ class Lines:
     def _load(self, path: Path) -> list[bytes]:
         data = path.read_bytes()
         complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            self._disk.truncate(self._descriptor, complete)
-        self._disk.sync(self._descriptor)  # lines that a crash left in the cache alone, before anybody relies on them
+        try:
+            if complete < len(data):
+                self._disk.truncate(self._descriptor, complete)
+            self._disk.sync(self._descriptor)  # lines that a crash left in the cache alone, before anybody relies on it
+            sync_folder(path.parent, self._disk)
+        except OSError as error:
+            raise NotWritten(path, error) from error
         return data[:complete].split(b"\n")[:-1]
 
 

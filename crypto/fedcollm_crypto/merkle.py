@@ -12,13 +12,18 @@ proof that verifies says what it says under the same assumption. Who stands behi
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Annotated, TypeAlias
 
+from fedcollm_crypto.declared import Listed
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.kinds import Sha256
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 MAX_PROOF_HASHES = 64
 """More hashes than this belong to no tree that fits on a disk."""
+
+Proof: TypeAlias = Annotated[tuple[Sha256, ...], Listed(most=MAX_PROOF_HASHES)]
 
 
 def leaf_hash(entry: bytes) -> bytes:

@@ -54,6 +54,10 @@ class UnsafePlainServer:
         """Return nobody: no shares are dealt."""
         return MappingProxyType({})
 
+    @property
+    def decryption(self) -> None:
+        """Return nothing: there is no decryptor."""
+
     def start(self, cohort: Sequence[PartyId]) -> Ask:
         """Ask each silo of the cohort for its vector."""
         if self._waiting or self._contributors:

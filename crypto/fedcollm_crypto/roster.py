@@ -7,14 +7,15 @@ revoked key makes a roster of the next epoch; the ends refuse a round of any epo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import MAX_INTEGER, Json
+from fedcollm_crypto.containers import Free
+from fedcollm_crypto.declared import SPARSE, Declared
 from fedcollm_crypto.derivation import digest
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields, octets
 from fedcollm_crypto.keys import (
     HYBRID_SIGNATURE_BYTES,
     MLDSA44_KEY_BYTES,
@@ -26,6 +27,7 @@ from fedcollm_crypto.keys import (
     verification_key,
     verify_signature,
 )
+from fedcollm_crypto.kinds import Octets, Whole
 from fedcollm_crypto.names import check_distinct, check_name
 
 Role = Literal["silo", "server", "auditor", "decryptor"]
@@ -34,9 +36,11 @@ POSSESSION_KIND = "roster-possession"
 ROSTER_LABEL = b"fedcollm/v1/roster-hash"
 POLICY_LABEL = b"fedcollm/v1/policy-hash"
 
+Signature: TypeAlias = Annotated[bytes, Octets(SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(Declared):
     """One member: its name, its role, its 32-byte Ed25519 public key, and its ML-DSA-44 key where it has one.
 
     A member with both keys signs with both, and both signatures must verify.
@@ -44,8 +48,8 @@ class Member:
 
     id: PartyId
     role: Role
-    ed25519: bytes
-    mldsa44: bytes = b""
+    ed25519: Annotated[bytes, Octets(PUBLIC_KEY_BYTES)]
+    mldsa44: Annotated[bytes, Octets(MLDSA44_KEY_BYTES), SPARSE] = b""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's, an unknown role and a key of another length."""
@@ -66,13 +70,13 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roster:
+class Roster(Declared):
     """The members of one epoch, in a fixed order, and the policy they all signed."""
 
     consortium_id: str
-    epoch: int
+    epoch: Annotated[int, Whole(1)]
     members: tuple[Member, ...]
-    policy: Mapping[str, Json]
+    policy: Annotated[Mapping[str, Json], Free()]
 
     def __post_init__(self) -> None:
         """Refuse two members with one name or one key: a signature must point at exactly one of them."""
@@ -121,46 +125,15 @@ class Roster:
     def _keys(self) -> dict[PartyId, VerificationKey]:
         return {member.id: verification_key(*member.public_keys) for member in self.members}
 
-    def to_body(self) -> dict[str, Json]:
-        """Return the roster as a JSON object."""
-        return {
-            "consortium_id": self.consortium_id,
-            "epoch": self.epoch,
-            "members": [_member_body(member) for member in self.members],
-            "policy": self.policy,
-        }
 
-    @classmethod
-    def from_body(cls, body: Json) -> "Roster":
-        """Read a roster. Raises: ProtocolError."""
-        fields = Fields("roster", body)
-        try:
-            roster = cls(
-                consortium_id=fields.text("consortium_id"),
-                epoch=fields.integer("epoch", 1, MAX_INTEGER),
-                members=tuple(_member(value) for value in fields.items("members")),
-                policy=fields.members("policy"),
-            )
-        except ValueError as error:
-            raise ProtocolError(f"roster: {error}") from None
-        fields.close()
-        return roster
+@dataclass(frozen=True, kw_only=True)
+class SignedRoster(Declared):
+    """A roster's body with the root's signature over it, its members', and each member's over its own line of it."""
 
-
-def _member_body(member: Member) -> dict[str, Json]:
-    body: dict[str, Json] = {"ed25519": member.ed25519.hex(), "id": member.id, "role": member.role}
-    return body | ({"mldsa44": member.mldsa44.hex()} if member.mldsa44 else {})
-
-
-def _member(value: Json) -> Member:
-    fields = Fields("roster.member", value)
-    name, role, key = fields.text("id"), fields.text("role"), fields.octets("ed25519", PUBLIC_KEY_BYTES)
-    mldsa44 = fields.octets("mldsa44", MLDSA44_KEY_BYTES) if fields.has("mldsa44") else b""
-    fields.close()
-    for known in get_args(Role):
-        if role == known:
-            return Member(id=name, role=known, ed25519=key, mldsa44=mldsa44)
-    raise ProtocolError(f"roster.member: the role must be one of {get_args(Role)}")
+    countersignatures: Mapping[PartyId, Signature]
+    possession: Mapping[PartyId, Signature]
+    root_signature: Signature
+    roster: Annotated[Mapping[str, Json], Free()]
 
 
 def sign_roster(
@@ -173,14 +146,13 @@ def sign_roster(
     body = roster.to_body()
     data, listed = canonical.encode(body), {member.id for member in roster.members}
     proving = {who.party: who for who in (*others, root, *countersigners) if who.party in listed}
-    return canonical.encode(
-        {
-            "countersignatures": {who.party: who.sign(ROSTER_KIND, data).hex() for who in countersigners},
-            "possession": {party: prove_possession(roster, who).hex() for party, who in proving.items()},
-            "root_signature": root.sign(ROSTER_KIND, data).hex(),
-            "roster": body,
-        }
+    signed = SignedRoster(
+        countersignatures={who.party: who.sign(ROSTER_KIND, data) for who in countersigners},
+        possession={party: prove_possession(roster, who) for party, who in proving.items()},
+        root_signature=root.sign(ROSTER_KIND, data),
+        roster=body,
     )
+    return canonical.encode(signed.to_body())
 
 
 def prove_possession(roster: Roster, who: Identity) -> bytes:
@@ -206,25 +178,24 @@ def read_roster(data: bytes, root_key: bytes, quorum: int | None = None, root_ml
     be listed with a key of somebody else, or of nobody. Assumes that the root's key is genuine.
     Raises: ProtocolError when it is malformed, or when any signature fails, even beyond the quorum.
     """
-    fields = Fields("signed roster", canonical.decode(data))
-    body = fields.members("roster")
-    root_signature = fields.octets("root_signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
-    countersignatures, possession = fields.members("countersignatures"), fields.members("possession")
-    fields.close()
-    signed = canonical.encode(body)
+    read = SignedRoster.from_body(canonical.decode(data))
+    signed = canonical.encode(read.roster)
     # (1) The root says who the members are.
     root = _root_key(root_key, root_mldsa44)
-    verify_signature(root, ROSTER_KIND, signed, root_signature, "the consortium root")
+    verify_signature(root, ROSTER_KIND, signed, read.root_signature, "the consortium root")
     # (2) Each member has the keys that it is listed with.
-    roster = Roster.from_body(body)
-    if missing := sorted(member.id for member in roster.members if member.id not in possession):
+    roster = Roster.from_body(read.roster)
+    if missing := sorted(member.id for member in roster.members if member.id not in read.possession):
         raise ProtocolError(f"the roster lacks a proof that {', '.join(missing)} has the key that it lists")
-    for party, value in possession.items():
-        _verify(roster, POSSESSION_KIND, _own_line(roster, party), party, value)
+    for party, signature in read.possession.items():
+        verify_signature(roster.key(party), POSSESSION_KIND, _own_line(roster, party), signature, party)
     # (3) Enough of them agree.
-    for signer, value in countersignatures.items():
-        _verify(roster, ROSTER_KIND, signed, signer, value)
-    needed, found = own_quorum(roster) if quorum is None else quorum, roster.of_role("silo") & countersignatures.keys()
+    for signer, signature in read.countersignatures.items():
+        verify_signature(roster.key(signer), ROSTER_KIND, signed, signature, signer)
+    needed, found = (
+        own_quorum(roster) if quorum is None else quorum,
+        roster.of_role("silo") & read.countersignatures.keys(),
+    )
     if len(found) < needed:
         raise ProtocolError(f"the roster has {len(found)} countersignatures, {needed} are needed")
     return roster
@@ -237,11 +208,6 @@ def _root_key(ed25519: bytes, mldsa44: bytes) -> VerificationKey:
         raise ProtocolError(f"the key of the consortium root: {error}") from None
 
 
-def _verify(roster: Roster, kind: str, data: bytes, signer: PartyId, value: Json) -> None:
-    signature = octets(f"{kind}.{signer}", value, SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)
-    verify_signature(roster.key(signer), kind, data, signature, signer)
-
-
 def _own_line(roster: Roster, party: PartyId) -> bytes:
-    own = _member_body(roster.member(party))
+    own = roster.member(party).to_body()
     return canonical.encode({**own, "consortium_id": roster.consortium_id, "epoch": roster.epoch})

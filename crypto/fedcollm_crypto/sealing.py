@@ -3,6 +3,8 @@
 An X25519 secret is the same on both ends; without the direction in the key, both would encrypt under one key.
 """
 
+from typing import Annotated, TypeAlias
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -11,6 +13,7 @@ from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.derivation import derive_key
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import PUBLIC_KEY_BYTES, Randomness
+from fedcollm_crypto.kinds import Octets
 
 BOX_LABEL = b"fedcollm/v1/share-box"
 NONCE_BYTES = 12
@@ -28,6 +31,9 @@ def x25519_key(public: bytes, who: str) -> X25519PublicKey:
     if len(public) != PUBLIC_KEY_BYTES or int.from_bytes(public, "little") >= _P:
         raise ProtocolError(f"the key of {who} is not spelt canonically: 32 bytes below 2^255 - 19 were expected")
     return X25519PublicKey.from_public_bytes(public)
+
+
+X25519Public: TypeAlias = Annotated[bytes, Octets(PUBLIC_KEY_BYTES, check=x25519_key)]
 
 
 def agree(private: X25519PrivateKey, public: bytes, who: str) -> bytes:

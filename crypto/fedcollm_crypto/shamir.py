@@ -6,13 +6,17 @@ places in the roster, from 1. Python integers are not constant-time: see "What i
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import Annotated, TypeAlias
 
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.keys import Randomness
+from fedcollm_crypto.kinds import Octets
 
 PRIME = (1 << 521) - 1
 SHARE_BYTES = 66
 SECRET_BYTES = 32
+
+Share: TypeAlias = Annotated[bytes, Octets(SHARE_BYTES)]
 
 
 def split(secret: bytes, threshold: int, points: Collection[int], randomness: Randomness) -> dict[int, bytes]:

@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated, ClassVar, TypeAlias
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.bounds import MAX_BYTES
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.declared import Called, Declared
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.keys import (
     HYBRID_SIGNATURE_BYTES,
     SIGNATURE_BYTES,
@@ -25,6 +26,7 @@ from fedcollm_crypto.keys import (
     VerificationKey,
     verify_signature,
 )
+from fedcollm_crypto.kinds import Octets, mistyped, unexpected
 
 MAX_SMALL_BYTES = 1 << 15
 """Longest body of a message that does not grow with the cohort: a post-quantum hello has some 6000 bytes."""
@@ -38,6 +40,16 @@ MAX_ENVELOPE_BYTES = 1 << 14
 
 _OPENING, _REST = b'{"body":{', b',"from":'
 _BODY = len(_OPENING) - 1  # where the body begins
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Envelope(Declared):
+    """What a message has beside its body."""
+
+    NAME: ClassVar[str] = "message"
+    kind: str
+    sender: Annotated[PartyId, Called("from")]
+    signature: Annotated[bytes, Octets(SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +85,24 @@ class Signed:
 
     def to_json(self) -> dict[str, Json]:
         """Return the message as an object that can be put into another message."""
-        return {"body": self.body, "from": self.sender, "kind": self.kind, "signature": self.signature.hex()}
+        return {"body": self.body, **self._envelope.to_body()}
 
     def encode(self) -> bytes:
         """Return the bytes on the wire."""
-        envelope: dict[str, Json] = {"from": self.sender, "kind": self.kind, "signature": self.signature.hex()}
-        return _OPENING[:_BODY] + self.body_bytes + b"," + canonical.encode(envelope)[1:]
+        return _OPENING[:_BODY] + self.body_bytes + b"," + canonical.encode(self._envelope.to_body())[1:]
+
+    @property
+    def _envelope(self) -> _Envelope:
+        return _Envelope(kind=self.kind, sender=self.sender, signature=self.signature)
 
     @classmethod
     def from_json(cls, value: Json) -> "Signed":
         """Read a message out of another. Raises: ProtocolError."""
-        fields = Fields("message", value)
-        body = fields.members("body")
-        message = _with_envelope(fields, canonical.encode(body))
+        body = value.get("body") if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or not isinstance(body, Mapping):
+            raise unexpected("message", "an object with a body was", value)
+        rest: Json = {key: one for key, one in value.items() if key != "body"}
+        message = _signed(_Envelope.from_body(rest), canonical.encode(body))
         vars(message)["body"] = body  # read already
         return message
 
@@ -96,18 +113,27 @@ class Signed:
         if not data.startswith(_OPENING) or cut < _BODY or len(data) - cut > MAX_ENVELOPE_BYTES:
             raise ProtocolError("message: not canonical JSON of a body, a sender, a kind and a signature")
         envelope = canonical.decode(b"{" + data[cut + 1 :], MAX_ENVELOPE_BYTES)
-        return _with_envelope(Fields("message", envelope), data[_BODY:cut])
+        return _signed(_Envelope.from_body(envelope), data[_BODY:cut])
 
 
-def _with_envelope(fields: Fields, body_bytes: bytes) -> Signed:
-    message = Signed(
-        kind=fields.text("kind"),
-        sender=fields.text("from"),
-        body_bytes=body_bytes,
-        signature=fields.octets("signature", SIGNATURE_BYTES, HYBRID_SIGNATURE_BYTES),
-    )
-    fields.close()
-    return message
+class _Kind:
+    def read(self, where: str, value: Json) -> Signed:
+        if not isinstance(value, Mapping):
+            raise unexpected(where, "a signed message was", value)
+        return Signed.from_json(value)
+
+    def write(self, value: object) -> Json:
+        if not isinstance(value, Signed):
+            raise mistyped("a signed message", value)
+        return value.to_json()
+
+
+Carried: TypeAlias = Annotated[Signed, _Kind()]
+"""A signed message inside another, as it was signed."""
+
+
+def _signed(envelope: _Envelope, body_bytes: bytes) -> Signed:
+    return Signed(kind=envelope.kind, sender=envelope.sender, body_bytes=body_bytes, signature=envelope.signature)
 
 
 def sign(identity: Identity, kind: str, body: Mapping[str, Json]) -> Signed:

@@ -31,7 +31,7 @@ tokenizer; `embedded:{name}` in a configuration loads it, and it works without a
 | read | {reading}: {lines:,} lines |
 | source | ICD-10-CM, a public work of the US government, as packaged (MIT) in simple-icd-10-cm {catalogue} |
 | not read | any of the {terms:,} inclusion terms: the main job's test, public and private data |
-| how we know | a line that holds one, word for word, is left out: `tests/core/test_embedded.py` |
+| how we know | a line that holds one, word for word, is left out: `tests/learning/test_embedded.py` |
 | zero-shot | {accuracy:.1%} of 2,500 test terms, 21 specialties, the likeliest answer |
 | made by | `python examples/models/pretrain.py --out fedcollm_secure/embedded` |
 | weights | safetensors, float16 on disk, float32 in memory |

@@ -5,8 +5,8 @@ own_scoring(config, silo) → OwnScoring   one silo's model and the records that
 start(prepared, out) / resume(prepared, out) → Job   the run's folder, keys, ledgers and log, all parties wired
 """
 
+from fedcollm_secure.assemble.held_out_evaluation import OwnScoring, own_scoring
 from fedcollm_secure.assemble.job import Job, resume, start
-from fedcollm_secure.assemble.own import OwnScoring, own_scoring
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 
 __all__ = ["Job", "OwnScoring", "Prepared", "own_scoring", "prepare", "resume", "start"]

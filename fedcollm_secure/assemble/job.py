@@ -19,10 +19,10 @@ from fedcollm_secure.assemble.parties import (
     server_end,
 )
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.assemble.silos import Site, check_weights, make_decryptor, make_silo
-from fedcollm_secure.audit.checkpoints import Witnesses
-from fedcollm_secure.audit.digests import file_digest
-from fedcollm_secure.audit.events import (
+from fedcollm_secure.assemble.simulated_silos import Site, check_weights, make_decryptor, make_silo
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.environment import installed
+from fedcollm_secure.audit_log.events import (
     Event,
     PartyConvicted,
     RoundClosed,
@@ -31,7 +31,8 @@ from fedcollm_secure.audit.events import (
     RunResumed,
     RunStarted,
 )
-from fedcollm_secure.audit.log import LOG_NAME, AuditLog, origin, read_log
+from fedcollm_secure.audit_log.file_digests import file_digest
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, origin, read_log
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
@@ -40,7 +41,7 @@ from fedcollm_secure.errors import NotStarted, RunError
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.coordinator import Coordinator, Terms
 from fedcollm_secure.federation.exchange import Traffic
-from fedcollm_secure.federation.rundir import Json, RunDirectory
+from fedcollm_secure.federation.run_directory import Json, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
 from fedcollm_secure.learning.distill import CoTuning
@@ -119,7 +120,15 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     closed = last.round if last else 0
     done = run.settle(closed)
     if not finished:
-        log.append(RunResumed(rounds_done=closed, config_digest=file_digest(config), software=_software()))
+        environment = run.save_environment(installed())
+        log.append(
+            RunResumed(
+                rounds_done=closed,
+                config_digest=file_digest(config),
+                software=_software(),
+                environment_digest=environment,
+            )
+        )
     job = _wire(prepared, parties, run, log, _session(events), watch)
     convicted = frozenset(event.party for event in events if isinstance(event, PartyConvicted))
     job.coordinator.restore(done, last.ledgers if last else {}, convicted)
@@ -154,6 +163,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         ),
         tools=Tools(
             manifest=manifest,
+            decryptor=parties.decryptor.party if parties.decryptor is not None else "",
             rule=_server_rule(prepared, run),
             engine=engine,
             encoding=prepared.encoding,
@@ -200,7 +210,9 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
             seed=config.seed,
             optimizer_folder=run.path / "server",
         ),
-        evaluation=Evaluation(prepared.holdings.test, prepared.encoder, batch_size=config.evaluate.batch_size),
+        evaluation=Evaluation(
+            prepared.holdings.test, prepared.encoder, tokens_per_batch=config.evaluate.tokens_per_batch
+        ),
         origins={"llm": config.models.llm.source, "slm": config.models.slm.source},
     )
 
@@ -214,6 +226,7 @@ def _started(prepared: Prepared, parties: Parties, run: RunDirectory, session: s
         aggregation=tag_of(prepared.config.aggregation),
         privacy=tag_of(prepared.config.privacy),
         models={"llm": prepared.llm.digest, "slm": prepared.slm.digest},
+        environment_digest=run.save_environment(installed()),
         simulated=True,
     )
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import RequireLogged, Setup
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -33,10 +34,10 @@ from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.assemble.cohort import SERVER, least_cohort
+from fedcollm_secure.assemble.cohort_size import SERVER, least_cohort
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.config.protection import Bfv, Ckks, Encrypted, Masked, UnsafePlain
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.silo import MakeEnd
 from fedcollm_secure.learning.factors import Pass
 
@@ -72,7 +73,7 @@ def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
     roster = _roster(prepared, server, silos, decryptor)
     run.audit.mkdir(parents=True, exist_ok=True)
     others = [decryptor] if decryptor else []
-    (run.audit / "roster.json").write_bytes(sign_roster(roster, server, list(silos.values()), others))
+    durable.replace(run.audit / "roster.json", sign_roster(roster, server, list(silos.values()), others))
     return Parties(server=server, silos=silos, decryptor=decryptor, roster=roster)
 
 
@@ -190,7 +191,9 @@ def _plain_end(
     return UnsafePlainSilo(vector, admit_note)
 
 
-def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker) -> Decryptor | Trustee:
+def decryptor_end(
+    prepared: Prepared, parties: Parties, stages: StageJournal, worker: Worker, require_logged: RequireLogged
+) -> Decryptor | Trustee:
     """Return the decryptor of a run, under its own policy."""
     if parties.decryptor is None:
         raise RuntimeError("this run has no decryptor")
@@ -202,6 +205,7 @@ def decryptor_end(prepared: Prepared, parties: Parties, stages: StageJournal, wo
         scheme=packing.scheme,
         stages=stages,
         worker=worker,
+        require_logged=require_logged,
     )
     if isinstance(packing.scheme, BfvScheme):
         return Decryptor(setup=setup, packing=packing, scheme=packing.scheme)

@@ -10,9 +10,9 @@ from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
-from fedcollm_secure.assemble.cohort import check_cohort
-from fedcollm_secure.assemble.plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
-from fedcollm_secure.assemble.signal import Signal, fewest_trained, require_signal
+from fedcollm_secure.assemble.cohort_size import check_cohort
+from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
+from fedcollm_secure.assemble.signal_to_noise import Signal, fewest_trained, require_signal
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
 from fedcollm_secure.config.protection import PerSubject, RecordDP, SiloDP

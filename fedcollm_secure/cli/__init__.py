@@ -1,4 +1,4 @@
-"""The command line: read arguments, call one function of `studies`, print. Errors are caught here, once.
+"""The command line: read arguments, call one function of a room, print. Errors are caught here, once.
 
 Exit codes: 0 done or verified · 1 what was checked failed · 2 usage or configuration, nothing started ·
 3 incomplete, resumable · 4 refused by a privacy budget or a silo's policy.
@@ -72,12 +72,15 @@ def _values(error: FedCoLLMError, given: argparse.Namespace) -> str:
 
 
 def _room_exit_code(error: Exception) -> int:
-    """Return the exit code of an error of the crypto or privacy room, 0 for anything else."""
+    """Return the exit code of an error of the crypto or privacy room, or of a full disk; 0 for anything else."""
+    from fedcollm_crypto.durable import NotWritten
     from fedcollm_crypto.errors import CryptoError
     from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 
     if isinstance(error, BudgetExhausted):
         return 4
+    if isinstance(error, NotWritten):
+        return 3
     return 1 if isinstance(error, CryptoError | PrivacyError) else 0
 
 

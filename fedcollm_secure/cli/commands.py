@@ -1,4 +1,4 @@
-"""What each command does: read its file, import what is heavy, call one function of `studies`, print.
+"""What each command does: read its file, import what is heavy, call one function of a room, print.
 
 The file comes first: nobody waits for torch to be told of a wrong key. Each command returns its exit code.
 """
@@ -24,9 +24,9 @@ def run_command(given: argparse.Namespace) -> int:
     if given.resume and given.out is None:
         raise ConfigError("--resume", "name the run directory with --out")
     from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies.live import make_show
-    from fedcollm_secure.studies.run import run
-    from fedcollm_secure.studies.words import run_words
+    from fedcollm_secure.operations.live_progress import make_show
+    from fedcollm_secure.operations.run_command import run
+    from fedcollm_secure.operations.run_summary import run_words
 
     out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     budget = None if isinstance(settings.privacy, NonPrivate) else settings.privacy.epsilon
@@ -42,8 +42,8 @@ def check_command(given: argparse.Namespace) -> int:
 
     settings = config.load(given.config, given.set)
     from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies.check import check
-    from fedcollm_secure.studies.words import check_words
+    from fedcollm_secure.operations.check_command import check
+    from fedcollm_secure.operations.check_summary import check_words
 
     quiet()
     found = check(settings)
@@ -58,8 +58,8 @@ def compare_command(given: argparse.Namespace) -> int:
     if given.seeds < 1:
         raise ConfigError("--seeds", f"expected 1 or more, got {given.seeds}")
     settings = config.load(given.config, given.set)
-    from fedcollm_secure.studies.compare import compare
-    from fedcollm_secure.studies.words import compare_words
+    from fedcollm_secure.research.compare import compare
+    from fedcollm_secure.research.compare.comparison_table import compare_words
 
     out = given.out or Path("runs") / f"compare-{settings.name}"
     found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
@@ -69,14 +69,14 @@ def compare_command(given: argparse.Namespace) -> int:
 
 def study_command(given: argparse.Namespace) -> int:
     """Sweep keys of a configuration."""
-    from fedcollm_secure.studies.study.sweep import Sweep
+    from fedcollm_secure.research.study.sweep import Sweep
 
     sweep = Sweep.load(given.study, given.set)
     out = given.out or Path("runs") / f"study-{sweep.name}"
     sweep.points(out / "points")  # read for their errors alone
     from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies.study.command import study
-    from fedcollm_secure.studies.study.words import study_words
+    from fedcollm_secure.research.study.frontier_table import study_words
+    from fedcollm_secure.research.study.study_command import study
 
     quiet()
     found = study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
@@ -86,10 +86,10 @@ def study_command(given: argparse.Namespace) -> int:
 
 def report_command(given: argparse.Namespace) -> int:
     """Write a run's page, or the pack for an auditor."""
-    from fedcollm_secure.studies.report import write_report
+    from fedcollm_secure.operations.report import write_report
 
     if given.evidence is not None:
-        from fedcollm_secure.studies.evidence.pack import write_pack
+        from fedcollm_secure.operations.evidence.pack import write_pack
 
         pack = write_pack(given.run, given.evidence)
         _print({"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md")
@@ -101,38 +101,37 @@ def report_command(given: argparse.Namespace) -> int:
 
 def verify_command(given: argparse.Namespace) -> int:
     """Check a run, a log, a round or a ledger."""
-    from fedcollm_secure.studies import verify
+    from fedcollm_secure.operations import verify_command
 
-    held, key = verify.parse_head(given.head), verify.parse_key(given.key)
+    held, key = verify_command.parse_head(given.head), verify_command.parse_key(given.key)
     match given.what:
         case ["log", file]:
-            code, found = verify.verify_log(Path(file), held, key)
+            code, found = verify_command.verify_log(Path(file), held, key)
         case ["budget", file]:
-            code, found = verify.verify_budget(Path(file), given.log)
+            code, found = verify_command.verify_budget(Path(file), given.log)
         case ["round", number, *runs] if number.isdecimal() and len(runs) <= 1:
-            code, found = verify.verify_round(int(number), Path(runs[0] if runs else "."), key)
+            code, found = verify_command.verify_round(int(number), Path(runs[0] if runs else "."), key)
         case ["equivocation", one, other]:
-            code, found = verify.verify_equivocation(Path(one), Path(other))
+            code, found = verify_command.verify_equivocation(Path(one), Path(other))
         case ["inclusion", proof, *runs] if len(runs) <= 1:
-            code, found = verify.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
+            code, found = verify_command.verify_inclusion(Path(proof), Path(runs[0]) if runs else None, key)
         case ["gain", file, run]:
-            from fedcollm_secure.studies.gain.check import verify_gain
+            from fedcollm_secure.operations.gain.release_verification import verify_gain
 
             code, found = verify_gain(Path(file), Path(run), key)
         case [folder]:
-            code, found = verify.verify_directory(Path(folder), held, key)
+            code, found = verify_command.verify_directory(Path(folder), held, key)
         case _:
             raise ConfigError(
                 "verify", "expected RUN, or log, budget, round, equivocation, inclusion or gain with files"
             )
-    _print(found, given.json, verify.as_text(found))
+    _print(found, given.json, verify_command.as_text(found))
     return code
 
 
 def budget_command(given: argparse.Namespace) -> int:
     """Show a ledger."""
-    from fedcollm_secure.studies.verify import budget
-    from fedcollm_secure.studies.words import budget_words
+    from fedcollm_secure.operations.budget_command import budget, budget_words
 
     found = budget(given.ledger)
     _print(found, given.json, budget_words(found))
@@ -142,7 +141,7 @@ def budget_command(given: argparse.Namespace) -> int:
 def gain_command(given: argparse.Namespace) -> int:
     """Say whether a silo gained."""
     from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies import gain as asked
+    from fedcollm_secure.operations import gain as asked
 
     quiet()
     if given.release is not None:
@@ -156,7 +155,7 @@ def gain_command(given: argparse.Namespace) -> int:
 
 def bench_command(given: argparse.Namespace) -> int:
     """Measure."""
-    from fedcollm_secure.studies import bench as measured
+    from fedcollm_secure.assurance import bench as measured
 
     if given.what == "dpsgd":
         steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
@@ -169,10 +168,12 @@ def bench_command(given: argparse.Namespace) -> int:
         _print(sums, given.json, measured.he_words(sums))
         return 0
     if given.what == "log":
-        from fedcollm_secure.studies.bench import log
+        from fedcollm_secure.assurance.bench import log_bench
 
-        rows = log.bench_log(given.entries or log.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True))
-        _print({"rows": rows}, given.json, log.log_words(rows))
+        rows = log_bench.bench_log(
+            given.entries or log_bench.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True)
+        )
+        _print({"rows": rows}, given.json, log_bench.log_words(rows))
         return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
@@ -189,11 +190,11 @@ def bench_command(given: argparse.Namespace) -> int:
 
 def attack_command(given: argparse.Namespace) -> int:
     """Attack twins and this program."""
-    from fedcollm_secure.studies.attacks import suite
+    from fedcollm_secure.assurance.attacks import attack_suite
 
-    findings = suite.run(suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
-    _print(suite.document(findings), given.json, suite.words(findings))
-    return suite.exit_code(findings)
+    findings = attack_suite.run(attack_suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
+    _print(attack_suite.document(findings), given.json, attack_suite.words(findings))
+    return attack_suite.exit_code(findings)
 
 
 def audit_command(given: argparse.Namespace) -> int:
@@ -201,8 +202,8 @@ def audit_command(given: argparse.Namespace) -> int:
     from fedcollm_secure import config
 
     settings = config.load(given.config, given.set)
+    from fedcollm_secure.assurance import privacy_audit as audited
     from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.studies import audit as audited
 
     quiet()
     found = audited.audit(

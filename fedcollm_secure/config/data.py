@@ -1,4 +1,4 @@
-"""Where records come from, what is asked of them, and who holds which."""
+"""Settings of the data: where records come from, what is asked of them, and who holds which."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -16,6 +16,10 @@ MOST_FAULTS, MOST_CHARACTERS = 6, 60
 Path = Sequence[int | str]
 
 
+RENAMED = {"batch_size": "tokens_per_batch"}
+RENAMED_TO = {"tokens_per_batch": "which counts padded tokens in memory at once, and not records"}
+
+
 def config_error(error: ValidationError, root: type) -> ConfigError:
     """Return the first fault, with the others after it; unknown keys first, since a missing one is often theirs."""
     faults = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "unexpected_keyword_argument")
@@ -53,6 +57,9 @@ def _said(fault: ErrorDetails, root: type) -> tuple[str, str]:
 
 
 def _unknown(key: str, keys: Sequence[str]) -> str:
+    now = RENAMED.get(key, "")
+    if now in keys:
+        return f"this key is now {now}, {RENAMED_TO[now]}; write that"
     return f"unknown key; expected one of {', '.join(keys)}{_near(key, keys)}"
 
 

@@ -1,4 +1,4 @@
-"""Which models, and where their LoRA matrices sit."""
+"""Settings of the models: which two, and where their LoRA matrices sit."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

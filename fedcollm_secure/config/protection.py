@@ -1,4 +1,4 @@
-"""What protects the silos: the aggregation, whom it withstands, and privacy, whose numbers have no default."""
+"""Settings of protection: the aggregation, whom it withstands, and privacy, whose numbers have no default."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal

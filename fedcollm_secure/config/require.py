@@ -1,4 +1,4 @@
-"""The one way in which a setting refuses itself."""
+"""`require`, the one way in which a setting refuses itself."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The one seam between the protocol and a network."""
+"""The `Engine` protocol: the one seam between the parties and a network."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol

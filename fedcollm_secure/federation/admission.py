@@ -19,10 +19,10 @@ from fedcollm_crypto.masking.stages import Answered, Heard, Released, StageEntry
 from fedcollm_crypto.note import Note
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plans import TrainingPlan
-from fedcollm_secure.audit.events import SumAgreed
-from fedcollm_secure.audit.journal import AttemptJoined, Journal, heard_size, last_ledger
-from fedcollm_secure.audit.recent import Told, hold_ledger, require_logged, require_one_story
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.events import SumAgreed
+from fedcollm_secure.audit_log.journal import AttemptJoined, Journal, heard_size, last_ledger
+from fedcollm_secure.audit_log.unseen_lines import Told, hold_ledger, require_logged, require_one_story
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.messages import Begin
 from fedcollm_secure.learning.factors import Pass, Rule

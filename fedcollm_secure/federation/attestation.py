@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note, SignatureLine
-from fedcollm_secure.audit.checkpoints import Witnesses, key_name
-from fedcollm_secure.audit.events import HeadAttested
-from fedcollm_secure.audit.log import AuditLog
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
+from fedcollm_secure.audit_log.events import HeadAttested
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.exchange import Traffic
 from fedcollm_secure.federation.messages import Show, encode
@@ -66,6 +66,15 @@ class Attestation:
             self._heard[party] = self._sizes[party]
         self._lines += found[:2]
         self._cosigned.append(party)
+
+    def tell(self, party: str) -> None:
+        """Show the present head to a party that keeps heads and cosigns none: the decryptor.
+
+        Where it keeps none, or does not answer, it will say so itself when it is asked to open a sum.
+        """
+        _, views = self.show([party])
+        for _, reply in self._ask({party: Show(view=views[party])}):
+            self._sizes[party], self._heard[party] = reply.size, reply.heard
 
     def keep(self) -> None:
         """Put what was collected under the checkpoint, durably, and only then say in the log whose it is."""

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks
 from fedcollm_crypto.errors import BadSum, ProtocolError
-from fedcollm_secure.audit.digests import folder_digest
-from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.events import GatePassed, GateRejected, RoundClosed, RoundSummed, RunStopped
+from fedcollm_secure.audit_log.file_digests import folder_digest
 from fedcollm_secure.config.protection import Gates
 from fedcollm_secure.errors import RunIncomplete
-from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled
+from fedcollm_secure.federation.gates import GateClosed, check_aggregate, check_distilled, gates_on_the_sum
 from fedcollm_secure.federation.messages import Close, encode
 from fedcollm_secure.federation.replies import Closed, Reply, read_reply
-from fedcollm_secure.federation.rundir import Aggregate, Json
+from fedcollm_secure.federation.run_directory import Aggregate, Json
 from fedcollm_secure.federation.summing import SumLost, Summing, Tools
 from fedcollm_secure.learning.pair import Pair
 from fedcollm_secure.learning.vectors import digest
@@ -125,6 +125,9 @@ class Coordinator:
             return replace(self._void(number, closed), facts=summed.facts)
         finally:
             self._pair.slm.write(start)
+        if summed.is_average:
+            for gate in gates_on_the_sum(self._terms.gates):
+                self._log.append(GatePassed(round=number, gate=gate))
         return summed
 
     def _auxiliary_loss(self, adapter: NDArray[np.float32]) -> float:
@@ -138,6 +141,9 @@ class Coordinator:
         except GateClosed as closed:
             self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
             self._pair.slm.write(averaged)
+            return
+        if self._terms.gates.trust_region is not None:
+            self._log.append(GatePassed(round=number, gate="trust_region"))
 
     def _void(self, number: int, closed: GateClosed) -> Aggregate:
         """Go on from the last good adapter, without this round's sum; the log says why.

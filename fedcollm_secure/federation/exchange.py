@@ -8,7 +8,7 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME
 from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.signed import Signed
-from fedcollm_secure.audit.witness import View
+from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, Step, encode
 from fedcollm_secure.federation.replies import Closed, Cosigned, Declined, Greeting, Refusal, read_reply

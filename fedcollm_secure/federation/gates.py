@@ -1,4 +1,4 @@
-"""What must hold of a round's result before anybody goes on from it.
+"""Gates: what must hold of a round's result before anybody goes on from it.
 
 | gate             | who asks         | holds when                                                                    |
 |------------------|------------------|-------------------------------------------------------------------------------|
@@ -11,7 +11,7 @@ A gate sees the sum, the auxiliary set and the adapter that everybody gets: noth
 pass may still be poisoned: a silo moves the mean within these bounds as it likes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,15 @@ def check_aggregate(gates: Gates, start: Float32, averaged: Float32, loss: Calla
     if gates.max_loss_increase is not None:
         increase = loss(averaged) - loss(start)
         _require(increase <= gates.max_loss_increase, "auxiliary_loss", "above_limit")  # False for NaN too
+
+
+def gates_on_the_sum(gates: Gates) -> Iterator[str]:
+    """Yield which gates an aggregate has passed once it is past `check_aggregate`."""
+    yield "range"
+    if gates.max_norm is not None:
+        yield "norm"
+    if gates.max_loss_increase is not None:
+        yield "auxiliary_loss"
 
 
 def check_distilled(gates: Gates, drift: Drift, averaged: Float32, distilled: Float32) -> None:

@@ -1,4 +1,4 @@
-"""What travels between coordinator and silo around the aggregation's own bytes.
+"""The messages between coordinator and silo, around the aggregation's own bytes.
 
     request   Begin(view of the log, proofs, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
               Show(view)
@@ -12,16 +12,18 @@ that the server signed, inside that payload. Every length is checked, and bytes 
 
 import struct
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
+from fedcollm_crypto.containers import OrNull
+from fedcollm_crypto.declared import Declared, Nested
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields, octets
-from fedcollm_secure.audit.witness import View
-from fedcollm_secure.federation.replies import parsed
+from fedcollm_crypto.kinds import HexText, Natural
+from fedcollm_secure.audit_log.witness import View
 
 MAGIC = b"FedCoLLM\x03"
 _BEGIN, _STEP, _CLOSE, _SHOW = 1, 2, 3, 4
@@ -52,19 +54,19 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Close:
+class Close(Declared):
     """The round has its result; `adapter` is the digest of θ_{t+1}."""
 
     session: str
-    round: int
-    adapter: str
+    round: Natural
+    adapter: Annotated[str, HexText(HASH_BYTES)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show:
+class Show(Declared):
     """Show a head of the log for its cosignature; without a view, ask only which head the silo cosigned last."""
 
-    view: View | None
+    view: Annotated[View | None, OrNull(Nested(View))]
 
 
 Request = Begin | Step | Close | Show
@@ -74,21 +76,16 @@ def encode(request: Request) -> bytes:
     """Return the bytes of a request."""
     match request:
         case Begin():
-            view, proofs = canonical.encode(request.view.to_json()), b"".join(map(_sized, request.proofs))
+            view, proofs = canonical.encode(request.view.to_body()), b"".join(map(_sized, request.proofs))
             vectors = (vector.astype("<f4").tobytes() for vector in (request.reference, request.adapter, request.basis))
             parts = (_sized(part) for part in (view, proofs, *vectors))
             return b"".join((_head(_BEGIN), *parts, request.payload))
         case Step():
             return _head(_STEP) + request.payload
         case Close():
-            note: dict[str, canonical.Json] = {
-                "session": request.session,
-                "round": request.round,
-                "adapter": request.adapter,
-            }
-            return _head(_CLOSE) + canonical.encode(note)
+            return _head(_CLOSE) + canonical.encode(request.to_body())
         case Show():
-            return _head(_SHOW) + canonical.encode({"view": request.view.to_json() if request.view else None})
+            return _head(_SHOW) + canonical.encode(request.to_body())
 
 
 def decode(message: bytes) -> Request:
@@ -106,9 +103,9 @@ def decode(message: bytes) -> Request:
         case 2:
             return Step(payload=rest)
         case 3:
-            return _close(rest)
+            return Close.from_body(canonical.decode(rest))
         case 4:
-            return _show(rest)
+            return Show.from_body(canonical.decode(rest))
         case _:
             raise ProtocolError(f"message: unknown kind {kind}")
 
@@ -121,7 +118,7 @@ def _begin(data: bytes) -> Begin:
     basis, payload = _cut(rest)
     return Begin(
         proofs=_proofs(proofs),
-        view=View.from_json(canonical.decode(view)),
+        view=View.from_body(canonical.decode(view)),
         reference=_floats(reference),
         adapter=_floats(adapter),
         basis=_floats(basis),
@@ -141,18 +138,6 @@ def _floats(data: bytes) -> NDArray[np.float32]:
     if len(data) % 4:
         raise ProtocolError("message: expected whole float32 words in the adapter and the basis")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
-
-
-def _close(data: bytes) -> Close:
-    fields = Fields("close", parsed(data))
-    session, number, adapter = fields.text("session"), fields.integer("round", 0, 1 << 53), fields.text("adapter")
-    fields.close()
-    return Close(session=session, round=number, adapter=octets("close.adapter", adapter, HASH_BYTES).hex())
-
-
-def _show(data: bytes) -> Show:
-    view = parsed(data).get("view", "")
-    return Show(view=None if view is None else View.from_json(view))
 
 
 def _head(kind: int) -> bytes:

@@ -1,46 +1,57 @@
-"""What a silo answers the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
+"""The replies of a silo to the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
 
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from fedcollm_crypto import canonical
+from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
-from fedcollm_secure.audit.fields import is_decimal
+from fedcollm_crypto.kinds import HexText, Natural, Text
+from fedcollm_secure.audit_log.event_fields import is_decimal
 
 _PAYLOAD, _REFUSAL, _CLOSED, _COSIGNED, _GREETING, _DECLINED = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06"
 LARGEST_NOTE = 64 * 1024  # a refusal or a closing note is a few hundred bytes; more is not read
 
 
+def _is_stated(epsilon: str) -> bool:
+    return not epsilon or is_decimal(epsilon)  # the log will state it
+
+
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class Refusal(Declared):
     """A silo says no: a code for the log and a sentence for people, neither with anything private in it."""
 
-    reason_code: str
-    reason: str
+    reason_code: Annotated[str, Text(LARGEST_NOTE)]
+    reason: Annotated[str, Text(LARGEST_NOTE)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Closed:
+class Closed(Declared):
     """A silo's closing note: the head of its privacy ledger and ε spent so far as a decimal (empty without DP)."""
 
-    ledger: str
-    epsilon: str
+    ledger: Annotated[str, HexText(0, HASH_BYTES)]
+    epsilon: Annotated[str, Text(rule=_is_stated, meaning="a decimal such as 1.25, or empty text,")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosigned:
+class Cosigned(Declared):
     """A silo's answer to Show: its signature lines (empty without a view), and the size of its last head.
 
     `heard`: up to which entry it was shown the log's lines; what follows it has still to be shown.
     """
 
-    lines: str
-    size: int
-    heard: int
+    lines: Annotated[str, Text(LARGEST_NOTE)]
+    size: Natural
+    heard: Natural
+
+    def __post_init__(self) -> None:
+        """Refuse a silo that was shown more lines than there are."""
+        if self.heard > self.size:
+            raise ValueError(f"heard: an integer in [0, size] was expected, got {self.heard} of {self.size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +88,7 @@ def declined_reply(refusal: bytes) -> Iterator[bytes]:
 def note_reply(note: Refusal | Closed | Cosigned) -> Iterator[bytes]:
     """Return a refusal, a closing note or a cosignature as a reply."""
     kind = {Refusal: _REFUSAL, Closed: _CLOSED, Cosigned: _COSIGNED}[type(note)]
-    yield kind + canonical.encode(dict(vars(note)))
+    yield kind + canonical.encode(note.to_body())
 
 
 Reply = Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | Declined
@@ -100,34 +111,10 @@ def read_reply(chunks: Iterable[bytes]) -> Reply:
         return Declined(refusal=_bounded(rest))
     if kind not in (_REFUSAL, _CLOSED, _COSIGNED):
         raise ProtocolError("reply: expected a payload, a greeting, a refusal, a closing note or a cosignature")
-    note = _note(rest)
+    note = canonical.decode(_bounded(rest))
     if kind == _COSIGNED:
-        return _cosigned(note)
-    return _refusal(note) if kind == _REFUSAL else _closed(note)
-
-
-def _refusal(note: Mapping[str, canonical.Json]) -> Refusal:
-    fields = Fields("refusal", note)
-    code, reason = fields.text("reason_code", LARGEST_NOTE), fields.text("reason", LARGEST_NOTE)
-    fields.close()
-    return Refusal(reason_code=code, reason=reason)
-
-
-def _closed(note: Mapping[str, canonical.Json]) -> Closed:
-    fields = Fields("closed", note)
-    ledger, epsilon = fields.octets("ledger", 0, HASH_BYTES).hex(), fields.text("epsilon")
-    fields.close()
-    if epsilon and not is_decimal(epsilon):  # the log will state it
-        raise ProtocolError("closed.epsilon: a decimal such as 1.25 was expected")
-    return Closed(ledger=ledger, epsilon=epsilon)
-
-
-def _cosigned(note: Mapping[str, canonical.Json]) -> Cosigned:
-    fields = Fields("cosigned", note)
-    lines, size = fields.text("lines", LARGEST_NOTE), fields.integer("size", 0, 1 << 53)
-    heard = fields.integer("heard", 0, size)
-    fields.close()
-    return Cosigned(lines=lines, size=size, heard=heard)
+        return Cosigned.from_body(note)
+    return Refusal.from_body(note) if kind == _REFUSAL else Closed.from_body(note)
 
 
 def _greeting(chunks: Iterator[bytes]) -> Greeting:
@@ -154,10 +141,6 @@ def _greeting(chunks: Iterator[bytes]) -> Greeting:
     return Greeting(lines=lines, chunks=itertools.chain((bytes(held),), chunks))
 
 
-def _note(chunks: Iterator[bytes]) -> Mapping[str, canonical.Json]:
-    return parsed(_bounded(chunks))
-
-
 def _bounded(chunks: Iterator[bytes]) -> bytes:
     data = bytearray()
     for chunk in chunks:
@@ -165,11 +148,3 @@ def _bounded(chunks: Iterator[bytes]) -> bytes:
         if len(data) > LARGEST_NOTE:
             raise ProtocolError(f"reply: expected a note of at most {LARGEST_NOTE} bytes")
     return bytes(data)
-
-
-def parsed(data: bytes) -> Mapping[str, canonical.Json]:
-    """Read a JSON object. Raises: ProtocolError."""
-    value = canonical.decode(data)
-    if not isinstance(value, dict):
-        raise ProtocolError("message: expected a JSON object")
-    return value

@@ -30,12 +30,12 @@ from fedcollm_crypto.masking.policy import Admit, Expect, Pledge
 from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.shared_plan import SharedPlan
-from fedcollm_secure.audit.journal import GENESIS, Journal, RoundEnded, heard_size
-from fedcollm_secure.audit.witness import View, Witness
+from fedcollm_secure.audit_log.journal import GENESIS, Journal, RoundEnded, heard_size
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.errors import FedCoLLMError, TrainingError
 from fedcollm_secure.federation.admission import Admission, cosignature, pass_of, require_nothing_sent
 from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode
-from fedcollm_secure.federation.pending import Kept, Pending
+from fedcollm_secure.federation.open_round import Kept, Pending
 from fedcollm_secure.federation.replies import (
     Closed,
     Cosigned,

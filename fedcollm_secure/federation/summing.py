@@ -11,20 +11,27 @@ from hashlib import sha256
 
 import numpy as np
 
-from fedcollm_crypto.aggregation import Chunks, Exchange, ServerEnd, aggregate
+from fedcollm_crypto.aggregation import ServerEnd, aggregate
 from fedcollm_crypto.errors import ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.conviction import BadDealing, Guilty
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.audit.events import PartyConvicted, PartyDropped, PartyRefused, RoundStarted, RunStopped, SumAgreed
-from fedcollm_secure.audit.log import AuditLog
+from fedcollm_secure.audit_log.events import (
+    PartyConvicted,
+    PartyDropped,
+    PartyRefused,
+    RoundStarted,
+    RunStopped,
+)
+from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import FedCoLLMError, RefusedByPolicy, RunIncomplete
+from fedcollm_secure.federation.attempt_log import AttemptLog
 from fedcollm_secure.federation.attestation import Attestation
 from fedcollm_secure.federation.exchange import Opening, Traffic, begin_then_step
-from fedcollm_secure.federation.release import Released, merge, over, pass_manifest, require_all
+from fedcollm_secure.federation.released_sum import Released, merge, over, pass_manifest, require_all
 from fedcollm_secure.federation.replies import Closed, Cosigned, Refusal
-from fedcollm_secure.federation.rundir import Aggregate, RunDirectory
+from fedcollm_secure.federation.run_directory import Aggregate, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.factors import Pass, Rule
@@ -44,9 +51,13 @@ class SumLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What adding up needs, the same for every round. `archive`: keep every byte that the silos sent."""
+    """What adding up needs, the same for every round.
+
+    `archive`: keep every byte that the silos sent. `decryptor`: its name, empty where nothing is encrypted.
+    """
 
     manifest: RoundManifest  # of no round yet: round 0, attempt 0, no adapter
+    decryptor: str
     rule: Rule
     engine: Engine
     encoding: FixedPoint
@@ -148,8 +159,19 @@ class Summing:
             log_checkpoint=head.text,
             prev_result_hash=digest(self._reference) if self._reference.size else "",
         )
+        if tools.decryptor:
+            tools.attestation.tell(tools.decryptor)
         transcript = self._begin(manifest)
         end = tools.make_end(manifest)
+        attempt_log = AttemptLog(
+            log=tools.log,
+            run=tools.run,
+            attestation=tools.attestation,
+            decryptor=tools.decryptor,
+            manifest=manifest,
+            end=end,
+            transcript=transcript,
+        )
         opening = Opening(
             cohort=manifest.cohort,
             proofs=tuple(self._proofs),
@@ -163,33 +185,16 @@ class Summing:
         tools.watch(self._number, "silos train and protect their updates" if not asked.number else "second linear pass")
         with tools.stopwatch.measure("aggregate"):
             try:
-                summed = aggregate(end, self._after_agreement(manifest, end, exchange), manifest.cohort)
+                summed = aggregate(end, attempt_log.following(exchange), manifest.cohort)
             finally:
                 tools.attestation.keep()
+                self._agreed = attempt_log.agreed
+                attempt_log.close()
                 self._log_dropped(end)
                 self._log_convicted(manifest, end)
             released = require_all(Released.read(summed, tools.encoding), manifest)
         self._told.append(_Told(attempt=attempt, replies=transcript.digests()))
         return released
-
-    def _after_agreement(self, manifest: RoundManifest, end: ServerEnd, exchange: Exchange) -> Exchange:
-        """Log over whom the sum is to be opened once that is agreed, and before any silo is asked for its shares."""
-
-        def logged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-            if end.survivors and not self._agreed:
-                self._agreed = end.survivors
-                self._tools.log.append(
-                    SumAgreed(
-                        round=manifest.round,
-                        attempt=manifest.attempt,
-                        linear_pass=manifest.linear_pass,
-                        adapter_digest=manifest.adapter_hash,
-                        survivors=tuple(sorted(self._agreed)),
-                    )
-                )
-            return exchange(requests)
-
-        return logged
 
     def _log_convicted(self, manifest: RoundManifest, end: ServerEnd) -> None:
         """Keep each proof beside the log, which names it."""
@@ -202,7 +207,7 @@ class Summing:
                 round=manifest.round,
                 attempt=manifest.attempt,
                 party=party,
-                fault=BadDealing.decode(proof).fault.kind,
+                fault=BadDealing.decode(proof).fault,
                 proof_digest=sha256(proof).hexdigest(),
             )
             self._tools.run.save_proof(event.proof_digest, proof)

@@ -57,6 +57,12 @@ class Transcript:
             for party, stages in sorted(self._digests.items())
         }
 
+    def last_stage(self) -> tuple[int, Mapping[PartyId, str]]:
+        """Return the last stage that anybody answered, 0 for none, and the digest of each reply to it."""
+        last = max((stage for stages in self._digests.values() for stage in stages), default=0)
+        found = {party: stages[last].hex() for party, stages in sorted(self._digests.items()) if last in stages}
+        return last, found
+
     def _file(self, stage: int, party: PartyId) -> BinaryIO:
         if self._folder is None:
             return Path(os.devnull).open("wb")

@@ -8,7 +8,7 @@ Sequences are padded on the left: answers then end at the same place, and the mo
 positions alone (`logits_to_keep`), which for short answers saves most of the work of a large vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,6 +20,9 @@ from fedcollm_secure.errors import ConfigError
 
 WIDTH_STEP, KEEP_STEP = 8, 4
 SOME_TEXT = "text"
+TOKENS_PER_PASS = 4096  # padded tokens in memory at once while training
+MOST_PADDING = 1.1  # padded tokens of a batch for each real one
+FEW_TOKENS = 32  # of a batch that takes on more padding rather than leave a pass nearly empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,10 @@ class Encoder:
     def _both(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """Return the tokens of each prompt, and of prompt and answer together."""
         moved = [_move_blanks(prompt, answer) for prompt, answer in pairs]
-        prompts = self._ids([prompt for prompt, _ in moved])
-        return list(zip(prompts, self._ids([prompt + answer for prompt, answer in moved]), strict=True))
+        asked = list(dict.fromkeys(prompt for prompt, _ in moved))  # a prompt with many answers is tokenised once
+        tokens = dict(zip(asked, self._ids(asked), strict=True))
+        wholes = self._ids([prompt + answer for prompt, answer in moved])
+        return [(tokens[prompt], whole) for (prompt, _), whole in zip(moved, wholes, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         """Return each text's tokens; one that begins with the written-out token gets no second one (as the harness)."""
@@ -166,13 +171,35 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(dressed[: next((place for place in places if dressed[place : place + len(bare)] == bare), 0)])
 
 
-def by_length(sequences: Sequence[Tokens]) -> list[Tokens]:
-    """Return sequences in order of length, so that neighbours pad each other little."""
-    return [sequences[index] for index in length_order(sequences)]
+def filled(
+    lengths: Sequence[int], budget: int, *, also: tuple[Sequence[int], int] | None = None
+) -> Iterator[list[int]]:
+    """Yield the indices of sequences in batches of at most `budget` padded tokens each, the shortest first.
+
+    `also` is a second measure of each sequence with a budget of its own: a batch times the largest stays within it. A
+    batch ends early where one more sequence would make it padding by more than `MOST_PADDING`, unless it has hardly
+    any tokens yet: a pass of few costs as much as a pass of some. It holds one sequence at least.
+    """
+    measures, budgets = (lengths, *([also[0]] if also else [])), (budget, *([also[1]] if also else []))
+    batch: list[int] = []
+    largest = [0] * len(measures)
+    real = 0
+    for index in sorted(range(len(lengths)), key=lambda each: lengths[each]):
+        grown = [max(most, measure[index]) for most, measure in zip(largest, measures, strict=True)]
+        padded = (len(batch) + 1) * grown[0]
+        full = any((len(batch) + 1) * most > limit for most, limit in zip(grown, budgets, strict=True))
+        idle = real >= FEW_TOKENS and padded > MOST_PADDING * (real + lengths[index])
+        if batch and (full or idle):
+            yield batch
+            batch, grown, real = [], [measure[index] for measure in measures], 0
+        batch.append(index)
+        largest, real = grown, real + lengths[index]
+    if batch:
+        yield batch
 
 
 def length_order(sequences: Sequence[Tokens]) -> list[int]:
-    """Return the indices of `by_length`."""
+    """Return the indices in order of length, so that neighbours pad each other little."""
     return sorted(range(len(sequences)), key=lambda index: len(sequences[index].prompt) + len(sequences[index].answer))
 
 

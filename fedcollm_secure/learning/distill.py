@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Batch, Encoder, Tokens, answer_logits, by_length
+from fedcollm_secure.learning.batches import TOKENS_PER_PASS, Batch, Encoder, Tokens, answer_logits, filled
 from fedcollm_secure.learning.losses import cross_entropy, distillation
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -154,10 +154,10 @@ class CoTuning:
 
     def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
         """Yield a batch in parts of records of like length."""
-        device, size = self.slm.device, self.settings.microbatch
-        ordered = by_length([self.records[index] for index in indices])
-        for start in range(0, len(ordered), size):
-            yield self.encoder.collate(ordered[start : start + size], device)
+        chosen = [self.records[index] for index in indices]
+        lengths = [len(record.prompt) + len(record.answer) - 1 for record in chosen]
+        for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(chosen), self.settings.microbatch)):
+            yield self.encoder.collate([chosen[place] for place in part], self.slm.device)
 
     def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:
         settings = self.settings

@@ -29,7 +29,7 @@ from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter, Matrices
-from fedcollm_secure.learning.batches import SMALLEST, Encoder, Shape, Tokens, answer_logits
+from fedcollm_secure.learning.batches import SMALLEST, TOKENS_PER_PASS, Encoder, Shape, Tokens, answer_logits, filled
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
     batch_order,
@@ -66,7 +66,7 @@ class Learner:
     `subjects` lists each person's records, where a plan protects persons.
     `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
     `one_by_one` gives each record, or person, a pass of its own: for models that need it (`learning.probe`).
-    Records are best given in order of length (`by_length`): a microbatch of equals holds little padding.
+    Records are best given in order of length (`length_order`): a microbatch of equals holds little padding.
     """
 
     adapter: Adapter
@@ -188,10 +188,10 @@ class Learner:
         optimizer.step()
 
     def _accumulate(self, indices: Sequence[int]) -> float:
-        """Add up the gradient of the batch's mean loss, a microbatch at a time."""
-        size, total = self.settings.microbatch, 0.0
-        for start in range(0, len(indices), size):
-            loss = self._losses(indices[start : start + size]).sum() / len(indices)
+        """Add up the gradient of the batch's mean loss, a few records of like length at a time."""
+        total, lengths = 0.0, [self._length(index) for index in indices]
+        for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(indices), self.settings.microbatch)):
+            loss = self._losses([indices[place] for place in part]).sum() / len(indices)
             loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
             total += loss.item()
         return total
@@ -226,6 +226,9 @@ class Learner:
         least = Shape.covering([self._shape(index) for index in indices]) if self._by_record else SMALLEST
         batch = self.encoder.collate(records, self.adapter.device, least)
         return cross_entropy(answer_logits(self.adapter.model, batch), batch.targets)
+
+    def _length(self, index: int) -> int:
+        return len(self.records[index].prompt) + len(self.records[index].answer) - 1
 
     @property
     def _by_record(self) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from typing import Protocol
 
 import dp_accounting
-from dp_accounting.pld import PLDAccountant as _DpPLD
+from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution, from_gaussian_mechanism
 from dp_accounting.rdp import RdpAccountant as _DpRDP
 
 from fedcollm_privacy import validate
@@ -130,10 +130,26 @@ def pld_epsilon(steps: tuple[tuple[Step, int], ...], delta: float) -> float:
     # Where noise is small the losses of a step lie far apart, and a fine grid of them would take seconds.
     noisy = min(step.noise_multiplier for step, _ in steps) >= 1
     interval = FINE_INTERVAL if coarse_guess < _FINE_BELOW and noisy else COARSE_INTERVAL
-    accountant = _DpPLD(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, interval)
-    for step, count in steps:
-        accountant.compose(_dp_event(step), count)
-    return float(accountant.get_epsilon(delta))
+    losses = [_losses(step, count, interval) for step, count in steps]
+    return float(reduce(lambda one, other: one.compose(other), losses).get_epsilon_for_delta(delta))
+
+
+def _losses(step: Step, count: int, interval: float) -> PrivacyLossDistribution:
+    """Return the privacy losses of so many steps, as dp-accounting's own accountant composes them."""
+    if step.sampling_rate == 1:
+        return _one_step(replace(step, noise_multiplier=step.noise_multiplier / math.sqrt(count)), interval)
+    return _one_step(step, interval).self_compose(count)
+
+
+@lru_cache(maxsize=64)
+def _one_step(step: Step, interval: float) -> PrivacyLossDistribution:
+    """Return the privacy losses of one step; a run asks for the same one after every round."""
+    return from_gaussian_mechanism(
+        step.noise_multiplier,
+        value_discretization_interval=interval,
+        sampling_prob=step.sampling_rate,
+        neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""How much of one unit's gradient may enter the sum.
+"""Clipping: how much of one unit's gradient may enter the sum.
 
 | gradient of the unit | contribution |
 |---|---|

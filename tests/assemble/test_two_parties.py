@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fedcollm_secure.assemble.cohort import check_cohort
+from fedcollm_secure.assemble.cohort_size import check_cohort
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
 

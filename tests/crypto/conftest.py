@@ -9,7 +9,7 @@ import pytest
 
 from fedcollm_crypto.aggregation import Ask, Chunks, Exchange, PartyId, Sum, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import Setup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -188,6 +188,7 @@ class Encrypted(Consortium):
             "scheme": self.packing.scheme,
             "stages": self.stages["decryptor"],
             "worker": self.worker,
+            "require_logged": no_log,
         }
         setup = Setup(**(settings | changes))  # type: ignore[arg-type]
         if self.trusts:

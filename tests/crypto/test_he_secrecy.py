@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.aggregation import Chunks, aggregate
-from fedcollm_crypto.homomorphic.custody import Setup
+from fedcollm_crypto.homomorphic.custody import Setup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -61,6 +61,7 @@ def opened(tools, worker: Worker, vector: np.ndarray) -> np.ndarray:
         scheme=scheme,
         stages=MemoryStages(),
         worker=worker,
+        require_logged=no_log,
     )
     decryptor = Decryptor(setup=setup, packing=packing, scheme=scheme)
     server = EncryptedServer(
@@ -105,7 +106,9 @@ def test_progress_is_told_ciphertext_by_ciphertext(tools) -> None:
 
 
 def test_without_masks_the_decryptor_would_see_the_sum(tools, worker, monkeypatch) -> None:
-    monkeypatch.setattr("fedcollm_crypto.homomorphic.carriers.ModularStream.read_into", lambda _, chunk: chunk.fill(0))
+    monkeypatch.setattr(
+        "fedcollm_crypto.homomorphic.ciphertext_carriers.ModularStream.read_into", lambda _, chunk: chunk.fill(0)
+    )
 
     seen = opened(tools, worker, np.full(LENGTH, 1000, dtype=np.uint64))
 

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -91,7 +91,7 @@ def test_every_field_is_in_the_hash(tools):
     hashes = {replace(manifest, **change).hash for change in changes}  # type: ignore[arg-type]
 
     assert len(hashes | {manifest.hash}) == len(changes) + 1
-    assert {name for change in changes for name in change} == set(RoundManifest.__dataclass_fields__)
+    assert {name for change in changes for name in change} == {field.name for field in fields(RoundManifest)}
 
 
 @pytest.mark.parametrize(

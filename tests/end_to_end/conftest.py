@@ -1,6 +1,6 @@
 """What whole runs share."""
 
-from fedcollm_secure.studies.live import PlainShow
+from fedcollm_secure.operations.live_progress import PlainShow
 
 
 class Quiet(PlainShow):

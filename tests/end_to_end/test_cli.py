@@ -12,7 +12,7 @@ import yaml
 
 from fedcollm_secure.cli import main, make_parser
 from fedcollm_secure.config import parse
-from fedcollm_secure.federation.trust import visible_to
+from fedcollm_secure.federation.guarantees import visible_to
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {}}

@@ -12,12 +12,12 @@ from fedcollm_crypto.masking import attempt
 from fedcollm_crypto.masking.attempt import Place
 from fedcollm_secure import cli
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.events import PartyConvicted, PartyRefused, RoundClosed, RoundStarted, SumAgreed
-from fedcollm_secure.audit.log import read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import PartyConvicted, PartyRefused, RoundClosed, RoundStarted, SumAgreed
+from fedcollm_secure.audit_log.log import read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import LogError
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, Any]]

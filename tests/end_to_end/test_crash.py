@@ -20,9 +20,9 @@ from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_privacy.ledger import read_ledger
 from fedcollm_secure.assemble import prepare, resume, start
-from fedcollm_secure.audit.events import PartyRefused, RoundClosed
-from fedcollm_secure.audit.log import read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import PartyRefused, RoundClosed
+from fedcollm_secure.audit_log.log import read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse, resolved
 from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine
@@ -30,10 +30,10 @@ from fedcollm_secure.errors import LogError, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.federation.messages import Begin, Close, decode, encode
 from fedcollm_secure.federation.replies import Declined, Refusal, read_reply
-from fedcollm_secure.federation.rundir import RunDirectory
+from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.learning.vectors import digest
-from fedcollm_secure.studies.report import write_report
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.report import write_report
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

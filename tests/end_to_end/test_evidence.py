@@ -13,10 +13,10 @@ import pytest
 
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import LogError, RunError
-from fedcollm_secure.studies.evidence.check import verify_pack
-from fedcollm_secure.studies.evidence.pack import write_pack
-from fedcollm_secure.studies.evidence.sbom import bill_of_materials
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.evidence.pack import write_pack
+from fedcollm_secure.operations.evidence.pack_verification import verify_pack
+from fedcollm_secure.operations.evidence.sbom import bill_of_materials
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

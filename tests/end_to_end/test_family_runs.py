@@ -11,12 +11,12 @@ import torch
 import transformers as tr
 
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.check import check
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.words import check_words
+from fedcollm_secure.operations.check_command import check
+from fedcollm_secure.operations.check_summary import check_words
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

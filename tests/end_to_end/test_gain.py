@@ -24,11 +24,12 @@ from fedcollm_secure.config import load, parse
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies import gain as asked
-from fedcollm_secure.studies.gain.check import verify_gain
-from fedcollm_secure.studies.gain.release import publish
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.verify import budget, verify_budget, verify_directory
+from fedcollm_secure.operations import gain as asked
+from fedcollm_secure.operations.budget_command import budget
+from fedcollm_secure.operations.gain.noisy_release import publish
+from fedcollm_secure.operations.gain.release_verification import verify_gain
+from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.verify_command import verify_budget, verify_directory
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
@@ -76,7 +77,7 @@ def test_at_home_a_silo_sees_its_own_scores_and_leaves_no_trace_elsewhere(open_r
     found = asked.gain(open_run, SILO)
     config = load(open_run / "config.yaml")
     prepared = prepare(config)
-    evaluation = Evaluation(prepared.holdings.own[SILO], prepared.encoder, batch_size=1)
+    evaluation = Evaluation(prepared.holdings.own[SILO], prepared.encoder, tokens_per_batch=1)
     base = load_base(config.models.slm, "models.slm", torch.device("cpu")).model
     first = evaluation.judge(base)
     last = evaluation.judge(PeftModel.from_pretrained(base, str(open_run / "adapters" / "slm")))

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.cli import main
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError, RunIncomplete
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.federation.attestation import Attestation
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
@@ -69,6 +70,20 @@ def test_a_decryptor_that_fails_costs_an_attempt_and_no_round(
     assert summary["rounds_done"] == 1
     assert log.count("round_started") == 2
     assert "auditor" in log
+
+
+@pytest.mark.parametrize("aggregation", [BFV, CKKS], ids=["bfv", "ckks"])
+def test_a_sum_that_the_decryptor_does_not_find_in_the_log_is_not_opened(
+    tree: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aggregation: Mapping[str, object]
+) -> None:
+    monkeypatch.setattr(Attestation, "tell", lambda *_: None)
+
+    with pytest.raises(RunIncomplete, match="a head of the log that the decryptor was not shown"):
+        _run(tree(rounds=1, aggregation=aggregation), tmp_path / "run")
+
+    log = (tmp_path / "run" / "audit" / "log.jsonl").read_text()
+    assert '"reason_code":"unlogged_sum"' in log
+    assert "he-opening" not in (tmp_path / "run" / "silos" / "auditor" / "stages.jsonl").read_text()
 
 
 def test_without_a_decryptor_the_run_stops_and_says_so(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fedcollm_secure import cli
-from fedcollm_secure.audit.journal import JOURNAL_NAME
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME
 from fedcollm_secure.config import parse
-from fedcollm_secure.studies.evidence.pack import write_pack
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.evidence.pack import write_pack
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]

@@ -14,8 +14,8 @@ from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.plain import REQUEST
 from fedcollm_crypto.signed import Signed
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.events import GateRejected, RoundClosed, RoundStarted
-from fedcollm_secure.audit.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.events import GateRejected, RoundClosed, RoundStarted
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.federation.messages import Begin, decode, encode

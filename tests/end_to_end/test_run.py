@@ -12,16 +12,16 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 
 from fedcollm_secure.assemble import prepare, start
-from fedcollm_secure.audit.events import PartyRefused, RunStopped
-from fedcollm_secure.audit.log import LOG_NAME, read_log
-from fedcollm_secure.audit.verify import verify_run
+from fedcollm_secure.audit_log.events import PartyRefused, RunStopped
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.config import Config, parse
 from fedcollm_secure.errors import RefusedByPolicy, RunError
 from fedcollm_secure.federation.coordinator import Coordinator
 from fedcollm_secure.learning.batches import Encoder
 from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.models import load_base
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.run_command import run
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
@@ -100,7 +100,7 @@ def test_peft_opens_both_adapters_and_reproduces_the_scores(tree: Make, tmp_path
         opened = PeftModel.from_pretrained(base.model, str(out / "adapters" / name))
         encoder = Encoder(base.tokenizer, 64, end_answers=False)
 
-        assert Evaluation(test, encoder, batch_size=7).score(opened) == reported[name]
+        assert Evaluation(test, encoder, tokens_per_batch=77).score(opened) == reported[name]
 
 
 def test_adapters_fit_the_architecture_they_name(tree: Make, tmp_path: Path) -> None:

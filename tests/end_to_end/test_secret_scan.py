@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import RunIncomplete
 from fedcollm_secure.learning.training import Learner
-from fedcollm_secure.studies.evidence.pack import write_pack
-from fedcollm_secure.studies.live import make_show
-from fedcollm_secure.studies.run import run
+from fedcollm_secure.operations.evidence.pack import write_pack
+from fedcollm_secure.operations.live_progress import make_show
+from fedcollm_secure.operations.run_command import run
 
 Make = Callable[..., dict[str, Any]]
 WORD, SEED, RECORDS = "canaryzwxq", 987654321, 57  # of each silo

@@ -20,10 +20,10 @@ from fedcollm_secure.config import parse
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.federation import silo as silo_module
-from fedcollm_secure.federation.trust import guarantees, visible_to
+from fedcollm_secure.federation.guarantees import guarantees, visible_to
 from fedcollm_secure.learning.factors import Deltas
 from fedcollm_secure.learning.training import Learner, clip_vector
-from fedcollm_secure.studies.check import check
+from fedcollm_secure.operations.check_command import check
 
 Make = Callable[..., dict[str, object]]
 MASKED = {"masked": {"clip": 1.0, "bits": 32}}

@@ -11,13 +11,13 @@ import pytest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.note import Note
 from fedcollm_secure.config import parse
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.verify import verify_directory
+from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.verify_command import verify_directory
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
 ROOT = Path(__file__).parent.parent.parent
-VERIFIER = ROOT / "fedcollm_secure" / "audit" / "verifier" / "verify.mjs"
+VERIFIER = ROOT / "fedcollm_secure" / "audit_log" / "verifier" / "verify.mjs"
 NODE = shutil.which("node")
 TAMPERINGS, QUORUM = 300, 3
 

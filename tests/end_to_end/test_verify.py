@@ -10,12 +10,12 @@ import pytest
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import LogProof
 from fedcollm_secure import cli
-from fedcollm_secure.audit.checkpoints import CheckpointFolder
-from fedcollm_secure.audit.log import LOG_NAME, read_log
+from fedcollm_secure.audit_log.checkpoint_folder import CheckpointFolder
+from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.run import run
-from fedcollm_secure.studies.verify import (
+from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.verify_command import (
     verify_budget,
     verify_directory,
     verify_equivocation,
@@ -68,7 +68,7 @@ def test_a_sum_that_the_server_made_up_is_found_by_adding_up_again(
 ):
     import hashlib
 
-    monkeypatch.setattr("fedcollm_secure.federation.release.sha256", lambda: hashlib.sha256(b"made up"))
+    monkeypatch.setattr("fedcollm_secure.federation.released_sum.sha256", lambda: hashlib.sha256(b"made up"))
     run(parse(config), tmp_path / "run", resuming=False, show=Quiet())
     assert verify_directory(tmp_path / "run", None, None)[0] == 0  # nobody changed the log: the lie is in it
 

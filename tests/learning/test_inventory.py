@@ -11,8 +11,8 @@ import yaml
 from fedcollm_secure.cli import main
 from fedcollm_secure.config import parse
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.studies.check import check
-from fedcollm_secure.studies.words import check_words
+from fedcollm_secure.operations.check_command import check
+from fedcollm_secure.operations.check_summary import check_words
 
 Make = Callable[..., dict[str, Any]]
 HEADER = "text;topic\n"

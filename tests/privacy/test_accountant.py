@@ -5,10 +5,18 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import dp_accounting
 import numpy as np
 import pytest
 
-from fedcollm_privacy.accountant import Accountant, PLDAccountant, RDPAccountant
+from fedcollm_privacy.accountant import (
+    COARSE_INTERVAL,
+    Accountant,
+    PLDAccountant,
+    RDPAccountant,
+    Step,
+    pld_epsilon,
+)
 from fedcollm_privacy.errors import PrivacyError, UnsupportedEvent
 from fedcollm_privacy.event import Composed, Event, Gaussian, NonPrivate, NoOp, PoissonGaussian, Repeated
 
@@ -209,3 +217,21 @@ def test_pld_agrees_with_a_characteristic_function(rate: float, noise: float, st
     delta = tail(without * ratio) - math.exp(epsilon) * tail(without)
 
     assert delta == pytest.approx(DELTA, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ((Step(sampling_rate=0.05, noise_multiplier=1.2), 40),),
+        ((Step(sampling_rate=1.0, noise_multiplier=3.0), 7),),
+        ((Step(sampling_rate=0.05, noise_multiplier=1.2), 40), (Step(sampling_rate=1.0, noise_multiplier=9.0), 3)),
+    ],
+)
+def test_epsilon_is_that_of_dp_accountings_own_accountant(steps: tuple[tuple[Step, int], ...]) -> None:
+    theirs = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, COARSE_INTERVAL)
+    for step, count in steps:
+        gaussian = dp_accounting.GaussianDpEvent(step.noise_multiplier)
+        sampled = dp_accounting.PoissonSampledDpEvent(step.sampling_rate, gaussian)
+        theirs.compose(gaussian if step.sampling_rate == 1 else sampled, count)
+
+    assert pld_epsilon(steps, 1e-5) == pytest.approx(theirs.get_epsilon(1e-5), rel=1e-9)

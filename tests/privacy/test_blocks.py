@@ -54,7 +54,7 @@ def test_no_rows_means_one_pass_of_all() -> None:
 @pytest.mark.parametrize("kind_of_model", ["llama", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dp_sensitivity_is_the_records_own_share_and_nothing_else(build, kind_of_model, dtype) -> None:  # type: ignore[no-untyped-def]
-    """The others add up to the same in float64 (the twin, with padding: tests/core/test_company.py)."""
+    """The others add up to the same in float64 (the twin, with padding: tests/learning/test_company.py)."""
     subject = build(kind_of_model, records=64)
     for name, parameter in subject.model.named_parameters():
         parameter.data = parameter.data if "lora_" in name else parameter.data.to(dtype)

@@ -7,17 +7,17 @@ ciphertext leaves; and what then leaves, the trustee alone can open.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
-from fedcollm_crypto.derivation import HASH_BYTES, digest, labelled
+from fedcollm_crypto.declared import Declared
+from fedcollm_crypto.derivation import digest, labelled
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.kinds import Sha256
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.signed import Signed
+from fedcollm_crypto.signed import Carried, Signed
 
 CIPHERTEXTS_LABEL = b"fedcollm/v1/he-ciphertexts"
 COMMITMENTS_LABEL = b"fedcollm/v1/he-commitments"
@@ -28,102 +28,40 @@ COMMIT_REQUEST, SEND_REQUEST = "he-commit-request", "he-send-request"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commitment:
+class Commitment(Declared):
     """A silo's hash of its ciphertexts under this manifest, before it saw anybody else's."""
 
     KIND: ClassVar[str] = "he-commitment"
-    manifest_hash: bytes
-    ciphertexts_hash: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {"ciphertexts_hash": self.ciphertexts_hash.hex(), "manifest_hash": self.manifest_hash.hex()}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            ciphertexts_hash=fields.octets("ciphertexts_hash", HASH_BYTES),
-        )
-        fields.close()
-        return message
+    manifest_hash: Sha256
+    ciphertexts_hash: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class Sent(Declared):
     """A silo sent its sealed ciphertexts, having seen exactly these commitments."""
 
     KIND: ClassVar[str] = "he-sent"
-    manifest_hash: bytes
-    commitments_hash: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {"commitments_hash": self.commitments_hash.hex(), "manifest_hash": self.manifest_hash.hex()}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            commitments_hash=fields.octets("commitments_hash", HASH_BYTES),
-        )
-        fields.close()
-        return message
+    manifest_hash: Sha256
+    commitments_hash: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deposit:
+class Deposit(Declared):
     """The server brings the trustee one silo's sealed ciphertexts, with what that silo signed."""
 
     KIND: ClassVar[str] = "he-deposit"
     manifest: RoundManifest
-    commitment: Signed
-    sent: Signed
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "commitment": self.commitment.to_json(),
-            "manifest": self.manifest.to_body(),
-            "sent": self.sent.to_json(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest=RoundManifest.from_body(fields.members("manifest")),
-            commitment=Signed.from_json(fields.members("commitment")),
-            sent=Signed.from_json(fields.members("sent")),
-        )
-        fields.close()
-        return message
+    commitment: Carried
+    sent: Carried
 
 
 @dataclass(frozen=True, kw_only=True)
-class Received:
+class Received(Declared):
     """The trustee has added this silo's ciphertexts."""
 
     KIND: ClassVar[str] = "he-received"
-    manifest_hash: bytes
+    manifest_hash: Sha256
     silo: PartyId
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {"manifest_hash": self.manifest_hash.hex(), "silo": self.silo}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(manifest_hash=fields.octets("manifest_hash", HASH_BYTES), silo=fields.text("silo"))
-        fields.close()
-        return message
 
 
 def ciphertexts_hasher() -> Hash:

@@ -1,5 +1,6 @@
-"""One fresh key pair for each attempt: made when asked for, used once, gone after that, on disk never."""
+"""The decryptor's keys: one fresh pair for each attempt, made when asked for, used once, gone after, on disk never."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -23,6 +24,14 @@ OPENING = "he-opening"
 """What the journal calls the one use of a key."""
 
 
+RequireLogged = Callable[[RoundManifest, Collection[PartyId]], None]
+"""Raises Refused with `unlogged_sum` unless the log names this attempt, and the sum over these silos as agreed."""
+
+
+def no_log(manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
+    """Require nothing: for parties that live in one process without a log, such as a benchmark's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Held:
     """The key pair of the attempt under way; `box_key` opens what was sealed to the decryptor."""
@@ -35,7 +44,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a decryptor brings along."""
+    """What a decryptor brings along; `require_logged` is asked before each opening."""
 
     identity: Identity
     roster: Roster
@@ -43,6 +52,7 @@ class Setup:
     scheme: Scheme
     stages: StageJournal
     worker: Worker
+    require_logged: RequireLogged
 
     def __post_init__(self) -> None:
         """Refuse an identity that the roster does not list as a decryptor."""

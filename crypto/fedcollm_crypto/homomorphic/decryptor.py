@@ -1,6 +1,6 @@
 """The decryptor of masked sums: it opens what t silos agreed to, and what it opens is uniform to it.
 
-he-key-request → a fresh key pair, the public half signed        he-open-request → (1) – (5), slots, key gone
+he-key-request → a fresh key pair, the public half signed        he-open-request → (1) – (6), slots, key gone
 """
 
 import hashlib
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, PartyId
+from fedcollm_crypto.bounds import MAX_TEXT
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import read_ciphertexts
+from fedcollm_crypto.homomorphic.ciphertext_carriers import read_ciphertexts
 from fedcollm_crypto.homomorphic.custody import Custody, Setup
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
@@ -32,10 +32,11 @@ from fedcollm_crypto.signed import Signed
 class Decryptor:
     """Open one sum of masked vectors for each attempt.
 
-    Guarantee: one opening for each attempt, after t silos consented. This party alone sees nothing: an honest sum is
-    uniform to it as long as one pairwise mask of each silo in it is unknown. It cannot tell an honest sum from a
-    ciphertext that the server made, one that opens to the attempt's key for example, for both look uniform: against
-    such a server the masking protocol's own guarantee is what remains, which holds without this party.
+    Guarantee: one opening for each attempt, after t silos consented and the log named it. This party alone sees
+    nothing: an honest sum is uniform to it as long as one pairwise mask of each silo in it is unknown. It cannot tell
+    an honest sum from a ciphertext that the server made, one that opens to the attempt's key for example, for both
+    look uniform: against such a server the masking protocol's own guarantee is what remains, which holds without this
+    party.
     """
 
     def __init__(self, *, setup: Setup, packing: Packing, scheme: Bfv) -> None:
@@ -73,16 +74,18 @@ class Decryptor:
         held = self._custody.held_for(manifest)
         # (2) t silos consented to this U3, all in one transcript.
         require_agreement(manifest, request.messages, self._setup.roster)
-        # (3) What is to be opened is what the request names, and as many polynomials below q as a sum has.
+        # (3) The log names the attempt, and the sum over U3: nobody opens what others could not learn of.
+        self._setup.require_logged(manifest, {one.sender for one in request.messages if one.kind == Upload.KIND})
+        # (4) What is to be opened is what the request names, and as many polynomials below q as a sum has.
         if messages.sum_hash(attachment) != request.sum_hash:
             raise ProtocolError("the ciphertexts are not those that the request names")
         ciphertexts = read_ciphertexts(attachment, held.box.prime, held.box.coefficients)
         expected = self._packing.ciphertexts(manifest.quantisation.length) * held.box.coefficients
         if len(ciphertexts) != expected:
             raise ProtocolError(f"{expected} coefficients were expected, got {len(ciphertexts)}")
-        # (4) Once for each attempt, on disk before the key is used.
+        # (5) Once for each attempt, on disk before the key is used.
         with opened(self._custody.use(manifest, signed.body_hash)) as box:
-            # (5) Open; the key goes; say what was opened.
+            # (6) Open; the key goes; say what was opened.
             slots = box.decrypt(ciphertexts).astype(np.int64)
         words = np.remainder(slots, self._modulus).astype("<u8").tobytes()
         reply = Opened(manifest_hash=manifest.hash, sum_hash=request.sum_hash, opened_hash=messages.opened_hash(words))

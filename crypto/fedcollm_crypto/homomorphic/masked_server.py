@@ -12,11 +12,11 @@ K2 comes before M5: a decryptor that is lost costs an attempt and no silo's secr
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
+from fedcollm_crypto.aggregation import Ask, Chunks, Decryption, PartyId, Sum
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import CiphertextServer
-from fedcollm_crypto.homomorphic.line import DecryptorLine, ask_key, take_key, take_opened
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextServer
+from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key, take_opened
 from fedcollm_crypto.homomorphic.messages import Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
@@ -78,6 +78,11 @@ class EncryptedServer:
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return whom this attempt proved to have dealt badly, with the proof of each."""
         return MappingProxyType({}) if self._inner is None else self._inner.convictions
+
+    @property
+    def decryption(self) -> Decryption | None:
+        """Return the decryptor's statement of the sum that it opened; None before."""
+        return self._line.decryption
 
     @property
     def manifest(self) -> RoundManifest:

@@ -4,16 +4,17 @@ import secrets
 from collections.abc import Callable
 
 from fedcollm_crypto.aggregation import Chunks, Vector
-from fedcollm_crypto.homomorphic.carriers import CiphertextSilo
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSilo
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity, Randomness
-from fedcollm_crypto.masking.carriers import SiloCarrier
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import Admit, Expect, Pledge, SiloPolicy, no_pledge
-from fedcollm_crypto.masking.silo import Evidence, MaskedSilo
+from fedcollm_crypto.masking.ring_carriers import SiloCarrier
+from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import Evidence
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.roster import Roster
 

@@ -1,4 +1,4 @@
-"""What is said to and by the decryptor, and between silos that commit before they send.
+"""The messages to and from the decryptor, and those between silos that commit before they send.
 
 | request (server)                       | reply                                      |
 |----------------------------------------|--------------------------------------------|
@@ -13,17 +13,16 @@ The last three are those of `trustee`, where no masks are inside. Bytes that are
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar
 
-from fedcollm_crypto.canonical import Json
-from fedcollm_crypto.derivation import HASH_BYTES, digest
+from fedcollm_crypto.declared import FLAT, Declared
+from fedcollm_crypto.derivation import digest
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
-from fedcollm_crypto.keys import PUBLIC_KEY_BYTES
+from fedcollm_crypto.kinds import BigWhole, Sha256
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import Where
-from fedcollm_crypto.sealing import x25519_key
-from fedcollm_crypto.signed import Signed
+from fedcollm_crypto.sealing import X25519Public
+from fedcollm_crypto.signed import Carried
 
 KEY_LABEL = b"fedcollm/v1/he-public-key"
 SUM_LABEL = b"fedcollm/v1/he-sum"
@@ -41,73 +40,32 @@ _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyRequest:
+class KeyRequest(Declared):
     """The server asks the decryptor for the fresh key of an attempt."""
 
     KIND: ClassVar[str] = "he-key-request"
-    where: Where
+    where: Annotated[Where, FLAT]
     parameters_hash: str
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return self.where.to_body() | {"parameters_hash": self.parameters_hash}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(where=Where.take(fields), parameters_hash=fields.text("parameters_hash"))
-        fields.close()
-        return message
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreshKey:
+class FreshKey(Declared):
     """The decryptor vouches for a public key: for one attempt, under these parameters, made by this library.
 
     `box_key` is an X25519 key for what must reach the decryptor alone; `prime` is q.
     """
 
     KIND: ClassVar[str] = "he-key"
-    where: Where
+    where: Annotated[Where, FLAT]
     parameters_hash: str
-    key_hash: bytes
-    box_key: bytes
-    prime: int
+    key_hash: Sha256
+    box_key: X25519Public
+    prime: Annotated[int, BigWhole(1, (1 << 60) - 1, meaning="a prime of at most 60 bits, in decimal text,")]
     library: str
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object; q as text, since JSON's integers end at 2^53."""
-        return self.where.to_body() | {
-            "box_key": self.box_key.hex(),
-            "key_hash": self.key_hash.hex(),
-            "library": self.library,
-            "parameters_hash": self.parameters_hash,
-            "prime": str(self.prime),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        prime = fields.text("prime")
-        if not (prime.isascii() and prime.isdecimal() and 0 < int(prime) < 1 << 60):
-            raise ProtocolError(f"{cls.KIND}.prime: a prime of at most 60 bits was expected")
-        message = cls(
-            where=Where.take(fields),
-            parameters_hash=fields.text("parameters_hash"),
-            key_hash=fields.octets("key_hash", HASH_BYTES),
-            box_key=fields.octets("box_key", PUBLIC_KEY_BYTES),
-            prime=int(prime),
-            library=fields.text("library"),
-        )
-        fields.close()
-        x25519_key(message.box_key, "the decryptor")
-        return message
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenRequest:
+class OpenRequest(Declared):
     """The server asks for one sum to be opened: the manifest, and the signed messages that justify it.
 
     With masks inside: M3's uploads of U3 and t consents to them, and the sum's ciphertexts beside the message.
@@ -116,58 +74,18 @@ class OpenRequest:
 
     KIND: ClassVar[str] = "he-open-request"
     manifest: RoundManifest
-    messages: tuple[Signed, ...]
-    sum_hash: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "manifest": self.manifest.to_body(),
-            "messages": [message.to_json() for message in self.messages],
-            "sum_hash": self.sum_hash.hex(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest=RoundManifest.from_body(fields.members("manifest")),
-            messages=tuple(Signed.from_json(value) for value in fields.items("messages")),
-            sum_hash=fields.octets("sum_hash", HASH_BYTES),
-        )
-        fields.close()
-        return message
+    messages: tuple[Carried, ...]
+    sum_hash: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class Opened(Declared):
     """The decryptor's statement: under this manifest it opened this one sum, and this is what was in it."""
 
     KIND: ClassVar[str] = "he-opened"
-    manifest_hash: bytes
-    sum_hash: bytes
-    opened_hash: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "manifest_hash": self.manifest_hash.hex(),
-            "opened_hash": self.opened_hash.hex(),
-            "sum_hash": self.sum_hash.hex(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            sum_hash=fields.octets("sum_hash", HASH_BYTES),
-            opened_hash=fields.octets("opened_hash", HASH_BYTES),
-        )
-        fields.close()
-        return message
+    manifest_hash: Sha256
+    sum_hash: Sha256
+    opened_hash: Sha256
 
 
 def key_hash(wire: bytes) -> bytes:

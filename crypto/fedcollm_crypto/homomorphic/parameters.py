@@ -6,14 +6,16 @@ in Z_t with t a prime ≡ 1 mod 2N, so that N integers ride in one ciphertext; `
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.declared import FLAT, Called, Declared
 from fedcollm_crypto.derivation import digest
-from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.kinds import Choice, Whole, mistyped, unexpected
 
 PARAMETERS_LABEL = b"fedcollm/v1/he-parameters"
 
@@ -34,7 +36,7 @@ PLAIN_MODULI = {44: 17592186028033, 46: 70368743669761, 48: 281474976694273}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
+class Lattice(Declared):
     """The ring's degree N and the bits of its two primes: data, special.
 
     Guarantee: at least 128 bits against classical attacks by the standard's table, for a ternary secret.
@@ -42,8 +44,8 @@ class Lattice:
     Raises: ValueError for a degree that is not in the table, another number of primes, or less than 128 bits.
     """
 
-    degree: int = 8192
-    primes: tuple[int, ...] = (60, 60)
+    degree: Annotated[int, Whole(1024, 32768)] = 8192
+    primes: tuple[Annotated[int, Whole(1, PRIME_BITS)], ...] = (60, 60)
 
     def __post_init__(self) -> None:
         """Refuse weak lattices and those this code has no use for."""
@@ -76,12 +78,29 @@ class Lattice:
         return math.sqrt(silos * (1 + 2 * self.degree / 3) / 12)
 
 
+class _PlainModulus:
+    """The bits of t in Python, t itself on the wire: as text, since another build's prime might not fit JSON."""
+
+    def read(self, where: str, value: Json) -> int:
+        for bits, modulus in PLAIN_MODULI.items():
+            if str(modulus) == value:
+                return bits
+        raise unexpected(where, f"the largest prime of {', '.join(map(str, PLAIN_MODULI))} bits, as text, was", value)
+
+    def write(self, value: object) -> str:
+        if not isinstance(value, int):
+            raise mistyped("a number of bits", value)
+        return str(PLAIN_MODULI[value])
+
+
 @dataclass(frozen=True, kw_only=True)
-class Bfv:
+class Bfv(Declared):
     """Exact integers modulo a prime t of `plain_bits` bits, N to a ciphertext."""
 
-    lattice: Lattice = Lattice()
-    plain_bits: int = 44
+    NAME: ClassVar[str] = "he-parameters"
+    name: ClassVar[Annotated[Literal["bfv"], Called("scheme")]] = "bfv"
+    lattice: Annotated[Lattice, FLAT] = Lattice()
+    plain_bits: Annotated[int, Called("plain_modulus"), _PlainModulus()] = 44
 
     def __post_init__(self) -> None:
         """Refuse a plaintext modulus without batching at this degree."""
@@ -90,11 +109,6 @@ class Bfv:
                 f"plain_bits must be one of {list(PLAIN_MODULI)} and the degree at most 8192, got {self.plain_bits} "
                 f"and {self.lattice.degree}"
             )
-
-    @property
-    def name(self) -> str:
-        """Return the scheme's name."""
-        return "bfv"
 
     @property
     def modulus(self) -> int:
@@ -121,29 +135,22 @@ class Bfv:
     @cached_property
     def hash(self) -> str:
         """Return the hash that manifests name, in hex."""
-        return _hash(self.to_body())
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the parameters as a JSON object."""
-        return _body(self.name, self.lattice) | {"plain_modulus": str(self.modulus)}
+        return _hash(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ckks:
+class Ckks(Declared):
     """Integers of magnitude `largest` at most, at a scale of 2^`scale_bits`, N/2 to a ciphertext, then rounded."""
 
-    lattice: Lattice = Lattice()
-    scale_bits: int = 20
+    NAME: ClassVar[str] = "he-parameters"
+    name: ClassVar[Annotated[Literal["ckks"], Called("scheme")]] = "ckks"
+    lattice: Annotated[Lattice, FLAT] = Lattice()
+    scale_bits: Annotated[int, Whole(1, PRIME_BITS)] = 20
 
     def __post_init__(self) -> None:
         """Refuse a scale that leaves no room below, for the noise, or above, for the value."""
         if not 18 <= self.scale_bits <= self.lattice.primes[0] - 2 - 20:
             raise ValueError(f"scale_bits must be in [18, {self.lattice.primes[0] - 22}], got {self.scale_bits}")
-
-    @property
-    def name(self) -> str:
-        """Return the scheme's name."""
-        return "ckks"
 
     @property
     def slots(self) -> int:
@@ -172,40 +179,18 @@ class Ckks:
     @cached_property
     def hash(self) -> str:
         """Return the hash that manifests name, in hex."""
-        return _hash(self.to_body())
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the parameters as a JSON object."""
-        return _body(self.name, self.lattice) | {"scale_bits": self.scale_bits}
+        return _hash(self)
 
 
-Scheme = Bfv | Ckks
+Scheme: TypeAlias = Bfv | Ckks
 
 
 def read_scheme(body: Json) -> Scheme:
     """Return the parameters in a JSON object. Raises: ProtocolError."""
-    fields = Fields("he-parameters", body)
-    name, degree = fields.text("scheme"), fields.integer("degree", 1024, 32768)
-    primes = tuple(int(bits) if isinstance(bits, int) else 0 for bits in fields.items("primes"))
-    try:
-        lattice = Lattice(degree=degree, primes=primes)
-        if name == "bfv":
-            modulus = fields.text("plain_modulus")
-            bits = next((bits for bits, value in PLAIN_MODULI.items() if str(value) == modulus), 0)
-            scheme: Scheme = Bfv(lattice=lattice, plain_bits=bits)
-        elif name == "ckks":
-            scheme = Ckks(lattice=lattice, scale_bits=fields.integer("scale_bits", 1, 60))
-        else:
-            raise ProtocolError("he-parameters.scheme: bfv or ckks was expected")
-    except ValueError as error:
-        raise ProtocolError(f"he-parameters: {error}") from None
-    fields.close()
-    return scheme
+    stated = body.get("scheme") if isinstance(body, Mapping) else None
+    name = Choice(Bfv.name, Ckks.name).read("he-parameters.scheme", stated)
+    return Bfv.from_body(body) if name == Bfv.name else Ckks.from_body(body)
 
 
-def _body(name: str, lattice: Lattice) -> dict[str, Json]:
-    return {"degree": lattice.degree, "primes": list(lattice.primes), "scheme": name}
-
-
-def _hash(body: dict[str, Json]) -> str:
-    return digest(PARAMETERS_LABEL, canonical.encode(body)).hex()
+def _hash(scheme: Scheme) -> str:
+    return digest(PARAMETERS_LABEL, canonical.encode(scheme.to_body())).hex()

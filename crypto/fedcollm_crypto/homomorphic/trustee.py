@@ -1,6 +1,6 @@
 """The decryptor where no masks are inside: a trusted aggregator. It recomputes the sum, and rounds before it speaks.
 
-    he-key-request → fresh key     he-deposit, one for each silo → (1) – (4), added     he-open-request → (5) – (8), sum
+    he-key-request → fresh key     he-deposit, one for each silo → (1) – (4), added     he-open-request → (5) – (9), sum
 
 CKKS has no ring to mask in, so this party could read any silo's update if it wished to: who runs it must be trusted by
 all. It is not trusted to believe the server: what it opens is a sum over silos that all committed before any sent.
@@ -14,7 +14,7 @@ from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.carriers import CiphertextSum
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSum
 from fedcollm_crypto.homomorphic.commitments import Commitment, Deposit, Received, Sent
 from fedcollm_crypto.homomorphic.custody import Custody, Held, Setup
 from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
@@ -111,8 +111,11 @@ class Trustee:
         # (5) Enough silos, and every depositor committed before it, or anybody, had sent.
         rules.require_floor(self._deposits, manifest, "the deposits")
         self._require_committed_first(manifest, said.commitments_of(request.messages))
-        # (6) With this sum, too, the invariant over all sums holds; on disk before the key is used.
-        memory, survivors = Memory.of(self._setup.stages.entries()), tuple(sorted(self._deposits))
+        # (6) The log names the attempt, and the sum over these silos.
+        survivors = tuple(sorted(self._deposits))
+        self._setup.require_logged(manifest, survivors)
+        # (7) With this sum, too, the invariant over all sums holds; on disk before the key is used.
+        memory = Memory.of(self._setup.stages.entries())
         invariant.require_unreleased(manifest, memory)
         invariant.require_pass_cohort(manifest, survivors)
         invariant.require_one_dimension(manifest, survivors, memory)
@@ -125,10 +128,10 @@ class Trustee:
                 dp_plan_hash=manifest.dp_plan_hash,
             )
         )
-        # (7) Open the sum that was computed here.
+        # (8) Open the sum that was computed here.
         with opened(self._custody.use(manifest, signed.body_hash)) as box:
             decoded = box.decrypt(total.residues())
-        # (8) Integers in range, or nothing.
+        # (9) Integers in range, or nothing.
         values = self._packing.unpack(exact_integers(decoded), manifest.quantisation.length)
         words = values.astype("<i8").tobytes()
         reply = Opened(manifest_hash=manifest.hash, sum_hash=request.sum_hash, opened_hash=messages.opened_hash(words))

@@ -15,11 +15,12 @@ from types import MappingProxyType
 import numpy as np
 
 from fedcollm_crypto import hpke
-from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
+from fedcollm_crypto.aggregation import Ask, Chunks, Decryption, PartyId, Sum
 from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.fixedpoint import ring_words
 from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
+from fedcollm_crypto.homomorphic.ciphertext_buffer import Spool
 from fedcollm_crypto.homomorphic.commitments import (
     COMMIT_REQUEST,
     SEND_REQUEST,
@@ -28,15 +29,14 @@ from fedcollm_crypto.homomorphic.commitments import (
     Received,
     Sent,
 )
-from fedcollm_crypto.homomorphic.line import DecryptorLine, ask_key, take_key, take_opened
+from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key, take_opened
 from fedcollm_crypto.homomorphic.messages import Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import wire_bytes
-from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.replies import split_frame
 from fedcollm_crypto.masking.requests import VECTOR_FRAME, Refusal, Relay
-from fedcollm_crypto.masking.server import split_frame
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.wire import fill, join
@@ -87,6 +87,11 @@ class TrustingServer:
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return nobody: no shares are dealt."""
         return MappingProxyType({})
+
+    @property
+    def decryption(self) -> Decryption | None:
+        """Return the decryptor's statement of the sum that it opened; None before."""
+        return self._line.decryption
 
     @property
     def manifest(self) -> RoundManifest:

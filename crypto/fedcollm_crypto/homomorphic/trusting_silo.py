@@ -11,12 +11,12 @@ from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import signed_words
 from fedcollm_crypto.homomorphic import commitments as said
+from fedcollm_crypto.homomorphic.ciphertext_buffer import Spool
 from fedcollm_crypto.homomorphic.commitments import COMMIT_REQUEST, SEND_REQUEST, Commitment, Sent
 from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
-from fedcollm_crypto.homomorphic.spool import Spool
 from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker, WorkerFailed, crashed
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import invariant, rules

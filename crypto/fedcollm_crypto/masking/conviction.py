@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedcollm_crypto import canonical, shamir
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
-from fedcollm_crypto.derivation import HASH_BYTES
+from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields, octets
+from fedcollm_crypto.kinds import Sha256
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import accept_disclosed
 from fedcollm_crypto.masking.dealing import Disclosure, Parcel, ShareBox, Shares
@@ -30,8 +29,8 @@ from fedcollm_crypto.masking.hybrid import MaskKeyPairs, Pair, require_committed
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.messages import Hello
 from fedcollm_crypto.roster import Roster
-from fedcollm_crypto.shamir import SHARE_BYTES
-from fedcollm_crypto.signed import Signed
+from fedcollm_crypto.shamir import Share
+from fedcollm_crypto.signed import Carried
 
 FAULTS = ("seed", "key", "mask_secret", "disclosure")
 SPOILING = ("seed", "key", "mask_secret")
@@ -61,57 +60,32 @@ class Guilty(ProtocolError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dealt:
+class Dealt(Declared):
     """What one dealer signed, and some of its boxes with their paths; `shares` by recipient, as they were revealed."""
 
-    hello: Signed
+    hello: Carried
     parcels: tuple[Parcel, ...]
-    shares: Mapping[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
+    shares: Mapping[PartyId, Share] = field(default_factory=dict[PartyId, bytes])
 
     @property
     def dealer(self) -> PartyId:
         """Return whose it is."""
         return self.hello.sender
 
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return {
-            "hello": self.hello.to_json(),
-            "parcels": [parcel.to_body() for parcel in self.parcels],
-            "shares": {party: share.hex() for party, share in self.shares.items()},
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read it. Raises: ProtocolError."""
-        fields = Fields("dealt", body)
-        dealt = cls(
-            hello=Signed.from_json(fields.members("hello")),
-            parcels=tuple(Parcel.from_body(value) for value in fields.items("parcels")),
-            shares={
-                party: octets("dealt.shares", value, SHARE_BYTES) for party, value in fields.members("shares").items()
-            },
-        )
-        fields.close()
-        return dealt
-
 
 @dataclass(frozen=True, kw_only=True)
-class BadDealing:
-    """The proof. `hellos` are the hashes of all hellos of U1, from which T1 follows."""
+class BadDealing(Declared):
+    """The proof that `accused` is at `fault`. `hellos` are the hashes of all hellos of U1, from which T1 follows."""
 
     KIND: ClassVar[str] = "bad-dealing"
     manifest: RoundManifest
-    fault: Fault
-    hellos: Mapping[PartyId, bytes]
+    accused: PartyId
+    fault: str
+    other: PartyId
+    hellos: Mapping[PartyId, Sha256]
     owner: Dealt
     sealer: Dealt | None = None
-    disclosure: Signed | None = None
-
-    @property
-    def accused(self) -> PartyId:
-        """Return who is convicted."""
-        return self.fault.accused
+    disclosure: Carried | None = None
 
     def verify(self, roster: Roster) -> None:
         """Raise ProtocolError unless this proves, to anybody who trusts the roster, that the accused dealt badly."""
@@ -128,37 +102,12 @@ class BadDealing:
 
     def encode(self) -> bytes:
         """Return the bytes that the log names by their hash."""
-        body: dict[str, Json] = {
-            "accused": self.fault.accused,
-            "fault": self.fault.kind,
-            "hellos": {party: each.hex() for party, each in self.hellos.items()},
-            "manifest": self.manifest.to_body(),
-            "other": self.fault.other,
-            "owner": self.owner.to_body(),
-        }
-        body |= {} if self.sealer is None else {"sealer": self.sealer.to_body()}
-        body |= {} if self.disclosure is None else {"disclosure": self.disclosure.to_json()}
-        return canonical.encode(body)
+        return canonical.encode(self.to_body())
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read it. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, canonical.decode(data))
-        owner = Dealt.from_body(fields.members("owner"))
-        accused, kind, other = fields.text("accused"), fields.text("fault"), fields.text("other")
-        proof = cls(
-            manifest=RoundManifest.from_body(fields.members("manifest")),
-            fault=Fault(accused=accused, kind=kind, owner=owner.dealer, other=other),
-            hellos={
-                party: octets("bad-dealing.hellos", value, HASH_BYTES)
-                for party, value in fields.members("hellos").items()
-            },
-            owner=owner,
-            sealer=Dealt.from_body(fields.members("sealer")) if fields.has("sealer") else None,
-            disclosure=Signed.from_json(fields.members("disclosure")) if fields.has("disclosure") else None,
-        )
-        fields.close()
-        return proof
+        return cls.from_body(canonical.decode(data))
 
     def _require_signed(self, dealt: Dealt, transcript: bytes, roster: Roster) -> None:
         """Check that the hello is the one in T1, and that each box stands under the root of the same dealer."""
@@ -176,18 +125,17 @@ class BadDealing:
 
     def _require_about_accused(self) -> None:
         """Check that the accused itself dealt what the fault lies in: nobody answers for the dealing of another."""
-        sealed_by_another = self.fault.kind == "mask_secret" and self.accused != self.fault.owner
-        if (self.sealer is not None) != sealed_by_another or (self.disclosure is not None) != (
-            self.fault.kind == "disclosure"
-        ):
+        sealed_by_another = self.fault == "mask_secret" and self.accused != self.owner.dealer
+        disclosed = self.fault == "disclosure"
+        if (self.sealer is not None) != sealed_by_another or (self.disclosure is not None) != disclosed:
             raise ProtocolError("the proof holds more, or less, than its fault needs")
         signer = self.owner if self.sealer is None else self.sealer
-        if self.accused != signer.dealer or self.fault.owner != self.owner.dealer:
+        if self.accused != signer.dealer:
             raise ProtocolError("the proof is about another silo than the accused")
 
     def _is_guilty(self, transcript: bytes, roster: Roster) -> bool:
         hello = Hello.from_body(self.owner.hello.body)
-        match self.fault.kind:
+        match self.fault:
             case "seed":
                 seed = self._combined(roster, hashes.seed_share_commitment, "seed_share_commitment")
                 return seed is None or hashes.seed_commitment(seed) != hello.seed_commitment
@@ -198,7 +146,7 @@ class BadDealing:
                 master = self._combined(roster, hashes.key_share_commitment, "key_share_commitment")
                 if master is None or not owns_keys(master, hello, self.manifest, self.owner.dealer):
                     raise ProtocolError("the proof lacks the secret that it rests on")
-                low, high = sorted((self.owner.dealer, self.fault.other))
+                low, high = sorted((self.owner.dealer, self.other))
                 if not self.manifest.post_quantum or self.accused != low or low == high:
                     raise ProtocolError("only a pair of this profile has a secret, chosen by the silo that comes first")
                 pair = Pair(transcript=transcript, manifest_hash=self.manifest.hash, low=low, high=high)
@@ -230,10 +178,10 @@ class BadDealing:
         if self.disclosure.kind != Disclosure.KIND:
             raise ProtocolError("the proof lacks the disclosure")
         said = Disclosure.from_body(self.disclosure.body)
-        if said.transcript != transcript or self.fault.other not in said.contents:
+        if said.transcript != transcript or self.other not in said.contents:
             raise ProtocolError("the disclosure is of another transcript, or for others")
         try:
-            accept_disclosed(_box_for(self.owner, self.fault.other), said.contents[self.fault.other])
+            accept_disclosed(_box_for(self.owner, self.other), said.contents[self.other])
         except ProtocolError:
             return True
         return False

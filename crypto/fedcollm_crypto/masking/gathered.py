@@ -17,6 +17,7 @@ from fedcollm_crypto.masking.conviction import BadDealing, Dealt, Fault
 from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Shares
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
+from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest
 from fedcollm_crypto.masking.unmask import Opening
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
@@ -151,6 +152,38 @@ class Gathered:
             boxes={dealer: dealing.boxes for dealer, dealing in self.dealings.items()},
         )
 
+    def deliveries(self) -> dict[PartyId, Delivery]:
+        """Return the boxes that are for each dealer."""
+        dealers = sorted(self.dealings)
+        parcels = {dealer: self.dealings[dealer].parcels() for dealer in dealers}
+        return {
+            recipient: Delivery(
+                manifest_hash=self.manifest.hash, parcels=tuple(parcels[dealer][recipient] for dealer in dealers)
+            )
+            for recipient in dealers
+        }
+
+    def accusations(self) -> dict[PartyId, Relay]:
+        """Return, for each dealer about whom somebody complained, those complaints; usually that is nobody."""
+        by_dealer = {dealer: self.accusers(dealer) for dealer in sorted(self.dealings)}
+        return {
+            dealer: Relay(manifest_hash=self.manifest.hash, messages=tuple(self.checked[party] for party in accusers))
+            for dealer, accusers in by_dealer.items()
+            if accusers
+        }
+
+    def vector_requests(self) -> dict[PartyId, VectorRequest]:
+        """Return, for each of U2, all of U2 and what was disclosed for it."""
+        members = tuple(sorted(self.members))
+        return {
+            party: VectorRequest(
+                manifest_hash=self.manifest.hash,
+                members=members,
+                disclosures=tuple(self.disclosures[each] for each in members if each in self.complaints[party]),
+            )
+            for party in members
+        }
+
     def proof(self, fault: Fault) -> BadDealing:
         """Return the proof of a fault that came out at the opening, with as few shares as it takes."""
         owner = self._dealt(fault.owner, self._revealed(fault), [fault.other] if fault.owner == fault.accused else [])
@@ -174,7 +207,14 @@ class Gathered:
     ) -> BadDealing:
         hellos = {party: hello.body_hash for party, hello in self.signed_hellos.items()}
         return BadDealing(
-            manifest=self.manifest, fault=fault, hellos=hellos, owner=owner, sealer=sealer, disclosure=disclosure
+            manifest=self.manifest,
+            accused=fault.accused,
+            fault=fault.kind,
+            other=fault.other,
+            hellos=hellos,
+            owner=owner,
+            sealer=sealer,
+            disclosure=disclosure,
         )
 
     def _revealed(self, fault: Fault) -> dict[PartyId, bytes]:

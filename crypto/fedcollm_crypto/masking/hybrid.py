@@ -15,17 +15,17 @@ once i or j is lost. Without it, a silo could seal another r than it derives, be
 
 import hmac
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Annotated, ClassVar, Self, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedcollm_crypto import hpke
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import Json
-from fedcollm_crypto.derivation import HASH_BYTES, derive_key, digest, labelled
+from fedcollm_crypto.declared import Declared
+from fedcollm_crypto.derivation import derive_key, digest, labelled
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.kinds import Octets, Sha256
 
 SECRET_BYTES = 32
 SEALED_BYTES = SECRET_BYTES + hpke.KEM_OVERHEAD_BYTES
@@ -36,47 +36,24 @@ COMMITMENT_LABEL = b"fedcollm/v1/pq-mask-secret-commitment"
 CONTEXT_LABEL = b"fedcollm/v1/pq-mask-secret-context"
 PAIR_MASK_LABEL = b"fedcollm/v1/pq-mask"
 
+KemPublic: TypeAlias = Annotated[bytes, Octets(hpke.KEM_KEY_BYTES, check=hpke.kem_key)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class KemKeys:
+class KemKeys(Declared):
     """What a hello adds in this profile: fresh ML-KEM-768 keys for boxes (`channel`) and for mask secrets (`mask`)."""
 
-    channel: bytes
-    mask: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return {"channel": self.channel.hex(), "mask": self.mask.hex()}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read it. Raises: ProtocolError, also for bytes that are no ML-KEM-768 key."""
-        fields = Fields("mlkem768", body)
-        keys = cls(channel=fields.octets("channel", hpke.KEM_KEY_BYTES), mask=fields.octets("mask", hpke.KEM_KEY_BYTES))
-        fields.close()
-        for key in (keys.channel, keys.mask):
-            hpke.kem_key(key, "a hello")
-        return keys
+    NAME: ClassVar[str] = "hello.mlkem768"
+    channel: KemPublic
+    mask: KemPublic
 
 
 @dataclass(frozen=True, kw_only=True)
-class SealedSecret:
+class SealedSecret(Declared):
     """r_{i→j} for silo j alone, and the commitment that holds i to it."""
 
-    sealed: bytes
-    commitment: bytes
-
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return {"commitment": self.commitment.hex(), "sealed": self.sealed.hex()}
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read it. Raises: ProtocolError."""
-        fields = Fields("mask_secret", body)
-        secret = cls(sealed=fields.octets("sealed", SEALED_BYTES), commitment=fields.octets("commitment", HASH_BYTES))
-        fields.close()
-        return secret
+    sealed: Annotated[bytes, Octets(SEALED_BYTES)]
+    commitment: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)

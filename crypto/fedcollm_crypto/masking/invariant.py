@@ -1,4 +1,4 @@
-"""What a silo holds to over all sums that it ever knew to be opened: one invariant, on one screen.
+"""The invariant that a silo holds to, over all sums that it ever knew to be opened, on one screen.
 
 A silo remembers every sum that it helped to open (`Released`), and every one that the consortium's log tells it of
 (`Heard`): over attempts, rounds, passes and sessions on its records. It helps to open one more only if then, still,

@@ -5,19 +5,19 @@ keys nor cancel each other's masks.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import MAX_INTEGER, Json
+from fedcollm_crypto.canonical import MAX_INTEGER
+from fedcollm_crypto.declared import SPARSE, Declared
 from fedcollm_crypto.derivation import HASH_BYTES, digest
-from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
 from fedcollm_crypto.fixedpoint import FixedPoint
+from fedcollm_crypto.kinds import Natural, Real, Whole
 
-VERSION = 1
+VERSION: Final = 1
 MANIFEST_LABEL = b"fedcollm/v1/manifest-hash"
 
 Adversary = Literal["malicious", "semi_honest"]
@@ -44,14 +44,14 @@ def threshold(n: int, colluding: int, adversary: Adversary) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantisation:
+class Quantisation(Declared):
     """How vectors are encoded: `FixedPoint`'s numbers, and the length of the encoded vector."""
 
-    ring_bits: int
-    bits: int
-    clip: float
-    max_weight: int
-    length: int
+    ring_bits: Annotated[int, Whole(32, 64)]
+    bits: Annotated[int, Whole(2, 64)]
+    clip: Annotated[float, Real()]
+    max_weight: Annotated[int, Whole(1)]
+    length: Annotated[int, Whole(1)]
 
     def __post_init__(self) -> None:
         """Refuse a ring that does not exist and a vector without entries."""
@@ -71,36 +71,9 @@ class Quantisation:
             length=encoding.length(d),
         )
 
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object; the clip as `float.hex()`."""
-        return {
-            "bits": self.bits,
-            "clip": self.clip.hex(),
-            "length": self.length,
-            "max_weight": self.max_weight,
-            "ring_bits": self.ring_bits,
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> "Quantisation":
-        """Read it. Raises: ProtocolError."""
-        reader = Fields("quantisation", body)
-        try:
-            quantisation = cls(
-                ring_bits=reader.integer("ring_bits", 32, 64),
-                bits=reader.integer("bits", 2, 64),
-                clip=float.fromhex(reader.text("clip")),
-                max_weight=reader.integer("max_weight", 1, MAX_INTEGER),
-                length=reader.integer("length", 1, MAX_INTEGER),
-            )
-        except (ValueError, OverflowError) as error:
-            raise ProtocolError(f"quantisation: {error}") from None
-        reader.close()
-        return quantisation
-
 
 @dataclass(frozen=True, kw_only=True)
-class Encryption:
+class Encryption(Declared):
     """Under whose fresh key vectors are encrypted, by which parameters; hashes of 64 hex letters."""
 
     decryptor: PartyId
@@ -114,28 +87,9 @@ class Encryption:
         if not (self.decryptor and self.parameters_hash and self.key_hash):
             raise ValueError("an encryption names a decryptor, parameters and a key")
 
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return {"decryptor": self.decryptor, "key_hash": self.key_hash, "parameters_hash": self.parameters_hash}
-
-    @classmethod
-    def from_body(cls, body: Json) -> "Encryption":
-        """Read it. Raises: ProtocolError."""
-        reader = Fields("encryption", body)
-        try:
-            encryption = cls(
-                decryptor=reader.text("decryptor"),
-                parameters_hash=reader.text("parameters_hash"),
-                key_hash=reader.text("key_hash"),
-            )
-        except ValueError as error:
-            raise ProtocolError(f"encryption: {error}") from None
-        reader.close()
-        return encryption
-
 
 @dataclass(frozen=True, kw_only=True)
-class RoundManifest:
+class RoundManifest(Declared):
     """One attempt of one round, as the server proposes it and every silo checks it.
 
     Hashes are 64 hex letters; those that do not apply are empty. `dp_plan_hash` is empty in a job without differential
@@ -144,12 +98,14 @@ class RoundManifest:
     `encryption` only where vectors travel encrypted.
     """
 
+    KIND: ClassVar[str] = "manifest"
+    v: ClassVar[Literal[1]] = VERSION
     consortium_id: str
-    epoch: int
+    epoch: Natural
     session_id: str
-    round: int
-    attempt: int
-    linear_pass: int = 0
+    round: Natural
+    attempt: Natural
+    linear_pass: Natural = 0
     server: PartyId
     cohort: tuple[PartyId, ...]
     roster_hash: str
@@ -161,12 +117,12 @@ class RoundManifest:
     dp_plan_hash: str
     quantisation: Quantisation
     adversary: Adversary
-    colluding: int
-    k_min: int
-    threshold: int
+    colluding: Natural
+    k_min: Natural
+    threshold: Natural
     prev_result_hash: str = ""
     log_checkpoint: str = ""
-    profile: Profile = "classical"
+    profile: Annotated[Profile, SPARSE] = "classical"
     encryption: Encryption | None = None
 
     def __post_init__(self) -> None:
@@ -211,40 +167,6 @@ class RoundManifest:
         """Return the hash without the key of an encryption, which is drawn after the log has named the attempt."""
         return (self if self.encryption is None else replace(self, encryption=None)).hash
 
-    def to_body(self) -> dict[str, Json]:
-        """Return the manifest as a JSON object."""
-        body: dict[str, Json] = {name: getattr(self, name) for name in (*_TEXTS, *_INTEGERS)}
-        body |= {"v": VERSION, "cohort": list(self.cohort), "quantisation": self.quantisation.to_body()}
-        body |= {"profile": self.profile} if self.post_quantum else {}
-        return body | ({} if self.encryption is None else {"encryption": self.encryption.to_body()})
-
-    @classmethod
-    def from_body(cls, body: Json) -> "RoundManifest":
-        """Read a manifest. Raises: ProtocolError."""
-        reader = Fields("manifest", body)
-        reader.integer("v", VERSION, VERSION)
-        texts = {name: reader.text(name) for name in _TEXTS}
-        numbers = {name: reader.integer(name, 0, MAX_INTEGER) for name in _INTEGERS}
-        cohort = reader.names("cohort")
-        quantisation = Quantisation.from_body(reader.members("quantisation"))
-        adversary = _adversary(texts.pop("adversary"))
-        profile = _profile(reader)
-        encryption = Encryption.from_body(reader.members("encryption")) if reader.has("encryption") else None
-        reader.close()
-        try:
-            # The names of the fields come from this class alone; __post_init__ checks what the reader could not.
-            return cls(
-                cohort=cohort,
-                quantisation=quantisation,
-                adversary=adversary,
-                profile=profile,
-                encryption=encryption,
-                **texts,  # type: ignore[arg-type]  # see above
-                **numbers,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # see above
-            )
-        except ValueError as error:
-            raise ProtocolError(f"manifest: {error}") from None
-
 
 _HASHES = (
     "roster_hash",
@@ -256,31 +178,8 @@ _HASHES = (
     "dp_plan_hash",
     "prev_result_hash",
 )
-_INTEGERS = ("epoch", "round", "attempt", "linear_pass", "colluding", "k_min", "threshold")
-_TEXTS = tuple(
-    field.name
-    for field in fields(RoundManifest)
-    if field.name not in (*_INTEGERS, "cohort", "quantisation", "profile", "encryption")
-)
 
 
 def _check_hash(name: str, value: str) -> None:
     if value and (len(value) != 2 * HASH_BYTES or any(letter not in "0123456789abcdef" for letter in value)):
         raise ValueError(f"{name} must be {2 * HASH_BYTES} lower-case hex letters, or empty")
-
-
-def _adversary(text: str) -> Adversary:
-    if text == "malicious":
-        return "malicious"
-    if text == "semi_honest":
-        return "semi_honest"
-    raise ProtocolError("manifest.adversary: malicious or semi_honest was expected")
-
-
-def _profile(reader: Fields) -> Profile:
-    """Read the profile: its absence is the only spelling of the classical one."""
-    if not reader.has("profile"):
-        return "classical"
-    if reader.text("profile") != "post_quantum":
-        raise ProtocolError("manifest.profile: post_quantum was expected, or no such field")
-    return "post_quantum"

@@ -17,8 +17,8 @@ from fedcollm_crypto.masking.gathered import Gathered
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import remove_masks
 from fedcollm_crypto.masking.messages import Upload
+from fedcollm_crypto.masking.replies import REPLIES, split_frame
 from fedcollm_crypto.masking.requests import DEALING_FRAME, MESSAGE_FRAME, STAGES, VECTOR_FRAME
-from fedcollm_crypto.masking.server import REPLIES, split_frame
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed

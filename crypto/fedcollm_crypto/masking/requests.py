@@ -1,4 +1,4 @@
-"""What the server asks, and how a silo says no.
+"""The requests that the server sends in a masked round, and how a silo says no.
 
 | request (server)          | reply (silo)                       |
 |---------------------------|------------------------------------|
@@ -15,15 +15,15 @@ or, instead of any reply, `refusal`. A request carries silos' signed messages on
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Annotated, ClassVar, Protocol, TypeAlias
 
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
-from fedcollm_crypto.derivation import HASH_BYTES
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.declared import Declared, Listed
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.kinds import Sha256
 from fedcollm_crypto.masking.dealing import Parcel
-from fedcollm_crypto.signed import Signed, sign
+from fedcollm_crypto.signed import Carried, Signed, sign
 
 MANIFEST = "manifest"
 ASK_SHARES = "ask-shares"
@@ -59,117 +59,49 @@ def sign_message(identity: Identity, message: Message) -> Signed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class Refusal(Declared):
     """A silo says no: why, to which request, and whom else it accuses (empty: nobody but the server)."""
 
     KIND: ClassVar[str] = "refusal"
-    manifest_hash: bytes
-    request_hash: bytes
+    manifest_hash: Sha256
+    request_hash: Sha256
     reason_code: str
     reason: str
     accused: PartyId
 
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "accused": self.accused,
-            "manifest_hash": self.manifest_hash.hex(),
-            "reason": self.reason,
-            "reason_code": self.reason_code,
-            "request_hash": self.request_hash.hex(),
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields(cls.KIND, body)
-        message = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            request_hash=fields.octets("request_hash", HASH_BYTES),
-            reason_code=fields.text("reason_code"),
-            reason=fields.text("reason"),
-            accused=fields.text("accused"),
-        )
-        fields.close()
-        return message
-
 
 @dataclass(frozen=True, kw_only=True)
-class Relay:
+class Relay(Declared):
     """A request after M0: silos' signed messages, carried on unchanged. Its kind says what is asked for."""
 
-    manifest_hash: bytes
-    messages: tuple[Signed, ...]
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "manifest_hash": self.manifest_hash.hex(),
-            "messages": [message.to_json() for message in self.messages],
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields("relay", body)
-        relay = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            messages=tuple(Signed.from_json(value) for value in fields.items("messages")),
-        )
-        fields.close()
-        return relay
+    manifest_hash: Sha256
+    messages: tuple[Carried, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivery:
+class Delivery(Declared):
     """The request after M2: one parcel from each dealer, for one recipient."""
 
-    manifest_hash: bytes
+    manifest_hash: Sha256
     parcels: tuple[Parcel, ...]
-
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "manifest_hash": self.manifest_hash.hex(),
-            "parcels": [parcel.to_body() for parcel in self.parcels],
-        }
-
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields("delivery", body)
-        delivery = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            parcels=tuple(Parcel.from_body(value) for value in fields.items("parcels")),
-        )
-        fields.close()
-        return delivery
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorRequest:
+class VectorRequest(Declared):
     """The request for M3: U2, and the disclosures of those of its members whose box did not open for the recipient."""
 
-    manifest_hash: bytes
-    members: tuple[PartyId, ...]
-    disclosures: tuple[Signed, ...]
+    manifest_hash: Sha256
+    members: Annotated[tuple[PartyId, ...], Listed(ascending=True)]
+    disclosures: tuple[Carried, ...]
 
-    def to_body(self) -> dict[str, Json]:
-        """Return the body as a JSON object."""
-        return {
-            "disclosures": [message.to_json() for message in self.disclosures],
-            "manifest_hash": self.manifest_hash.hex(),
-            "members": list(self.members),
-        }
 
-    @classmethod
-    def from_body(cls, body: Json) -> Self:
-        """Read the body. Raises: ProtocolError."""
-        fields = Fields("vector-request", body)
-        request = cls(
-            manifest_hash=fields.octets("manifest_hash", HASH_BYTES),
-            members=fields.sorted_names("members"),
-            disclosures=tuple(Signed.from_json(value) for value in fields.items("disclosures")),
-        )
-        fields.close()
-        return request
+Body: TypeAlias = Relay | Delivery | VectorRequest
+
+
+def read_body(request: Signed) -> Body:
+    """Read the body of a request after M0. Raises: ProtocolError."""
+    if request.kind == ASK_CHECK:
+        return Delivery.from_body(request.body)
+    if request.kind == ASK_VECTOR:
+        return VectorRequest.from_body(request.body)
+    return Relay.from_body(request.body)

@@ -5,8 +5,7 @@ or of another attempt is ignored. One vector is held beside the running total: O
 """
 
 import hashlib
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from fedcollm_crypto.aggregation import Ask, Chunks, PartyId, Sum
@@ -15,37 +14,25 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.conviction import Guilty
-from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Shares
+from fedcollm_crypto.masking.dealing import Dealing
 from fedcollm_crypto.masking.gathered import Gathered
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
+from fedcollm_crypto.masking.messages import Hello, Upload
+from fedcollm_crypto.masking.replies import REPLIES, split_frame
 from fedcollm_crypto.masking.requests import (
     DEALING_FRAME,
-    MESSAGE_FRAME,
     STAGES,
     VECTOR_FRAME,
-    Delivery,
+    Body,
     Refusal,
     Relay,
-    VectorRequest,
 )
+from fedcollm_crypto.masking.ring_carriers import RingServer, ServerCarrier
 from fedcollm_crypto.masking.unmask import leftover_masks
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_crypto.wire import fill, join
-
-REPLIES = (
-    Hello.KIND,
-    Shares.KIND,
-    Checked.KIND,
-    Disclosure.KIND,
-    Upload.KIND,
-    Consent.KIND,
-    Reveal.KIND,
-)
-"""What each stage is answered with, in the order of `STAGES`."""
 
 
 class MaskedServer:
@@ -95,6 +82,10 @@ class MaskedServer:
     def convictions(self) -> Mapping[PartyId, bytes]:
         """Return whom this attempt proved to have dealt badly, with the proof of each (`conviction.BadDealing`)."""
         return MappingProxyType(self._convictions)
+
+    @property
+    def decryption(self) -> None:
+        """Return nothing: there is no decryptor."""
 
     @property
     def survivors(self) -> frozenset[PartyId]:
@@ -151,13 +142,13 @@ class MaskedServer:
                 return self._relay(requests.ASK_SHARES, seen.signed_hellos)
             case requests.ASK_SHARES:
                 self._require_floor(seen.dealings, self._manifest.floor)
-                return self._deliver()
+                return self._ask_each(requests.ASK_CHECK, self._seen.deliveries())
             case requests.ASK_CHECK:
-                return self._relay_complaints()
+                return self._ask_each(requests.ASK_DISCLOSURE, self._seen.accusations())
             case requests.ASK_DISCLOSURE:
                 seen.fix_members()
                 self._require_floor(seen.members, self._manifest.floor)
-                return self._ask_vectors()
+                return self._ask_each(requests.ASK_VECTOR, self._seen.vector_requests())
             case requests.ASK_VECTOR:
                 self._require_floor(seen.vector_hashes, self._manifest.floor)
                 seen.survivors_hash = hashes.survivors_hash(seen.vector_hashes)
@@ -255,54 +246,8 @@ class MaskedServer:
         body = Relay(manifest_hash=self._manifest.hash, messages=self.quorum).to_body()
         return self._ask(requests.ASK_REVEAL, body, self._seen.consents)
 
-    def _deliver(self) -> Ask:
-        """Carry to each dealer the boxes that are for it."""
-        dealers = sorted(self._seen.dealings)
-        parcels = {dealer: self._seen.dealings[dealer].parcels() for dealer in dealers}
-        return self._ask_each(
-            requests.ASK_CHECK,
-            {
-                recipient: Delivery(
-                    manifest_hash=self._manifest.hash, parcels=tuple(parcels[dealer][recipient] for dealer in dealers)
-                ).to_body()
-                for recipient in dealers
-            },
-        )
-
-    def _relay_complaints(self) -> Ask:
-        """Ask each dealer about whom somebody complained what was in those boxes; usually that is nobody."""
-        seen = self._seen
-        accused = sorted(dealer for dealer in seen.dealings if seen.accusers(dealer))
-        return self._ask_each(
-            requests.ASK_DISCLOSURE,
-            {
-                dealer: Relay(
-                    manifest_hash=self._manifest.hash,
-                    messages=tuple(seen.checked[party] for party in seen.accusers(dealer)),
-                ).to_body()
-                for dealer in accused
-            },
-        )
-
-    def _ask_vectors(self) -> Ask:
-        """Name U2, and carry to each of its members what was disclosed for it."""
-        seen, members = self._seen, tuple(sorted(self._seen.members))
-        return self._ask_each(
-            requests.ASK_VECTOR,
-            {
-                party: VectorRequest(
-                    manifest_hash=self._manifest.hash,
-                    members=members,
-                    disclosures=tuple(
-                        seen.disclosures[dealer] for dealer in members if dealer in seen.complaints[party]
-                    ),
-                ).to_body()
-                for party in members
-            },
-        )
-
-    def _ask_each(self, kind: str, bodies: Mapping[PartyId, Mapping[str, Json]]) -> Ask:
-        return self._expect({party: sign(self._signer, kind, body).encode() for party, body in bodies.items()})
+    def _ask_each(self, kind: str, bodies: Mapping[PartyId, Body]) -> Ask:
+        return self._expect({p: sign(self._signer, kind, body.to_body()).encode() for p, body in bodies.items()})
 
     def _ask(self, kind: str, body: Mapping[str, Json], parties: Iterable[PartyId]) -> Ask:
         return self._expect(dict.fromkeys(sorted(parties), sign(self._signer, kind, body).encode()))
@@ -322,12 +267,3 @@ class MaskedServer:
             kind = STAGES[self._stage]
             self._stage = -1
             raise TooFewSilos(f"stage {kind}", needed=needed, left=len(silos), dropped=dict(self._dropped))
-
-
-def split_frame(reply: Chunks) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first byte of the reply and an iterator over the others."""
-    chunks = iter(reply)
-    first = next((chunk for chunk in chunks if chunk), b"")
-    if first[:1] not in (VECTOR_FRAME, DEALING_FRAME, MESSAGE_FRAME):
-        raise ProtocolError("a reply starts with one of three known bytes")
-    return first[:1], itertools.chain([first[1:]], chunks)

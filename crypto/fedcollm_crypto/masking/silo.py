@@ -8,17 +8,15 @@ A silo that restarts has lost its ephemeral secrets on purpose: it refuses the a
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
+from fedcollm_crypto.bounds import MAX_TEXT
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fields import MAX_TEXT
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
-from fedcollm_crypto.masking.carriers import RingSilo, SiloCarrier
 from fedcollm_crypto.masking.conviction import BadDealing
 from fedcollm_crypto.masking.manifest import RoundManifest, threshold
 from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
@@ -27,13 +25,26 @@ from fedcollm_crypto.masking.requests import (
     MESSAGE_FRAME,
     STAGES,
     VECTOR_FRAME,
+    Body,
     Delivery,
     Refusal,
     Relay,
     VectorRequest,
+    read_body,
     sign_message,
 )
-from fedcollm_crypto.masking.silo_stages import Consented, Dealt, Examined, Greeted, Masking, Setup
+from fedcollm_crypto.masking.ring_carriers import RingSilo, SiloCarrier
+from fedcollm_crypto.masking.silo_state import (
+    Consented,
+    Dealt,
+    Evidence,
+    Examined,
+    Greeted,
+    Masking,
+    Progress,
+    Setup,
+    State,
+)
 from fedcollm_crypto.masking.stages import (
     Answered,
     Convicted,
@@ -48,8 +59,6 @@ from fedcollm_crypto.masking.transcript import vector_hasher
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
-_State = Greeted | Dealt | Examined | Masking | Consented
-_Body = Relay | Delivery | VectorRequest
 _Asked = tuple[str, str]  # the kind of a request and the hash of its bytes, in hex
 _NOWHERE = Where(session_id="", round=0, attempt=0, linear_pass=0)
 
@@ -57,33 +66,6 @@ ELSEWHERE = "elsewhere"
 """The fault of a silo that was convicted in an attempt which this one was not in, as the journal calls it."""
 MAX_EVIDENCE = 32
 """Refusals kept and journalled for one attempt: a hostile server must not fill the silo's disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """A request that the server signed, and the signed refusal it got."""
-
-    reason_code: str
-    accused: PartyId
-    request: bytes
-    refusal: bytes
-
-
-@dataclass(kw_only=True)
-class _Progress:
-    """One attempt: where it stands, what was answered, and with what. Dropped with its secrets when the next begins."""
-
-    manifest: RoundManifest
-    carrier: SiloCarrier
-    states: dict[str, _State] = field(repr=False)
-    answered: dict[str, Answered] = field(default_factory=dict[str, Answered])
-    replies: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
-    upload: Signed | None = None
-
-    @property
-    def where(self) -> Where:
-        """Return which attempt this is."""
-        return Where.of(self.manifest)
 
 
 class MaskedSilo:
@@ -127,7 +109,7 @@ class MaskedSilo:
         self._compute = vector
         self._new_carrier = carrier
         self._vector: tuple[tuple[str, int, int], Vector] | None = None
-        self._progress: _Progress | None = None
+        self._progress: Progress | None = None
         self._evidence: list[Evidence] = []
 
     @property
@@ -150,7 +132,7 @@ class MaskedSilo:
         entry = Convicted(
             where=where,
             party=found.accused,
-            fault=found.fault.kind if mine else ELSEWHERE,
+            fault=found.fault if mine else ELSEWHERE,
             proof_hash=hashlib.sha256(proof).hexdigest(),
         )
         others = [one for one in known if isinstance(one, Convicted) and one.party == entry.party]
@@ -182,7 +164,7 @@ class MaskedSilo:
         # (1) To which attempt does it belong? A new manifest starts one; all else must name the one under way.
         if message.kind == requests.MANIFEST:
             return self._greet(message, request_hash)
-        body, progress = _body_of(message), self._progress
+        body, progress = read_body(message), self._progress
         if progress is None or body.manifest_hash != progress.manifest.hash:
             raise Refused("unknown_attempt", "this attempt is not under way here: it ended, or this silo restarted")
         # (2) Each stage once: the same request gets the same bytes, any other is refused.
@@ -202,14 +184,14 @@ class MaskedSilo:
         if manifest.server != message.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
         greeted = silo_stages.greet(manifest, self._setup)
-        begun = _Progress(manifest=manifest, carrier=self._new_carrier(manifest), states={})
+        begun = Progress(manifest=manifest, carrier=self._new_carrier(manifest), states={})
         self._enrol(begun)
         self._follow(begun, greeted, (message.kind, request_hash), manifest.cohort)
         # From here on the former attempt is over, and its secrets are gone.
         self._progress, self._evidence = begun, []
         return self._say(begun, message.kind, greeted.hello)
 
-    def _enrol(self, begun: _Progress) -> None:
+    def _enrol(self, begun: Progress) -> None:
         """Remember the session's members, once, and whoever was convicted in what this attempt began with."""
         setup, manifest = self._setup, begun.manifest
         for conviction in setup.shown:
@@ -223,7 +205,7 @@ class MaskedSilo:
                 Enrolled(where=begun.where, members=members, least=str(least), dp_plan_hash=manifest.dp_plan_hash)
             )
 
-    def _advance(self, progress: _Progress, body: _Body, asked: _Asked) -> Chunks:
+    def _advance(self, progress: Progress, body: Body, asked: _Asked) -> Chunks:
         """Run one stage on the state that it builds on; record it; only then answer."""
         kind = asked[0]
         match progress.states.get(rules.BUILDS_ON[kind]), body:
@@ -255,25 +237,25 @@ class MaskedSilo:
             case _:
                 raise Refused("closed", "the secrets of this attempt are deleted")
 
-    def _follow(self, progress: _Progress, state: _State, asked: _Asked, members: Iterable[PartyId]) -> None:
+    def _follow(self, progress: Progress, state: State, asked: _Asked, members: Iterable[PartyId]) -> None:
         """Record that a stage is answered, durably, and step on."""
         kind, _ = asked
         self._record(progress, asked, members)
         progress.states[kind] = state
 
-    def _record(self, progress: _Progress, asked: _Asked, members: Iterable[PartyId]) -> None:
+    def _record(self, progress: Progress, asked: _Asked, members: Iterable[PartyId]) -> None:
         kind, request_hash = asked
         entry = Answered(where=progress.where, stage=kind, request_hash=request_hash, members=tuple(sorted(members)))
         self._setup.stages.append(entry)
         progress.answered[kind] = entry
 
-    def _say(self, progress: _Progress, kind: str, reply: Signed, wire: bytes = b"") -> Chunks:
+    def _say(self, progress: Progress, kind: str, reply: Signed, wire: bytes = b"") -> Chunks:
         """Record what is said, then say it; `wire` is the reply's bytes where it is more than its signed message."""
         data = progress.replies[kind] = wire or MESSAGE_FRAME + reply.encode()
         self._setup.stages.append(Replied(where=progress.where, stage=kind, reply_hash=reply.body_hash.hex()))
         return (data,)
 
-    def _stream(self, progress: _Progress, state: Masking, vector: Vector) -> Iterator[bytes]:
+    def _stream(self, progress: Progress, state: Masking, vector: Vector) -> Iterator[bytes]:
         """Yield the masked words, then the signed upload, without which they count for nothing."""
         yield VECTOR_FRAME
         hasher = vector_hasher()
@@ -288,7 +270,7 @@ class MaskedSilo:
             progress.upload = signed
         yield signed.encode()
 
-    def _again(self, progress: _Progress, kind: str) -> Chunks:
+    def _again(self, progress: Progress, kind: str) -> Chunks:
         """Repeat an answer byte for byte; the masked words are made anew from the vector that was kept."""
         if kind != requests.ASK_VECTOR:
             return (progress.replies[kind],)
@@ -297,7 +279,7 @@ class MaskedSilo:
             raise Refused("closed", "the secrets of this attempt are deleted: its words can't be made again")
         return self._stream(progress, masking, self._vector_once(progress.manifest))
 
-    def _release(self, progress: _Progress, before: Consented, asked: _Asked, reply: Signed) -> Chunks:
+    def _release(self, progress: Progress, before: Consented, asked: _Asked, reply: Signed) -> Chunks:
         """Record that a sum over this model version is out; answer; forget every secret of the attempt."""
         survivors = tuple(sorted(before.survivors))
         manifest = progress.manifest
@@ -348,13 +330,3 @@ class MaskedSilo:
                 Evidence(reason_code=refused.reason_code, accused=refused.accused, request=request, refusal=data)
             )
         return (data,)
-
-
-def _body_of(message: Signed) -> _Body:
-    match message.kind:
-        case requests.ASK_CHECK:
-            return Delivery.from_body(message.body)
-        case requests.ASK_VECTOR:
-            return VectorRequest.from_body(message.body)
-        case _:
-            return Relay.from_body(message.body)

@@ -7,93 +7,21 @@ Each function takes the state before it, so no stage can run on what another att
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import attempt, invariant, rules
 from fedcollm_crypto.masking import transcript as hashes
-from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
-from fedcollm_crypto.masking.dealing import Checked, Contents, Dealing, Disclosure, Parcel, ShareBox, Shares, box_tree
-from fedcollm_crypto.masking.invariant import Memory
+from fedcollm_crypto.masking.attempt import OpenedShares, Place
+from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Parcel, ShareBox, Shares, box_tree
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.masks import MaskKeys
 from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
-from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy
 from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest, sign_message
-from fedcollm_crypto.masking.stages import Convicted, StageJournal
+from fedcollm_crypto.masking.silo_state import Consented, Dealt, Examined, Greeted, Masking, Setup
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What a silo brings along: who it is, whom it knows, what it insists on and expects."""
-
-    identity: Identity
-    roster: Roster
-    policy: SiloPolicy
-    expected: Expect
-    stages: StageJournal
-    admit: Admit
-    randomness: Randomness
-    shown: list[Convicted] = field(default_factory=list[Convicted])  # proofs that came, not acted on yet
-
-    @property
-    def memory(self) -> Memory:
-        """Return what this silo knows of open sums and of the convicted."""
-        return Memory.of((*self.stages.entries(), *self.shown))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Greeted:
-    """After M1."""
-
-    manifest: RoundManifest
-    secrets: Secrets = field(repr=False)
-    hello: Signed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dealt:
-    """After M2: the transcript is fixed."""
-
-    place: Place
-    secrets: Secrets = field(repr=False)
-    channels: Mapping[PartyId, bytes] = field(repr=False)
-    contents: Mapping[PartyId, Contents] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examined:
-    """After M2a: the shares in the boxes that opened, and the boxes that didn't."""
-
-    dealt: Dealt
-    shares: Mapping[PartyId, OpenedShares] = field(repr=False)
-    disputed: Mapping[PartyId, ShareBox] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Masking:
-    """In M3: U2, the masks, and the shares that others dealt to this silo."""
-
-    place: Place
-    members: frozenset[PartyId]
-    masks: MaskKeys = field(repr=False)
-    shares: Mapping[PartyId, OpenedShares] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consented:
-    """After M4: U3, for good."""
-
-    masking: Masking
-    survivors_hash: bytes
-    survivors: frozenset[PartyId]
-
 
 Body = TypeVar("Body")
 

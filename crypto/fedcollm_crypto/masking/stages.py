@@ -1,4 +1,4 @@
-"""What a silo must never forget: which requests it answered, and which sums it helped to open.
+"""A silo's memory that outlives it: which requests it answered, and which sums it helped to open.
 
 An entry is durable before the answer it speaks of is sent. Secrets are never written: the ephemeral keys of an attempt
 live in memory alone, so a silo that restarts drops out of the attempt it was in, and a thief of its disk opens no
@@ -6,27 +6,27 @@ recorded round (forward secrecy).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
-from fedcollm_crypto.canonical import MAX_INTEGER, Json
+from fedcollm_crypto.declared import Declared, OneOf
 from fedcollm_crypto.durable import ChainedLines
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.fields import Fields
+from fedcollm_crypto.kinds import Natural
 from fedcollm_crypto.masking.manifest import RoundManifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class Where(Declared):
     """In which attempt of which round of which session."""
 
     session_id: str
-    round: int
-    attempt: int
-    linear_pass: int
+    round: Natural
+    attempt: Natural
+    linear_pass: Natural
 
     @classmethod
     def of(cls, manifest: RoundManifest) -> "Where":
@@ -38,23 +38,9 @@ class Where:
             linear_pass=manifest.linear_pass,
         )
 
-    @classmethod
-    def take(cls, fields: Fields) -> "Where":
-        """Take its fields out of an object. Raises: ProtocolError."""
-        return cls(
-            session_id=fields.text("session_id"),
-            round=fields.integer("round", 0, MAX_INTEGER),
-            attempt=fields.integer("attempt", 0, MAX_INTEGER),
-            linear_pass=fields.integer("linear_pass", 0, MAX_INTEGER),
-        )
-
-    def to_body(self) -> dict[str, Json]:
-        """Return it as a JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class Answered(Declared):
     """A stage is about to be answered: the request's hash, and the set it speaks of (U1, U2 or U3)."""
 
     where: Where
@@ -64,7 +50,7 @@ class Answered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replied:
+class Replied(Declared):
     """The hash of the answer to a stage, as it was signed."""
 
     where: Where
@@ -73,7 +59,7 @@ class Replied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Released:
+class Released(Declared):
     """Shares are about to be revealed that open the sum of the survivors' updates of this model version.
 
     `dp_plan_hash` is the manifest's: empty in a job without differential privacy.
@@ -86,7 +72,7 @@ class Released:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class Heard(Declared):
     """The consortium's log says that others agreed to open such a sum."""
 
     where: Where
@@ -96,7 +82,7 @@ class Heard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enrolled:
+class Enrolled(Declared):
     """The silo takes part in a session of these members, for the first time; all of its roster, not a cohort.
 
     `least` is the smallest t, in decimal, with which it opens a sum there.
@@ -109,7 +95,7 @@ class Enrolled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convicted:
+class Convicted(Declared):
     """The silo was shown proof that a party dealt bad shares in this attempt, and has verified it."""
 
     where: Where
@@ -119,7 +105,7 @@ class Convicted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Declined:
+class Declined(Declared):
     """A request was refused: its hash and the reason."""
 
     where: Where
@@ -128,7 +114,8 @@ class Declined:
     reason_code: str
 
 
-StageEntry = Answered | Replied | Released | Heard | Enrolled | Convicted | Declined
+StageEntry: TypeAlias = Answered | Replied | Released | Heard | Enrolled | Convicted | Declined
+STAGE_ENTRIES: tuple[type[StageEntry], ...] = (Answered, Replied, Released, Heard, Enrolled, Convicted, Declined)
 
 
 class StageJournal(Protocol):
@@ -170,14 +157,14 @@ class FileStages:
         """Open or create the file. Raises: RuntimeError when another process holds it, ProtocolError if damaged."""
         self._file = ChainedLines(path)
         try:
-            self._entries = [_decode(text) for text in self._file.texts]
+            self._entries = [_ENTRIES.read(canonical.decode(text)) for text in self._file.texts]
         except ProtocolError:
             self._file.close()
             raise
 
     def append(self, entry: StageEntry) -> None:
         """Write one entry; it is on the disk when this returns. Raises: OSError; nothing may then be answered."""
-        self._file.append(_encode(entry))
+        self._file.append(canonical.encode(_ENTRIES.write(entry)))
         self._entries.append(entry)
 
     def entries(self) -> Sequence[StageEntry]:
@@ -189,59 +176,4 @@ class FileStages:
         self._file.close()
 
 
-def _encode(entry: StageEntry) -> bytes:
-    body: dict[str, Json] = {"entry": type(entry).__name__, "where": entry.where.to_body()}
-    for field in fields(entry):
-        value = getattr(entry, field.name)
-        if isinstance(value, str):
-            body[field.name] = value
-        elif isinstance(value, tuple):
-            body[field.name] = [str(party) for party in value]
-    return canonical.encode(body)
-
-
-def _decode(line: bytes) -> StageEntry:
-    reader = Fields("stage entry", canonical.decode(line))
-    entry = _of_kind(reader.text("entry"), _where(reader.members("where")), reader)
-    reader.close()
-    return entry
-
-
-def _where(value: Json) -> Where:
-    reader = Fields("stage entry", value)
-    where = Where.take(reader)
-    reader.close()
-    return where
-
-
-def _of_kind(kind: str, where: Where, reader: Fields) -> StageEntry:
-    match kind:
-        case "Answered":
-            stage, request_hash = reader.text("stage"), reader.text("request_hash")
-            return Answered(where=where, stage=stage, request_hash=request_hash, members=reader.names("members"))
-        case "Replied":
-            return Replied(where=where, stage=reader.text("stage"), reply_hash=reader.text("reply_hash"))
-        case "Released":
-            return _opened(Released, where, reader)
-        case "Heard":
-            return _opened(Heard, where, reader)
-        case "Enrolled":
-            members, least = reader.names("members"), reader.text("least")
-            return Enrolled(where=where, members=members, least=least, dp_plan_hash=reader.text("dp_plan_hash"))
-        case "Convicted":
-            party, fault, proof_hash = (reader.text(name) for name in ("party", "fault", "proof_hash"))
-            return Convicted(where=where, party=party, fault=fault, proof_hash=proof_hash)
-        case "Declined":
-            stage, request_hash = reader.text("stage"), reader.text("request_hash")
-            code = reader.text("reason_code")
-            return Declined(where=where, stage=stage, request_hash=request_hash, reason_code=code)
-        case _:
-            raise ProtocolError("stage entry: of an unknown kind: the file is damaged or of a later version")
-
-
-_Opened = TypeVar("_Opened", Released, Heard)
-
-
-def _opened(kind: type[_Opened], where: Where, reader: Fields) -> _Opened:
-    version, plan = reader.text("model_version"), reader.text("dp_plan_hash")
-    return kind(where=where, model_version=version, survivors=reader.names("survivors"), dp_plan_hash=plan)
+_ENTRIES: OneOf[StageEntry] = OneOf("stage entry", "entry", {kind.__name__: kind for kind in STAGE_ENTRIES})

@@ -25,8 +25,8 @@ from fedcollm_secure.config.data import (
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
 from fedcollm_secure.learning.data.complete import complete
+from fedcollm_secure.learning.data.held_out import set_apart
 from fedcollm_secure.learning.data.labels import Known, known_labels
-from fedcollm_secure.learning.data.own import set_apart
 from fedcollm_secure.learning.data.row import Row
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
 from fedcollm_secure.learning.data.strangers import Strangers, rendered

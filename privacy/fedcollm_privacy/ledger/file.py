@@ -75,7 +75,8 @@ class Ledger:
         `delta` may be 0: such a ledger pays for scores alone, whose plans have none.
 
         Raises:
-            LedgerError: a broken chain, another population, budget or kind, or a ledger in use by another process.
+            LedgerError: a broken chain, another population, budget or kind, a ledger in use by another process, or a
+                disk that is full or fails; this last is raised by every other call as well.
         """
         validate.positive(epsilon=epsilon)
         if delta != 0:
@@ -87,6 +88,9 @@ class Ledger:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             return cls(descriptor=descriptor, book=_resume(descriptor, path, opened, disk), disk=disk)
+        except OSError as error:
+            os.close(descriptor)
+            raise _not_written(error) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -160,7 +164,10 @@ class Ledger:
             return
         # A write that fails half-way leaves the file in a state that only a new opening can judge.
         self._failed = True
-        _append(self._descriptor, self._book, entry, self._disk)
+        try:
+            _append(self._descriptor, self._book, entry, self._disk)
+        except OSError as error:
+            raise _not_written(error) from error
         self._failed = False
 
 
@@ -213,6 +220,12 @@ def _resume(descriptor: int, path: Path, opened: Opened, disk: Disk) -> Book:
         disk.sync_folder(path.parent)
     _check_same(book, opened, path)
     return book
+
+
+def _not_written(error: OSError) -> LedgerError:
+    return LedgerError(
+        f"the ledger could not be written ({error}). Nothing may train or leave: free the disk, then open it again"
+    )
 
 
 def _append(descriptor: int, book: Book, entry: Entry, disk: Disk) -> None:

@@ -16,7 +16,7 @@ import tenseal as ts
 
 from fedcollm_crypto.errors import CryptoError, ProtocolError, TooFewSilos
 from fedcollm_crypto.homomorphic import messages, seal_format
-from fedcollm_crypto.homomorphic.carriers import CiphertextSum
+from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSum
 from fedcollm_crypto.homomorphic.commitments import SEND_REQUEST, Deposit
 from fedcollm_crypto.homomorphic.residues import from_wire, wire_bytes
 from fedcollm_crypto.masking.requests import ASK_VECTOR, Refusal

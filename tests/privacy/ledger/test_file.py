@@ -202,7 +202,7 @@ def test_failed_write_stops_the_ledger_until_it_is_opened_again(tmp_path: Path) 
     disk = Full()
     ledger = open_ledger(tmp_path / "ledger.jsonl", disk=disk)
     disk.full = True
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(LedgerError, match="could not be written"):
         ledger.reserve(session="s", round=0, plan=PLAN)
     disk.full = False
     with pytest.raises(LedgerError, match="open it again"):

@@ -1,0 +1,140 @@
+"""The simulated silos of a run, and its decryptor: each with what it would keep on its own disk."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.homomorphic.worker import Worker
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.stages import FileStages
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_secure.assemble.cohort_size import SERVER
+from fedcollm_secure.assemble.parties import Parties, decryptor_end, expected_of, silo_end
+from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.assemble.privacy_plans import LARGEST_WEIGHT, ledger_budget
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
+from fedcollm_secure.audit_log.log import origin
+from fedcollm_secure.audit_log.witness import Witness
+from fedcollm_secure.config import Config
+from fedcollm_secure.config.protection import NonPrivate
+from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.federation.admission import Admission, Budget
+from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
+from fedcollm_secure.federation.gates import TrustRegion
+from fedcollm_secure.federation.run_directory import RunDirectory
+from fedcollm_secure.federation.silo import Silo
+from fedcollm_secure.federation.stopwatch import Stopwatch
+from fedcollm_secure.learning.vectors import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where simulated parties live: one process, one run's folder, one child for what is encrypted."""
+
+    prepared: Prepared
+    parties: Parties
+    run: RunDirectory
+    manifest: RoundManifest
+    resources: ExitStack = field(repr=False)
+    stopwatch: Stopwatch
+    worker: Worker = field(repr=False)
+
+
+def make_silo(site: Site, name: str) -> Silo:
+    """Return one silo with its own ledger, journals and policy."""
+    prepared, parties, run, manifest = site.prepared, site.parties, site.run, site.manifest
+    stages, journal = _journals(site, name)
+    witness = _witness(site, parties.silos[name], journal)
+    return Silo(
+        name=name,
+        learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
+        rule=prepared.rule,
+        encoding=prepared.encoding,
+        weight=weight(prepared, name),
+        admission=Admission(
+            name=name,
+            expected=expected_of(prepared, manifest),
+            parameters=prepared.parameters,
+            rule=prepared.rule,
+            encoding=prepared.encoding,
+            trust_region=_trust_region(prepared),
+            budget=_budget(site, name),
+            witness=witness,
+            journal=journal,
+            stages=stages,
+        ),
+        make_end=silo_end(prepared, parties, name, stages, site.worker),
+        witness=witness,
+        journal=journal,
+        folder=run.silo(name),
+        stopwatch=site.stopwatch,
+    )
+
+
+def make_decryptor(site: Site, name: str) -> DecryptingParty:
+    """Return the decryptor with its own journals."""
+    if site.parties.decryptor is None:
+        raise RuntimeError("this run has no decryptor")
+    stages, journal = _journals(site, name)
+    reader = LogReader(_witness(site, site.parties.decryptor, journal))
+    end = decryptor_end(site.prepared, site.parties, stages, site.worker, reader.require_logged)
+    return DecryptingParty(end, reader)
+
+
+def _journals(site: Site, name: str) -> tuple[FileStages, Journal]:
+    """Open what a party remembers: each stage that it answered, and the heads of the log."""
+    stages = FileStages(site.run.silo(name) / "stages.jsonl")
+    journal = Journal(site.run.silo(name) / JOURNAL_NAME)
+    site.resources.callback(stages.close)
+    site.resources.callback(journal.close)
+    return stages, journal
+
+
+def _witness(site: Site, identity: Identity, journal: Journal) -> Witness:
+    server = site.parties.server
+    keeper = NoteKey(name=SERVER, ed25519=server.public_key, mldsa44=server.mldsa44_key)
+    return Witness(identity, keeper=keeper, origin=origin(site.manifest.session_id), journal=journal)
+
+
+def check_weights(prepared: Prepared) -> None:
+    """Refuse a silo whose records a weight can't count. Raises: ConfigError."""
+    if any(weight(prepared, name) > LARGEST_WEIGHT for name in prepared.silos):
+        raise ConfigError("silo.weighting", f"examples counts at most {LARGEST_WEIGHT} records a silo; use uniform")
+
+
+def weight(prepared: Prepared, name: str) -> int:
+    """Return w of a silo: 1, or the number of its records."""
+    return 1 if prepared.config.silo.weighting == "uniform" else len(prepared.holdings.silos[name])
+
+
+def _trust_region(prepared: Prepared) -> TrustRegion | None:
+    limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
+    if limit is None:
+        return None
+    return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
+
+
+def _budget(site: Site, name: str) -> Budget | None:
+    prepared = site.prepared
+    if prepared.plan is None or isinstance(prepared.config.privacy, NonPrivate):
+        return None
+    ledger = open_ledger(prepared.config, site.run, name)
+    site.resources.callback(ledger.close)
+    return Budget(plan=prepared.plan, ledger=ledger)
+
+
+def open_ledger(config: Config, run: RunDirectory, name: str) -> Ledger:
+    """Open a silo's ledger. Its budget is what training may cost, and on top what the silo may spend on its own score.
+
+    Raises:
+        LedgerError: it is in use, was changed, or belongs to another configuration.
+    """
+    epsilon, delta = ledger_budget(config)
+    return Ledger.open(
+        run.silo(name) / "ledger.jsonl",
+        population=f"simulated:{config.name}/{name}",
+        epsilon=epsilon,
+        delta=delta,
+        simulated=True,
+    )

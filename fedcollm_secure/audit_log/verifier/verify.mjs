@@ -1,0 +1,533 @@
+// A second verifier of the consortium log: Node.js and its own crypto, no package, nothing of our Python.
+//
+//   node verify.mjs RUN [--key HEX] [--json]        a run directory, or a folder with log.jsonl, checkpoints/, roster.json
+//   node verify.mjs proof FILE --key HEX [--json]   one entry's .tlog-proof
+//   node verify.mjs vectors DIR                     the known answers of tests/vectors
+//
+// Exit codes as fedcollm-secure verify: 0 verified, 1 not what it should be, 2 usage, 3 evidence is missing.
+// It checks lines, chain, Merkle roots, the keeper's and the silos' Ed25519 signatures, the roster and the quorum. It holds
+// what closes a round against the sums before it. It does not check ML-DSA-44 signatures (Node 20 has none; it says so),
+// ledgers, adapters, proofs of bad dealing, or other fields inside an event.
+
+import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
+import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
+const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY_BYTES = 1 << 14; // longest files
+const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
+  "party_convicted", "stage_answered", "sum_decrypted", "round_summed", "round_closed", "gate_passed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
+const FIELDS = "event,index,previous,time,version";
+const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
+const EMPTY_ROOT = sha256(Buffer.alloc(0));
+
+class Bad extends Error {
+  constructor(reason, firstBad = null) { super(reason); this.firstBad = firstBad; }
+}
+class Incomplete extends Error {}
+
+// ---- files that somebody else wrote: no links, no FIFOs, no devices, no folders, none too long
+
+function readRegular(path, longest) {
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const status = fstatSync(descriptor);
+    if (!status.isFile()) throw new Bad(`${path}: a regular file was expected`);
+    if (status.size > longest) throw new Bad(`${path}: at most ${longest} bytes were expected`);
+    return readFileSync(descriptor);
+  } finally { closeSync(descriptor); }
+}
+
+function namesIn(folder, suffix) { // the names in a folder that is no link; none where there is no folder
+  if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
+  if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
+  return readdirSync(folder).filter((name) => name.endsWith(suffix));
+}
+
+// ---- hashes and signatures
+
+function sha256(...parts) {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+}
+const leafHash = (entry) => sha256(Buffer.from([0]), entry);
+const nodeHash = (left, right) => sha256(Buffer.from([1]), left, right);
+const length4 = (data) => { const size = Buffer.alloc(4); size.writeUInt32BE(data.length); return size; };
+
+function labelled(label, ...parts) {
+  return sha256(Buffer.from(label + "\0"), ...parts.flatMap((part) => [length4(part), part]));
+}
+
+function ed25519(key, message, signature) {
+  const der = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), key]); // RFC 8410
+  const publicKey = createPublicKey({ key: der, format: "der", type: "spki" });
+  return signature.length === 64 && verifySignature(null, message, publicKey, signature);
+}
+
+// ---- Merkle trees (RFC 9162, section 2.1)
+
+const merkleRoot = (leaves) => rootsAt(leaves, [leaves.length]).get(leaves.length);
+
+function rootsAt(leaves, sizes) { // the roots of several sizes in one pass
+  const wanted = new Set(sizes), found = new Map(), peaks = [];
+  if (wanted.has(0)) found.set(0, EMPTY_ROOT);
+  leaves.forEach((leaf, index) => {
+    let hash = leaf, height = 0;
+    while (peaks.length && peaks.at(-1)[0] === height) { hash = nodeHash(peaks.pop()[1], hash); height += 1; }
+    peaks.push([height, hash]);
+    if (wanted.has(index + 1)) {
+      found.set(index + 1, peaks.map(([, one]) => one).reduceRight((right, left) => nodeHash(left, right)));
+    }
+  });
+  return found;
+}
+
+function checkProof(proof) {
+  if (proof.length > 64 || proof.some((one) => one.length !== 32)) throw new Bad("proof: at most 64 hashes of 32 bytes");
+}
+
+function climb(first, last, proof, step) { // walk up from the leaf `first` of the tree whose last leaf is `last`
+  for (const sibling of proof) {
+    if (last === 0n) throw new Bad("proof: it has more hashes than the tree has levels");
+    if (first & 1n || first === last) {
+      step(sibling, true);
+      while (!(first & 1n) && first) { first >>= 1n; last >>= 1n; }
+    } else step(sibling, false);
+    first >>= 1n; last >>= 1n;
+  }
+  return last;
+}
+
+function verifyInclusion(leaf, index, size, proof, root) {
+  if (!(index >= 0 && index < size)) throw new Bad("inclusion proof: the entry cannot be in a tree of this size");
+  checkProof(proof);
+  let found = leaf;
+  const rest = climb(BigInt(index), BigInt(size - 1), proof, (sibling, left) => {
+    found = left ? nodeHash(sibling, found) : nodeHash(found, sibling);
+  });
+  if (rest !== 0n || !found.equals(root)) throw new Bad("inclusion proof: it does not lead to the root");
+}
+
+function verifyConsistency(old, oldRoot, size, root, proof) {
+  if (!(old >= 0 && old <= size)) throw new Bad("consistency proof: the log shrank");
+  checkProof(proof);
+  if (old === 0 || old === size) {
+    if (proof.length || !oldRoot.equals(old ? root : EMPTY_ROOT)) throw new Bad("consistency proof: two roots of one size");
+    return;
+  }
+  let first = BigInt(old - 1), last = BigInt(size - 1);
+  while (first & 1n) { first >>= 1n; last >>= 1n; }
+  const path = first ? [...proof] : [oldRoot, ...proof];
+  if (!path.length) throw new Bad("consistency proof: it is empty");
+  let was = path[0], now = path[0];
+  const rest = climb(first, last, path.slice(1), (sibling, left) => {
+    if (left) { was = nodeHash(sibling, was); now = nodeHash(sibling, now); } else now = nodeHash(now, sibling);
+  });
+  if (rest !== 0n || !was.equals(oldRoot) || !now.equals(root)) throw new Bad("consistency proof: not those seen before");
+}
+
+// ---- signed notes and checkpoints (C2SP)
+
+function base64(text) {
+  const data = Buffer.from(text, "base64");
+  if (!data.length || data.toString("base64") !== text) throw new Bad("note: canonical base64 was expected");
+  return data;
+}
+
+function readNote(bytes) {
+  const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  if (text.length > 1 << 20 || /[\x00-\x09\x0b-\x1f]/.test(text)) throw new Bad("note: printable text was expected");
+  const cut = text.lastIndexOf("\n\n"), tail = text.slice(cut + 2);
+  if (cut < 0 || !tail.endsWith("\n")) throw new Bad("note: a text, a blank line and signature lines were expected");
+  const signatures = tail.slice(0, -1).split("\n").map((line) => {
+    const match = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/u.exec(line);
+    if (!match) throw new Bad("note: a signature line reads — name base64");
+    const data = base64(match[2]);
+    if (data.length <= 4) throw new Bad("note: a key id and a signature were expected");
+    return { name: match[1], id: data.subarray(0, 4), signature: data.subarray(4) };
+  });
+  return { text: text.slice(0, cut + 1), signatures };
+}
+
+function readCheckpoint(text) {
+  const [origin, size, root, end, ...more] = text.split("\n");
+  if (end !== "" || more.length || !origin || !/^(0|[1-9]\d{0,15})$/.test(size)) {
+    throw new Bad("checkpoint: origin, size and root, a line each, were expected");
+  }
+  const hash = base64(root);
+  if (hash.length !== 32) throw new Bad("checkpoint: a root of 32 bytes was expected");
+  return { origin, size: Number(size), root: hash };
+}
+
+const keyId = (name, kind, key) => sha256(Buffer.from(name + "\n"), Buffer.from([kind]), key).subarray(0, 4);
+
+function lineOf(note, name, kind, key) {
+  const id = keyId(name, kind, key);
+  const found = note.signatures.filter((line) => line.name === name && line.id.equals(id));
+  if (found.length > 1) throw new Bad("checkpoint: one key signed it twice");
+  return found[0];
+}
+
+function openCheckpoint(note, keeper, origin = null) {
+  const head = readCheckpoint(note.text);
+  if (origin !== null && head.origin !== origin) throw new Bad(`checkpoint: this one is of ${head.origin}`);
+  const line = lineOf(note, head.origin, ED25519_NOTE, keeper);
+  if (!line) throw new Bad("checkpoint: the keeper did not sign it");
+  if (!ed25519(keeper, Buffer.from(note.text), line.signature)) throw new Bad("checkpoint: the keeper's signature does not verify");
+  return head;
+}
+
+function requireOwnLines(note, origin, keeper, witnesses) { // in a log's own folder nobody else signs
+  const allowed = new Set(), place = (name, kind, key) => `${name} ${keyId(name, kind, key).toString("hex")}`;
+  allowed.add(place(origin, ED25519_NOTE, keeper[0]));
+  for (const [name, key] of witnesses) allowed.add(place(name, ED25519_COSIGNATURE, key));
+  for (const [name, , mldsa44] of [[origin, ...keeper], ...witnesses]) {
+    if (mldsa44) allowed.add(place(name, MLDSA44_COSIGNATURE, mldsa44));
+  }
+  for (const line of note.signatures) { // what is left in the set has signed nothing yet
+    if (!allowed.delete(`${line.name} ${line.id.toString("hex")}`)) {
+      throw new Bad("checkpoint: a signature line is of no key of keeper and silos, or stands there twice");
+    }
+  }
+}
+
+function cosigners(note, witnesses) { // witnesses: [name, key, ML-DSA-44 key]; returns the names of those who cosigned
+  return witnesses.filter(([name, key, mldsa44]) => {
+    const line = lineOf(note, name, ED25519_COSIGNATURE, key);
+    if (!line) return false;
+    const time = line.signature.length === 72 ? line.signature.readBigUInt64BE(0) : -1n;
+    const message = Buffer.from(`cosignature/v1\ntime ${time}\n${note.text}`);
+    if (!ed25519(key, message, line.signature.subarray(8))) throw new Bad(`checkpoint: the cosignature of ${name} does not verify`);
+    return !mldsa44 || lineOf(note, name, MLDSA44_COSIGNATURE, mldsa44) !== undefined; // there; not verified
+  }).map(([name]) => name);
+}
+
+const quorum = (witnesses, colluding) => Math.floor((witnesses + colluding) / 2) + 1;
+const keyName = (party) => [...party].map((letter) => (/[+%\s\p{C}\p{Z}]/u.test(letter) // as audit/checkpoints.key_name
+  ? [...Buffer.from(letter)].map((byte) => "%" + byte.toString(16).toUpperCase().padStart(2, "0")).join("") : letter)).join("");
+
+// ---- the log
+
+function canonical(value) { // RFC 8785 for text, integers, truth values, lists and objects
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (value !== null && typeof value === "object") {
+    return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(",")}}`;
+  }
+  if (typeof value === "number" && !Number.isSafeInteger(value)) throw new Bad("a number that is no safe integer");
+  return JSON.stringify(value);
+}
+
+function decode(bytes) {
+  let value;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch { throw new Bad("not canonical JSON"); }
+  if (!Buffer.from(canonical(value)).equals(bytes)) throw new Bad("not canonical JSON: it is spelt differently");
+  return value;
+}
+
+function readLines(data) {
+  const lines = [];
+  let start = 0;
+  for (let end; (end = data.indexOf(10, start)) >= 0; start = end + 1) lines.push(data.subarray(start, end));
+  return { lines, torn: data.length - start };
+}
+
+function readLog(data) {
+  const { lines, torn } = readLines(data), leaves = [], events = [];
+  let previous = "0".repeat(64);
+  let closed = 0;
+  lines.forEach((line, index) => {
+    let body;
+    try { body = decode(line); } catch (error) { throw new Bad(error.message, index); }
+    if (body === null || typeof body !== "object" || Object.keys(body).sort().join() !== FIELDS) {
+      throw new Bad(`a line must hold exactly ${FIELDS}`, index);
+    }
+    if (body.version !== 3) throw new Bad("the entry's version is unknown", index);
+    if (body.index !== index) throw new Bad(`it says it is entry ${body.index}`, index);
+    if (body.previous !== previous) throw new Bad("the next entry does not follow it", Math.max(index - 1, 0));
+    if (typeof body.time !== "string" || !TIME.test(body.time)) throw new Bad("the time is malformed", index);
+    if (!EVENTS.includes(body.event?.type)) throw new Bad("unknown event type", index);
+    if ((body.event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
+    if (events.at(-1)?.type === "run_finished") throw new Bad("entries follow run_finished", index);
+    if (body.event.type === "round_closed" && body.event.round !== ++closed) throw new Bad("rounds close once, in order", index);
+    const leaf = leafHash(line);
+    leaves.push(leaf); events.push(body.event); previous = leaf.toString("hex");
+  });
+  return { leaves, events, torn };
+}
+
+function checkSums(events) { // what closes a round names the average that came out, over the silos that agreed
+  const agrees = events[0]?.aggregation !== "unsafe_plain";
+  let first = 0, last = null; // a round without a sum moves no average
+  events.forEach((closed, index) => {
+    const before = events.slice(first, index), of = (type) => before.filter((event) => event.type === type && event.round === closed.round);
+    const agreedTo = (summed) => of("sum_agreed").findLast((event) => event.attempt === summed.attempt);
+    if (closed.type === "sum_agreed") {
+      const asked = of("round_started").findLast((event) => event.attempt === closed.attempt);
+      if (asked?.adapter_digest !== closed.adapter_digest || closed.survivors.some((party) => !asked.cohort.includes(party)) ||
+          of("sum_agreed").some((event) => event.attempt === closed.attempt && event.linear_pass === closed.linear_pass)) {
+        throw new Bad("a sum agreed to twice, or in no attempt that began so", index);
+      }
+    }
+    const stages = of("stage_answered").filter((event) => event.attempt === closed.attempt);
+    if (closed.type === "stage_answered") {
+      if (!of("round_started").some((event) => event.attempt === closed.attempt) || closed.stage < 1 ||
+          (stages.at(-1)?.stage ?? 0) >= closed.stage || closed.accepted.some((party) => !Object.hasOwn(closed.replies, party))) {
+        throw new Bad("a stage out of its order, in no attempt, or that counts silos that did not answer", index);
+      }
+    }
+    if (closed.type === "round_summed") {
+      const said = new Map();
+      for (const stage of stages) for (const [party, hex] of Object.entries(stage.replies)) said.set(party, [...(said.get(party) ?? []), fromHex(hex)]);
+      if (said.size !== Object.keys(closed.replies).length ||
+          [...said].some(([party, replies]) => sha256(Buffer.concat(replies)).toString("hex") !== closed.replies[party])) {
+        throw new Bad("digests of all replies that are not over those of the stages", index);
+      }
+    }
+    if (closed.type === "sum_decrypted") {
+      const same = (event) => event.attempt === closed.attempt;
+      if (!of("sum_agreed").some((event) => same(event) && event.linear_pass === closed.linear_pass) || of("sum_decrypted").some(same)) {
+        throw new Bad("a sum opened twice, or to which no silos agreed", index);
+      }
+    }
+    if (closed.type === "round_summed" && agrees && !agreedTo(closed)) throw new Bad("a sum that no silos agreed to open", index);
+    if (closed.type !== "round_closed") return;
+    const summed = of("round_summed"), started = of("round_started");
+    if (summed.length && agrees && closed.contributors.length &&
+        [...agreedTo(summed[0]).survivors].sort().join("\n") !== [...closed.contributors].sort().join("\n")) {
+      throw new Bad("a round closed over other silos than those that agreed", index);
+    }
+    if (new Set(started.map((event) => event.adapter_digest)).size > 1) throw new Bad("a round that began from two adapters", index);
+    const thrownAway = of("gate_rejected").some((event) => event.gate !== "trust_region");
+    const average = summed.length && !thrownAway ? summed.at(-1).averaged_digest : last ?? started.at(-1)?.adapter_digest;
+    if (started.length && closed.averaged_digest !== average) throw new Bad("another average than the one that came out", index);
+    first = index + 1; last = closed.averaged_digest;
+  });
+}
+
+function fromHex(text) { // Buffer.from would take capitals, and stop without a word at what is no digit
+  if (typeof text !== "string" || !/^([0-9a-f]{2})*$/.test(text)) throw new Bad("roster.json: lower-case digits were expected");
+  return Buffer.from(text, "hex");
+}
+
+function readRoster(audit, events, keeper) {
+  const path = join(audit, "roster.json");
+  if (!lstatSync(path, { throwIfNoEntry: false })) return null;
+  const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
+  const isGenuine = (key, hex, kind = "roster", over = body) => {
+    const signature = fromHex(hex), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
+    return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
+  };
+  const keys = new Map(signed.roster.members.map((member) => [member.id, fromHex(member.ed25519)]));
+  if (!isGenuine(keeper, signed.root_signature)) throw new Bad("roster.json: the signature of the root does not verify");
+  for (const [party, hex] of Object.entries(signed.countersignatures)) {
+    if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
+  }
+  for (const member of signed.roster.members) { // each has the keys that it is listed with
+    const own = Buffer.from(canonical({ ...member, consortium_id: signed.roster.consortium_id, epoch: signed.roster.epoch }));
+    if (!isGenuine(keys.get(member.id), signed.possession?.[member.id] ?? "", "roster-possession", own)) {
+      throw new Bad(`roster.json: ${member.id} did not prove that it has its key`);
+    }
+  }
+  if (labelled("fedcollm/v1/roster-hash", body).toString("hex") !== events[0].roster_digest) {
+    throw new Bad("roster.json is not the roster that the run was started under: it is stale or was replaced", 0);
+  }
+  const silos = signed.roster.members.filter((member) => member.role === "silo");
+  const signers = silos.filter((silo) => Object.hasOwn(signed.countersignatures, silo.id)).length;
+  const stated = Math.max(signed.roster.policy.countersignatures ?? 0, Math.floor(silos.length / 2) + 1);
+  if (signers < (events[0].simulated ? silos.length : stated)) throw new Bad(`roster.json: only ${signers} silos signed it`);
+  const server = signed.roster.members.find((member) => member.role === "server" && member.ed25519 === keeper.toString("hex"));
+  if (!server) throw new Bad("roster.json: the log's keeper is not the server that the roster lists");
+  const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
+  return {
+    keeper: [keeper, mldsa44(server)],
+    decryptors: new Map(signed.roster.members.filter((member) => member.role === "decryptor").map((member) => [member.id, keys.get(member.id)])),
+    witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
+    colluding: signed.roster.policy.colluding ?? 0,
+    postQuantum: silos.some((silo) => silo.mldsa44),
+  };
+}
+
+function readKeys(path) { // log.pub: a line of lower-case digits for Ed25519, and one for ML-DSA-44 where there is one
+  const text = readRegular(path, KEY_BYTES).toString("latin1");
+  if (!/^[0-9a-f]{64}\n([0-9a-f]{2624}\n)?$/.test(text)) throw new Bad("log.pub: a line of digits for each key was expected");
+  return text.split("\n").slice(0, -1).map((line) => Buffer.from(line, "hex"));
+}
+
+function checkManifests(audit, events) { // what each attempt asked for, against its digest in the log
+  const missing = [];
+  events.forEach((event, index) => {
+    if (event.type !== "round_started") return;
+    const name = `${event.round}-${event.attempt}.json`, path = join(audit, "manifests", name);
+    if (!lstatSync(path, { throwIfNoEntry: false })) missing.push(`manifests/${name} is missing`);
+    else if (labelled("fedcollm/v1/manifest-hash", readRegular(path, DOCUMENT_BYTES)).toString("hex") !== event.manifest_digest) {
+      throw new Bad(`manifests/${name} is not the manifest that the log names`, index);
+    }
+  });
+  return missing;
+}
+
+function checkNamed(audit, events, roster) { // lists of what is installed, and what the decryptor signed, as the log names them
+  const missing = [];
+  const named = (kind, path, hex, index) => {
+    if (!lstatSync(join(audit, path), { throwIfNoEntry: false })) { missing.push(`${path} is missing`); return null; }
+    const data = readRegular(join(audit, path), DOCUMENT_BYTES);
+    if (sha256(data).toString("hex") !== hex) throw new Bad(`${path} is not the ${kind} that the log names`, index);
+    return data;
+  };
+  events.forEach((event, index) => {
+    const environment = event.environment_digest, statement = event.statement_digest;
+    if (["run_started", "run_resumed"].includes(event.type)) named("environment", `environments/${environment}.txt`, environment, index);
+    if (event.type !== "sum_decrypted") return;
+    const data = named("statement", `statements/${statement}.json`, statement, index);
+    if (data && roster) checkStatement(audit, event, decode(data), roster, index);
+  });
+  return missing;
+}
+
+function checkStatement(audit, event, signed, roster, index) { // by the decryptor, of the log's manifest, under the log's key
+  const key = roster.decryptors.get(event.decryptor), body = Buffer.from(canonical(signed.body)), signature = fromHex(signed.signature);
+  const domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
+  const text = Buffer.concat([Buffer.from(`${domain}he-opened\0`), sha256(body)]);
+  if (signed.from !== event.decryptor || signed.kind !== "he-opened" || !key || !ed25519(key, text, signature.subarray(0, 64))) {
+    throw new Bad("a statement that the decryptor did not sign", index);
+  }
+  if (signed.body.sum_hash !== event.ciphertexts_digest || signed.body.opened_hash !== event.opened_digest) {
+    throw new Bad("a statement about another sum than the log says", index);
+  }
+  const path = join(audit, "manifests", `${event.round}-${event.attempt}.json`);
+  if (!lstatSync(path, { throwIfNoEntry: false })) return; // that it is missing, checkManifests says
+  const encryption = { decryptor: event.decryptor, key_hash: event.key_digest, parameters_hash: event.parameters_digest };
+  const asked = Buffer.from(canonical({ ...decode(readRegular(path, DOCUMENT_BYTES)), encryption }));
+  if (labelled("fedcollm/v1/manifest-hash", asked).toString("hex") !== signed.body.manifest_hash) {
+    throw new Bad("a statement under another manifest or key than the log says", index);
+  }
+}
+
+function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
+  events.forEach((event, index) => {
+    if (event.type !== "head_attested") return;
+    const gone = event.silos.filter((silo) => !(bySize.get(event.size) ?? []).includes(keyName(silo)));
+    if (gone.length) throw new Bad(`checkpoints/${event.size}.txt lacks cosignatures that were given: ${gone.sort().join(", ")}`, index);
+  });
+}
+
+function verifyLog(folder, givenKey) {
+  const audit = lstatSync(join(folder, "audit"), { throwIfNoEntry: false })?.isDirectory() ? join(folder, "audit") : folder;
+  const { leaves, events, torn } = readLog(readRegular(join(audit, "log.jsonl"), LINES_BYTES));
+  checkSums(events);
+  const [keeper, keeperMldsa44] = givenKey ? [givenKey] : readKeys(join(audit, "log.pub"));
+  const roster = events.length ? readRoster(audit, events, keeper) : null;
+  if (roster && keeperMldsa44 && !keeperMldsa44.equals(roster.keeper[1] ?? Buffer.alloc(0))) {
+    throw new Bad("log.pub: the ML-DSA-44 key is not the keeper's in the roster");
+  }
+  const notesFolder = join(audit, "checkpoints");
+  const notes = namesIn(notesFolder, ".txt").map((name) => ({ name, note: readNote(readRegular(join(notesFolder, name), NOTE_BYTES)) }))
+    .map(({ name, note }) => ({ name, note, head: readCheckpoint(note.text) })).sort((a, b) => a.head.size - b.head.size);
+  const roots = rootsAt(leaves, notes.map(({ head }) => head.size));
+  const bySize = new Map();
+  let signed = 0, cosigned = 0, count = 0;
+  for (const { name, note, head } of notes) {
+    if (name !== `${head.size}.txt`) throw new Bad(`${name}: it is the checkpoint of ${head.size} entries`);
+    openCheckpoint(note, keeper, notes[0].head.origin);
+    if (roster) requireOwnLines(note, head.origin, roster.keeper, roster.witnesses);
+    bySize.set(head.size, roster ? cosigners(note, roster.witnesses) : []);
+    count = bySize.get(head.size).length;
+    if (head.size > leaves.length) throw new Bad(`the log was cut: a signed checkpoint has ${head.size} entries`, leaves.length);
+    if (!roots.get(head.size).equals(head.root)) throw new Bad(`one of the entries ${signed} to ${head.size - 1} is not the signed one`, signed);
+    signed = head.size;
+    if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
+  }
+  if (roster) checkAttested(events, bySize);
+  const manifests = [...checkManifests(audit, events), ...checkNamed(audit, events, roster)];
+  const missing = audit === folder ? [] : manifests;
+  if (torn) missing.push("the last line is torn");
+  if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
+  if (signed < leaves.length) missing.push(`entries ${signed} to ${leaves.length - 1} stand under no signed checkpoint yet`);
+  else if (roster && cosigned < leaves.length) missing.push(`the last head is cosigned by ${count} silos: no quorum`);
+  if (events.at(-1)?.type !== "run_finished") missing.push("the run did not finish");
+  if (events.some((event) => event.type === "party_convicted")) missing.push("proofs of bad dealing were not checked here");
+  const note = roster?.postQuantum ? "ML-DSA-44 signatures were not checked" : "";
+  return {
+    verified: !missing.length, entries: leaves.length, root: merkleRoot(leaves).toString("hex"), first_bad: null,
+    reason: [...missing, note].filter(Boolean).join("; "), signed, cosigned,
+  };
+}
+
+function verifyProof(file, keeper) {
+  const text = readRegular(file, 1 << 22).toString("utf-8"), cut = text.indexOf("\n\n");
+  const [header, extra, index, ...path] = text.slice(0, cut).split("\n");
+  if (cut < 0 || header !== "c2sp.org/tlog-proof@v1" || !extra?.startsWith("extra ") || !/^index (0|[1-9]\d*)$/.test(index ?? "")) {
+    throw new Bad("proof: a header, the entry, its index, hashes and a checkpoint were expected");
+  }
+  const head = openCheckpoint(readNote(Buffer.from(text.slice(cut + 2))), keeper), entry = base64(extra.slice(6));
+  verifyInclusion(leafHash(entry), Number(index.slice(6)), head.size, path.map(base64), head.root);
+  return { verified: true, entries: head.size, root: head.root.toString("hex"), first_bad: null, reason: "", entry: entry.toString() };
+}
+
+// ---- known answers
+
+function verifyVectors(folder) {
+  const load = (name) => JSON.parse(readFileSync(join(folder, name), "utf-8"));
+  const hex = (text) => Buffer.from(text, "hex"), hexes = (texts) => texts.map(hex);
+  let count = 0;
+  const good = (holds, what) => { count += 1; if (!holds) throw new Bad(`vector: ${what}`); };
+  const refused = (check, what) => {
+    let caught = null;
+    try { check(); } catch (error) { caught = error; }
+    good(caught instanceof Bad, `${what} was not refused (${caught?.message ?? "it passed"})`);
+  };
+  const proofs = load("log_proofs.json"), leaves = hexes(proofs.entries).map(leafHash), roots = hexes(proofs.roots);
+  roots.forEach((root, size) => good(merkleRoot(leaves.slice(0, size)).equals(root), `root of ${size}`));
+  for (const c of proofs.inclusion) { verifyInclusion(leaves[c.index], c.index, c.size, hexes(c.proof), roots[c.size]); count += 1; }
+  for (const c of proofs.consistency) { verifyConsistency(c.old, roots[c.old], c.size, roots[c.size], hexes(c.proof)); count += 1; }
+  const bad = load("log_bad_proofs.json");
+  for (const c of bad.inclusion) refused(() => verifyInclusion(hex(c.leaf), c.index, c.size, hexes(c.proof), hex(c.root)), c.name);
+  for (const c of bad.consistency) refused(() => verifyConsistency(c.old, hex(c.old_root), c.size, hex(c.root), hexes(c.proof)), c.name);
+  const known = load("log_checkpoints.json"), witnesses = Object.entries(known.witnesses).map(([name, key]) => [name, hex(key)]);
+  const accept = (text) => {
+    const note = readNote(Buffer.from(text)), head = openCheckpoint(note, hex(known.keeper), known.origin);
+    return { head, names: cosigners(note, witnesses) };
+  };
+  const { head, names } = accept(known.note);
+  good(head.size === known.size && head.root.equals(hex(known.root)) && names.join() === known.cosigners.join(), "checkpoint");
+  for (const c of load("log_bad_checkpoints.json").cases) refused(() => accept(c.note), c.name);
+  const published = load("published_log.json"), [name, , ...key] = published.cosigned.ed25519_verifier_key.split("+");
+  const witness = [name, base64(key.join("+")).subarray(1)];
+  good(cosigners(readNote(Buffer.from(published.cosigned.note)), [witness]).length === 1, "the published cosignature");
+  good(published.roots.roots.every((root, size) => merkleRoot(hexes(published.roots.leaves.slice(0, size)).map(leafHash)).equals(hex(root))), "published roots");
+  for (const c of load("canonical_bad_spelling.json").cases) refused(() => decode(hex(c.bytes ?? c.hex ?? c.data)), c.name);
+  return { verified: true, entries: count, root: "", first_bad: null, reason: `${count} known answers` };
+}
+
+// ---- the command
+
+function main(args) {
+  const asJson = args.includes("--json"), at = args.indexOf("--key");
+  const key = at >= 0 ? Buffer.from(args[at + 1] ?? "", "hex") : null;
+  const words = args.filter((word, place) => word !== "--json" && (at < 0 || (place !== at && place !== at + 1)));
+  const usage = (text) => { process.stderr.write(`verify.mjs: ${text}\n`); return 2; };
+  if (key !== null && key.length !== 32) return usage("--key: expected 64 hexadecimal digits");
+  const target = words.at(-1);
+  if (!words.length || !existsSync(target)) return usage(`no file or folder at ${target}`);
+  let found, code = 0;
+  try {
+    if (words.length === 1 && statSync(target).isDirectory()) found = verifyLog(target, key);
+    else if (words[0] === "proof" && key) found = verifyProof(target, key);
+    else if (words[0] === "vectors") found = verifyVectors(target);
+    else return usage("expected RUN, proof FILE --key HEX, or vectors DIR");
+    code = found.verified ? 0 : 3;
+  } catch (error) {
+    if (error.code === "ENOENT") error = new Incomplete(`${error.path} is missing`);
+    code = error instanceof Incomplete ? 3 : 1; // whatever else goes wrong in foreign bytes is their fault
+    found = { verified: false, entries: 0, root: "", first_bad: error.firstBad ?? null, reason: error.message };
+  }
+  const bad = found.first_bad === null ? "" : `first bad entry: ${found.first_bad}\n`;
+  const words_ = `${found.verified ? "verified" : "NOT verified"}: ${found.entries} entries, head ${found.entries}:${found.root}\n${bad}${found.reason}`;
+  process.stdout.write((asJson ? JSON.stringify(found, null, 2) : words_.trimEnd()) + "\n");
+  return code;
+}
+
+process.exitCode = main(process.argv.slice(2));

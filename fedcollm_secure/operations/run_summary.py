@@ -1,0 +1,40 @@
+"""What `run` says to a person at its end: what was gained, what it cost, who could see what."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from fedcollm_secure.presentation.epsilon_text import spent
+
+Json = Mapping[str, object]
+
+
+def run_words(summary: Json, out: Path) -> str:
+    """Say what was gained, what it cost, who could see what, and where the report is."""
+    gained = cast(Mapping[str, Json], summary["gained"])
+    seconds, traffic = cast(Mapping[str, float], summary["seconds"]), cast(Mapping[str, int], summary["bytes"])
+    lines = [f"{summary['rounds_done']} of {summary['rounds_planned']} rounds in {sum(seconds.values()):.0f} s"]
+    lines += [_gain(name, gain) for name, gain in gained.items()]
+    lines += [_cost(cast(Mapping[str, Json], summary["budget"]))]
+    lines += [f"Traffic: {traffic['up'] / 1e6:.2f} MB up, {traffic['down'] / 1e6:.2f} MB down, all silos together"]
+    lines += ["Who could see what, beyond the two final models:"]
+    lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], summary["visible_to"]).items()]
+    lines += [f"All silos were simulated in this process. Verify: fedcollm-secure verify {out}"]
+    lines += [f"Report: {out / 'report.html'}"]
+    return "\n".join(lines)
+
+
+def _gain(name: str, gain: Json) -> str:
+    first, last, metric = cast(float, gain["from"]), cast(float, gain["to"]), cast(str, gain["metric"])
+    if metric == "accuracy":
+        points = 100 * (last - first)
+        return f"{name.upper()}: {100 * first:.1f} % zero-shot → {100 * last:.1f} %, {points:+.1f} points"
+    return f"{name.upper()}: {metric} {first:.3f} zero-shot → {last:.3f}"
+
+
+def _cost(budget: Mapping[str, Json]) -> str:
+    if not budget:
+        return "Privacy: no differential privacy; sums and final models can reveal records"
+    parts = [f"{silo} {spent(cast(float, row['spent']))} of {row['epsilon']:g}" for silo, row in budget.items()]
+    delta = next(iter(budget.values()))["delta"]
+    return f"ε spent, of budget: {', '.join(parts)} (δ = {delta:g})"

@@ -1,0 +1,1 @@
+"""What learns from many runs: baselines side by side (`compare`), and keys swept over seeds (`study`)."""

@@ -1,4 +1,0 @@
-"""Known-bad twins: our own code, written from published descriptions of flaws, so that attacks have something to break.
-
-Nothing outside `studies.attacks` can import them (an import contract in pyproject.toml); no run reaches them.
-"""

@@ -1,4 +1,0 @@
-"""The evidence pack: one folder about a run that can be filed, and checked on another machine with one command.
-
-`pack` writes it, `check` checks it; the latter needs neither torch nor matplotlib.
-"""

@@ -1,0 +1,233 @@
+"""A silo is shown all lines since the last closed round, and no older round passes for the last one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedcollm_crypto.canonical import decode, encode
+from fedcollm_crypto.checkpoint import Checkpoint
+from fedcollm_crypto.errors import ProtocolError, Refused
+from fedcollm_crypto.masking.stages import Released, Where
+from fedcollm_privacy.ledger import Ledger
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
+from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.unseen_lines import Recent, Told, hold_ledger, require_logged
+
+Begin = Callable[..., Any]
+DIGEST = "cd" * 32
+PLAN = RecordPlan(
+    epsilon=8.0,
+    delta=1e-5,
+    clip_norm=1.0,
+    sampling_rate=0.5,
+    noise_multiplier=3.0,
+    steps_per_round=1,
+    rounds=3,
+    batch_size=4,
+)
+
+
+def closed(number: int, **ledgers: str) -> RoundClosed:
+    return RoundClosed(
+        round=number,
+        contributors=("north",),
+        total_weight=1,
+        sum_digest=DIGEST,
+        averaged_digest=DIGEST,
+        adapter_before=DIGEST,
+        adapter_after=DIGEST,
+        llm_adapter_digest=DIGEST,
+        ledgers=ledgers,
+        epsilon={},
+    )
+
+
+def agreed(number: int, *survivors: str) -> SumAgreed:
+    return SumAgreed(round=number, attempt=1, linear_pass=0, adapter_digest=DIGEST, survivors=survivors)
+
+
+def shown(log: Any) -> Recent:
+    """Return what a silo is shown that has cosigned every head."""
+    recent: Recent = log.log.recent(log.log.head.size)
+    return recent
+
+
+def told(recent: Recent, head: Checkpoint) -> Told:
+    return recent.told(head, known=head.size)
+
+
+def head_of(log: Any) -> Checkpoint:
+    return Checkpoint.of(log.log.checkpoint().text)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger.jsonl", population="north", epsilon=8.0, delta=1e-5, simulated=True) as opened:
+        opened.reserve(session="s", round=1, plan=PLAN)
+        yield opened
+
+
+def test_the_last_closed_round_is_shown_with_all_lines_since(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    log.log.append(closed(1))
+    log.extend(2, 3)
+    recent = shown(log)
+
+    assert (recent.first, len(recent.lines)) == (2, 3)
+    assert told(recent, head_of(log)).closed == closed(1)
+
+
+def test_before_the_first_round_is_closed_everything_is_shown(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+
+    assert (shown(log).first, len(shown(log).lines)) == (0, 2)
+    assert told(shown(log), head_of(log)).closed is None
+
+
+def test_a_log_that_is_opened_again_shows_the_same(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    log.log.append(closed(1))
+    log.extend(2)
+    again = AuditLog.open(tmp_path / "log" / "audit", log.keeper, "fedcollm-secure/test")
+
+    assert again.recent(again.head.size) == shown(log)
+
+
+def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_path: Path) -> None:
+    recent = shown(witnessed(tmp_path / "log").extend(1))
+    body: Any = decode(encode(recent.to_body()))
+    assert Recent.from_body(body) == recent
+
+    hashes: list[Any] = [["00"], ["00" * 32] * 65]
+    bodies: list[Any] = [
+        {"lines": []},
+        {"lines": [3]},
+        {"proof": hashes[0]},
+        {"proof": hashes[1]},
+        {"first": -1},
+        {"x": 1},
+    ]
+    for wrong in bodies:
+        with pytest.raises(ProtocolError, match="recent"):
+            Recent.from_body({**body, **wrong})
+
+
+def test_lines_that_the_head_does_not_cover_prove_nothing(witnessed: Begin, tmp_path: Path) -> None:
+    log, other = witnessed(tmp_path / "log").extend(1), witnessed(tmp_path / "other").extend(2)
+    recent, head = shown(log), head_of(log)
+
+    with pytest.raises(ProtocolError, match="root"):
+        told(shown(other), head)
+    with pytest.raises(ProtocolError, match="expected lines up to entry 2, got 1"):
+        told(replace(recent, lines=recent.lines[:1]), head)
+    with pytest.raises(ProtocolError, match="does not follow"):
+        told(replace(recent, lines=(recent.lines[0].replace(b"masked", b"forged"), recent.lines[1])), head)
+
+
+def test_an_older_round_does_not_pass_for_the_last_one(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1))
+    older = shown(log.extend(2))
+    log.log.append(closed(2))
+    head, recent = head_of(log), shown(log)
+    longer = replace(recent, first=1, lines=(*older.lines, *recent.lines))
+
+    assert told(longer, head).closed == closed(2)  # all lines to the head: the last that closes a round is the last
+    with pytest.raises(ProtocolError, match="expected lines up to entry"):
+        told(older, head)
+    tail = shown(log.extend(3))
+    with pytest.raises(ProtocolError, match="all lines since"):  # a tail that leaves the closing line out
+        told(replace(tail, first=tail.first + 1, lines=tail.lines[1:]), head_of(log))
+
+
+def test_a_silo_that_was_away_is_shown_all_that_it_has_not_seen(witnessed: Begin, tmp_path: Path) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    log.log.append(agreed(1, "north", "south"))
+    log.log.append(closed(1))
+    log.log.append(agreed(2, "north", "west"))
+    log.log.append(closed(2))
+    head = head_of(log)
+
+    assert [one.round for one in log.log.recent(2).told(head, known=2).agreed] == [1, 2]
+    assert [one.round for one in log.log.recent(head.size).told(head, known=head.size).agreed] == []
+    with pytest.raises(ProtocolError, match="and since known"):  # the server leaves out what this silo missed
+        log.log.recent(head.size).told(head, known=2)
+
+
+def released(number: int, *survivors: str, adapter: str = DIGEST) -> Released:
+    where = Where(session_id="s", round=number, attempt=1, linear_pass=0)
+    return Released(where=where, model_version=adapter, survivors=survivors, dp_plan_hash="")
+
+
+def test_a_sum_that_the_log_names_as_it_was_may_be_followed_by_another() -> None:
+    require_logged([released(1, "north", "south")], [agreed(1, "south", "north"), agreed(2, "west")])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[], ["other silos"], ["another adapter"], ["another round"]],
+    ids=lambda names: "".join(names) or "nothing",
+)
+def test_a_sum_that_the_log_does_not_name_as_it_was_is_followed_by_none(names: list[str]) -> None:
+    lies = {
+        "other silos": agreed(1, "north"),
+        "another adapter": replace(agreed(1, "north", "south"), adapter_digest="ab" * 32),
+        "another round": agreed(2, "north", "south"),
+    }
+
+    with pytest.raises(Refused, match="the log does not name it as it was") as refused:
+        require_logged([released(1, "north", "south")], [lies[name] for name in names])
+    assert refused.value.reason_code == "unlogged_sum"
+
+
+def test_a_ledger_that_holds_the_committed_head_may_go_on(witnessed: Begin, tmp_path: Path, ledger: Ledger) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=ledger.head))
+    ledger.release(session="s", round=1, digest=DIGEST)  # it may have gone on since
+    head = head_of(log)
+
+    hold_ledger(ledger, "north", told(shown(log), head).closed)
+    hold_ledger(ledger, "south", told(shown(log), head).closed)  # the log commits to no head of it
+
+
+def test_a_ledger_without_the_committed_head_is_refused(witnessed: Begin, tmp_path: Path, ledger: Ledger) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=DIGEST))
+    head = head_of(log)
+
+    with pytest.raises(Refused, match="round 1 commits to ledger head cdcdcdcdcdcdcdcd for north") as refused:
+        hold_ledger(ledger, "north", told(shown(log), head).closed)
+    assert refused.value.reason_code == "ledger_rolled_back"
+
+
+@pytest.mark.parametrize("beginning", [1, 3])
+def test_another_round_than_the_next_is_refused(
+    witnessed: Begin, tmp_path: Path, ledger: Ledger, beginning: int
+) -> None:
+    log = witnessed(tmp_path / "log")
+    log.log.append(closed(1, north=ledger.head))
+    head = head_of(log)
+
+    with pytest.raises(
+        ProtocolError, match=f"round {beginning} was to begin, and the log says that round 1 closed last"
+    ):
+        told(shown(log), head).require_next(beginning)
+
+
+def test_what_the_server_leaves_out_or_closes_again_the_journal_still_says(
+    witnessed: Begin, tmp_path: Path, ledger: Ledger
+) -> None:
+    log, old = witnessed(tmp_path / "log"), ledger.head
+    log.log.append(closed(1, north=old))
+    log.log.append(closed(2, north=DIGEST))
+    log.log.append(closed(1, north=old))  # the server writes the log
+    head, recent = head_of(log), shown(log)
+
+    hold_ledger(ledger, "north", told(recent, head).closed, remembered=old)
+    with pytest.raises(Refused, match="its own journal commits to ledger head cdcdcdcdcdcdcdcd") as refused:
+        hold_ledger(ledger, "north", told(recent, head).closed, remembered=DIGEST)
+    assert refused.value.reason_code == "ledger_rolled_back"
