@@ -6,6 +6,7 @@ deep a text may be is said in `bounds`, and looked at before it is parsed.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
@@ -78,7 +79,7 @@ def _spell(value: Json) -> bytes:
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        twice, _ = max(Counter(key for key, _ in pairs).items(), key=lambda counted: counted[1])
         raise ProtocolError(f"JSON: the field {twice[:MAX_SHOWN]!a} stands there twice")
     return members
 

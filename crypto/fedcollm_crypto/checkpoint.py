@@ -127,6 +127,15 @@ def open_checkpoint(note: Note, keeper: NoteKey, origin: str | None = None) -> C
     return checkpoint
 
 
+def keepers_part(note: Note, keeper: NoteKey) -> Note:
+    """Return a note that `open_checkpoint` opened, with the keeper's own lines alone: nobody else chose its length."""
+    origin = Checkpoint.of(note.text).origin
+    own = [_line_of(note, origin, key_id(origin, ED25519_NOTE, keeper.ed25519))]
+    if keeper.mldsa44:
+        own.append(_line_of(note, origin, key_id(origin, MLDSA44_COSIGNATURE, keeper.mldsa44)))
+    return Note(text=note.text, signatures=tuple(line for line in own if line is not None))
+
+
 def cosigners(note: Note, witnesses: Iterable[NoteKey]) -> frozenset[str]:
     """Return the names of the witnesses that cosigned, with each of their keys; strangers' lines are ignored.
 

@@ -13,6 +13,7 @@ from fedcollm_secure.assemble.cohort_size import SERVER
 from fedcollm_secure.assemble.parties import Parties, decryptor_end, expected_of, silo_end
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.assemble.privacy_plans import LARGEST_WEIGHT, ledger_budget
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
 from fedcollm_secure.audit_log.log import origin
 from fedcollm_secure.audit_log.witness import Witness
@@ -77,7 +78,7 @@ def make_decryptor(site: Site, name: str) -> DecryptingParty:
     if site.parties.decryptor is None:
         raise RuntimeError("this run has no decryptor")
     stages, journal = _journals(site, name)
-    reader = LogReader(_witness(site, site.parties.decryptor, journal))
+    reader = LogReader(_witness(site, site.parties.decryptor, journal), Witnesses.of(site.parties.roster))
     end = decryptor_end(site.prepared, site.parties, stages, site.worker, reader.require_logged)
     return DecryptingParty(end, reader)
 

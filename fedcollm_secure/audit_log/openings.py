@@ -15,7 +15,8 @@ from fedcollm_crypto.masking.manifest import Encryption
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 from fedcollm_secure.audit_log import untrusted_files
-from fedcollm_secure.audit_log.events import SumAgreed, SumDecrypted
+from fedcollm_secure.audit_log.environment import refuse_unnamed
+from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed, SumDecrypted
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.roster_and_manifests import MANIFESTS, read_manifest
 from fedcollm_secure.errors import LogError
@@ -26,9 +27,12 @@ STATEMENTS = "statements"
 def check_openings(audit: Path, entries: Sequence[Entry], roster: Roster | None) -> list[str]:
     """Verify the statement of each opening; return which statements, or the roster, are missing. Raises: LogError."""
     missing: list[str] = []
+    named: set[str] = set()
+    order = _Order()
     for entry in entries:
+        order.take(entry)
         if isinstance(entry.event, SumDecrypted):
-            _check_order(entries[: entry.index], entry.event, entry.index)
+            named.add(f"{entry.event.statement_digest}.json")
             path = audit / STATEMENTS / f"{entry.event.statement_digest}.json"
             if roster is None or not untrusted_files.is_there(path):
                 missing.append(f"{STATEMENTS}/{path.name} is missing" if roster else "no roster to check an opening by")
@@ -37,23 +41,46 @@ def check_openings(audit: Path, entries: Sequence[Entry], roster: Roster | None)
                 _check_statement(audit, untrusted_files.read_regular(path), entry.event, roster)
             except (ProtocolError, ValueError) as error:
                 raise LogError(f"the statement of {entry.event.decryptor}: {error}", entry.index) from error
+    refuse_unnamed(audit / STATEMENTS, named)
     return missing
 
 
-def _check_order(before: Sequence[Entry], opened: SumDecrypted, index: int) -> None:
-    where = opened.round, opened.attempt, opened.linear_pass
-    events = [entry.event for entry in before]
-    if not any(isinstance(one, SumAgreed) and (one.round, one.attempt, one.linear_pass) == where for one in events):
-        raise LogError(f"a sum of round {where[0]}, attempt {where[1]} was opened, and no silos agreed to it", index)
-    if any(isinstance(one, SumDecrypted) and (one.round, one.attempt) == where[:2] for one in events):
-        raise LogError(f"a sum of round {where[0]}, attempt {where[1]} was opened twice", index)
+class _Order:
+    """What was agreed and opened in the round that is not closed yet."""
+
+    def __init__(self) -> None:
+        self._agreed: set[tuple[int, int, int]] = set()
+        self._opened: set[tuple[int, int]] = set()
+
+    def take(self, entry: Entry) -> None:
+        match entry.event:
+            case RoundClosed():
+                self._agreed, self._opened = set(), set()
+            case SumAgreed() as one:
+                self._agreed.add((one.round, one.attempt, one.linear_pass))
+            case SumDecrypted() as one:
+                self._open(one, entry.index)
+            case _:
+                pass
+
+    def _open(self, one: SumDecrypted, index: int) -> None:
+        told = f"a sum of round {one.round}, attempt {one.attempt} was opened"
+        if (one.round, one.attempt, one.linear_pass) not in self._agreed:
+            raise LogError(f"{told}, and no silos agreed to it", index)
+        if (one.round, one.attempt) in self._opened:
+            raise LogError(f"{told} twice", index)
+        self._opened.add((one.round, one.attempt))
 
 
 def _check_statement(audit: Path, data: bytes, event: SumDecrypted, roster: Roster) -> None:
     if sha256(data).hexdigest() != event.statement_digest:
         raise ProtocolError("it was changed: it is not the one that the log names")
     signed = Signed.decode(data)
-    if signed.sender != event.decryptor or roster.member(signed.sender).role != "decryptor":
+    if (
+        signed.kind != Opened.KIND
+        or signed.sender != event.decryptor
+        or roster.member(signed.sender).role != "decryptor"
+    ):
         raise ProtocolError("it is not by the decryptor that the log names")
     signed.verify(roster.key(signed.sender))
     said = Opened.from_body(signed.body)

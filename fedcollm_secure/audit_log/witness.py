@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 
-from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign, open_checkpoint
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign, keepers_part, open_checkpoint
 from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.keys import Identity
@@ -85,7 +85,7 @@ class Witness:
         try:
             verify_consistency(self._head.size, self._head.root, head.size, head.root, view.proof)  # (3)
         except ProtocolError as error:
-            self._refuse(view.note, str(error))
+            self._refuse(self._kept(view), str(error))
         return head
 
     def follow(self, view: View) -> Checkpoint:
@@ -94,20 +94,25 @@ class Witness:
         Raises: as `check`.
         """
         head = self.check(view)
-        self._keep(head, HeadSeen(note=view.note))  # (4)
+        self._keep(head, HeadSeen(note=self._kept(view)))  # (4)
         return head
 
     def cosign(self, view: View) -> tuple[SignatureLine, ...]:
         """Follow all steps and return the cosignature. Raises: as `check`."""
         head = self.check(view)
-        self._keep(head, HeadCosigned(note=view.note))  # (4)
+        self._keep(head, HeadCosigned(note=self._kept(view)))  # (4)
         lines = cosign(head, key_name(self._identity.party), self._identity, time_s=int(self._clock()))
         self._last_line = lines[0].encode()
         return lines
 
     def _keep(self, head: Checkpoint, entry: HeadCosigned | HeadSeen) -> None:
-        self._journal.append(entry)
+        if head != self._head:  # a head that is shown again is remembered already
+            self._journal.append(entry)
         self._head = head
+
+    def _kept(self, view: View) -> str:
+        """Return what the journal keeps of a view: text and the keeper's lines, of a length that it alone chose."""
+        return keepers_part(Note.decode(view.note), self._keeper).encode()
 
     def _refuse(self, note: str, why: str) -> NoReturn:
         self._journal.append(HeadRefused(note=note, reason="forked_log"))

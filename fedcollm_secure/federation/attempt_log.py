@@ -78,7 +78,7 @@ class AttemptLog:
         )
         if self.decryptor:
             self.attestation.keep()  # of the head that the silos were shown; the next one is another
-            self.attestation.tell(self.decryptor)
+            self.attestation.agree(sorted(self.agreed), self.decryptor)
 
     def _log_opening(self) -> None:
         found = self.end.decryption

@@ -5,6 +5,7 @@ answer was lost on the way. What a silo remembers counts; nothing here is taken 
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import ProtocolError
@@ -75,6 +76,18 @@ class Attestation:
         _, views = self.show([party])
         for _, reply in self._ask({party: Show(view=views[party])}):
             self._sizes[party], self._heard[party] = reply.size, reply.heard
+
+    def agree(self, silos: Iterable[str], decryptor: str) -> None:
+        """Have silos cosign the head that names a sum, and show it, with their cosignatures, to the decryptor."""
+        _, views = self.show(silos)
+        for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
+            with suppress(ProtocolError):  # its absence from the checkpoint says it
+                self.greet(party, reply.lines, with_lines=False)
+        size, named = Checkpoint.of(self._log.checkpoint_shown().text).size, tuple(dict.fromkeys(self._cosigned))
+        saved = self._save()
+        self.tell(decryptor)
+        if saved:
+            self._log.append(HeadAttested(size=size, silos=named))
 
     def keep(self) -> None:
         """Put what was collected under the checkpoint, durably, and only then say in the log whose it is."""

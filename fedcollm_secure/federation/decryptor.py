@@ -1,16 +1,18 @@
 """The decryptor of a run: it holds no records and no model; bytes come in, bytes go out, and it reads the log.
 
-Show(view)   before an attempt, and again once the silos agreed over whom the sum is: it follows the log, as a
-             silo does (`audit.witness`), keeps the head durably, and cosigns nothing
+Show(view)   before an attempt, and again once the silos agreed over whom the sum is and cosigned the head that
+             says so: it follows the log as a silo does, keeps the head durably, and cosigns nothing
 Step         the aggregation's question; a sum is opened only if the log that it followed names it
 """
 
 from collections.abc import Collection, Iterator
 
 from fedcollm_crypto.aggregation import Chunks, PartyEnd, PartyId
-from fedcollm_crypto.checkpoint import Checkpoint
+from fedcollm_crypto.checkpoint import Checkpoint, cosigners
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.note import Note
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
 from fedcollm_secure.audit_log.events import RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.unseen_lines import Told
 from fedcollm_secure.audit_log.witness import View, Witness
@@ -21,17 +23,19 @@ from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply, pa
 class LogReader:
     """What the decryptor knows of the log.
 
-    Guarantee: it opens a sum only over silos that the log names for it, in an attempt that the log says began from the
-    head that this party was shown too. So no sum is opened under another view of the log than the silos', and whoever
-    joins later can learn of it. That holds also if the server lies, while this party's journal is not put back.
+    Guarantee: it opens a sum only over silos that the log names for it, under a head that a quorum of the roster's
+    silos cosigned, in an attempt that the log says began from the head that this party was shown too. Any other log
+    has a quorum that shares an honest silo with this one, so there is none, and whoever joins later learns of the sum.
+    That holds also if the server lies and up to n_c silos do, while journals are not put back.
     """
 
-    def __init__(self, witness: Witness) -> None:
+    def __init__(self, witness: Witness, silos: Witnesses) -> None:
         """Follow the log from the head that the witness remembers; what came before is not asked for again."""
         self._witness = witness
+        self._silos = silos
         self._heads: set[str] = set()
         self._begun: set[RoundStarted] = set()
-        self._agreed: set[SumAgreed] = set()
+        self._agreed: set[SumAgreed] = set()  # under a head that a quorum of silos cosigned
 
     @property
     def size(self) -> int:
@@ -44,7 +48,8 @@ class LogReader:
         head = self._witness.follow(view)
         self._heads.add(head.text)
         self._begun.update(told.begun)
-        self._agreed.update(told.agreed)
+        if len(cosigners(Note.decode(view.note), self._silos.keys)) >= self._silos.quorum:
+            self._agreed.update(told.agreed)
 
     def require_logged(self, manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
         """Raise Refused with `unlogged_sum` unless the log names this attempt, and this sum as agreed."""

@@ -94,3 +94,10 @@ def test_what_nobody_would_read_is_not_encoded():
 def test_integers_that_other_readers_would_round_are_not_encoded():
     with pytest.raises(ValueError, match=r"beyond 2\^53"):
         encode([2**53])
+
+
+def test_a_key_that_stands_twice_among_very_many_is_found_in_one_pass():
+    many = ",".join(f'"{number:06d}":1' for number in range(60_000))
+
+    with pytest.raises(ProtocolError, match="'000007' stands there twice"):
+        decode(f'{{{many},"000007":1}}'.encode())

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from fedcollm_crypto.signed import Signed
+from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure import audit_log
-from fedcollm_secure.audit_log.events import SumDecrypted
+from fedcollm_secure.audit_log import openings
+from fedcollm_secure.audit_log.events import RoundClosed, SumDecrypted
 from fedcollm_secure.audit_log.log import read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.openings import check_openings
@@ -83,6 +86,41 @@ def test_a_statement_that_was_changed_is_found(copied: Path) -> None:
 
     with pytest.raises(LogError, match="it is not the one that the log names"):
         verify_run(copied)
+
+
+@pytest.mark.parametrize("folder", ["statements", "environments"])
+def test_a_file_that_no_entry_names_is_found(copied: Path, folder: str) -> None:
+    (copied / "audit" / folder / "more.txt").write_text("torch==0.0 -\n")
+
+    with pytest.raises(LogError, match="is named by no entry of the log"):
+        verify_run(copied)
+
+
+def test_a_statement_of_another_kind_is_none(finished: Path) -> None:
+    audit = finished / "audit"
+    entries = read_log(audit / "log.jsonl").entries
+    (entry,) = (entry for entry in entries if isinstance(entry.event, SumDecrypted))
+    data = Signed.decode((audit / "statements" / f"{entry.event.statement_digest}.json").read_bytes())
+    auditor = Identity.load("auditor", finished / "silos" / "auditor" / "identity.pem")
+    roster = read_roster_of(audit, entries, read_public_key(audit / "log.pub"))
+    assert roster is not None
+
+    other = sign(auditor, "refusal", data.body).encode()
+    event = replace(entry.event, statement_digest=sha256(other).hexdigest())
+
+    with pytest.raises(ProtocolError, match="not by the decryptor"):
+        openings._check_statement(audit, other, event, roster)
+
+
+def test_a_sum_that_was_opened_after_its_round_was_closed_is_found(finished: Path) -> None:
+    entries = list(read_log(finished / "audit" / "log.jsonl").entries)
+    index = next(entry.index for entry in entries if isinstance(entry.event, SumDecrypted))
+    late = entries.pop(index)
+    place = 1 + next(place for place, entry in enumerate(entries) if isinstance(entry.event, RoundClosed))
+    entries.insert(place, late)
+
+    with pytest.raises(LogError, match="no silos agreed to it"):
+        _check(finished, entries)
 
 
 def test_a_statement_that_is_gone_is_missing_and_not_called_tampering(copied: Path) -> None:

@@ -1,14 +1,17 @@
 """The decryptor reads the log: it opens the sum that the log names for it, under the head that the silos were shown."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedcollm_crypto.checkpoint import Checkpoint, NoteKey
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign
 from fedcollm_crypto.errors import Refused
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
+from fedcollm_crypto.note import SignatureLine
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
 from fedcollm_secure.audit_log.events import RoundStarted, RunResumed, SumAgreed
 from fedcollm_secure.audit_log.journal import HeadSeen, Journal
 from fedcollm_secure.audit_log.log import AuditLog
@@ -49,6 +52,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.keeper, self.folder = Identity.generate("server"), folder
         self.log = AuditLog.create(folder / "audit", self.keeper, ORIGIN)
+        self.silos = {name: Identity.generate(name) for name in SILOS}
         self.log.append(RunResumed(rounds_done=0, config_digest="44" * 32, software={}, environment_digest="00" * 32))
         self.reader = self.restart()
 
@@ -56,7 +60,9 @@ class Scene:
         """Return the decryptor as it comes back with its journal."""
         self.journal = Journal(self.folder / "journal.jsonl")
         key = NoteKey(name="server", ed25519=self.keeper.public_key, mldsa44=b"")
-        return LogReader(Witness(Identity.generate("decryptor"), keeper=key, origin=ORIGIN, journal=self.journal))
+        witness = Witness(Identity.generate("decryptor"), keeper=key, origin=ORIGIN, journal=self.journal)
+        keys = tuple(NoteKey(name=key_name(name), ed25519=silo.public_key) for name, silo in self.silos.items())
+        return LogReader(witness, Witnesses(keys=keys, colluding=0))
 
     def view(self, log: AuditLog | None = None) -> View:
         log, old = log or self.log, self.reader.size
@@ -79,11 +85,19 @@ class Scene:
         )
         return manifest
 
-    def agree(self, *survivors: str, adapter: str = MANIFEST.adapter_hash) -> None:
-        self.log.append(
-            SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=adapter, survivors=survivors or SILOS)
-        )
-        self.reader.follow(self.view())
+    def agree(
+        self,
+        *survivors: str,
+        adapter: str = MANIFEST.adapter_hash,
+        cosigners: tuple[str, ...] = SILOS,
+        log: AuditLog | None = None,
+    ) -> None:
+        log = log or self.log
+        log.append(SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=adapter, survivors=survivors or SILOS))
+        head = Checkpoint.of(log.checkpoint().text)
+        for name in cosigners:
+            log.cosigned(cosign(head, key_name(name), self.silos[name], time_s=1))
+        self.reader.follow(self.view(log))
 
 
 @pytest.fixture
@@ -106,6 +120,42 @@ def test_decryptor_opens_no_sum_that_nobody_agreed_to(scene: Scene) -> None:
 
     with pytest.raises(Refused, match="does not name one sum of round 1"):
         scene.reader.require_logged(manifest, SILOS)
+
+
+def test_decryptor_opens_no_sum_under_a_head_that_no_quorum_cosigned(scene: Scene) -> None:
+    manifest = scene.begin()
+    scene.agree(cosigners=("a",))
+
+    with pytest.raises(Refused, match="does not name one sum"):
+        scene.reader.require_logged(manifest, SILOS)
+
+
+def test_a_fork_that_only_the_decryptor_is_shown_opens_nothing(scene: Scene, tmp_path: Path) -> None:
+    """The server copies its log, names a sum in the copy alone, and shows that to the decryptor."""
+    manifest = scene.begin()
+    shutil.copytree(tmp_path / "audit", tmp_path / "copy")
+    scene.agree(cosigners=(), log=AuditLog.open(tmp_path / "copy", scene.keeper, ORIGIN))
+
+    with pytest.raises(Refused, match="does not name one sum"):
+        scene.reader.require_logged(manifest, SILOS)
+
+
+def test_a_note_with_strangers_lines_leaves_a_journal_that_can_be_read(scene: Scene) -> None:
+    note = scene.log.checkpoint()
+    junk = SignatureLine(name='"' * 400_000, key_id=bytes(4), signature=b"x")
+
+    scene.reader.follow(replace(scene.view(), note=note.with_lines((junk,)).encode()))
+
+    scene.journal.close()
+    assert scene.restart().size == 1
+    assert (scene.folder / "journal.jsonl").stat().st_size < 2000
+
+
+def test_a_head_that_is_shown_again_is_not_written_again(scene: Scene) -> None:
+    scene.reader.follow(scene.view())
+    scene.reader.follow(scene.view())
+
+    assert len(scene.journal.entries) == 1
 
 
 def test_decryptor_opens_no_sum_over_other_silos_than_the_log_names(scene: Scene) -> None:

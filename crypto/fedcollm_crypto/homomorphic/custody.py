@@ -77,6 +77,7 @@ class Custody:
         """Start without a key."""
         self._setup = setup
         self._held: Held | None = None
+        self._latest: dict[str, tuple[int, int, int]] = {}  # session → the last attempt that a key was drawn for
 
     def issue(self, request: KeyRequest) -> Chunks:
         """Draw a fresh key pair for an attempt; the one before it goes, used or not. Raises: Refused, WorkerFailed."""
@@ -84,6 +85,7 @@ class Custody:
         if request.parameters_hash != setup.scheme.hash:
             raise Refused("other_encryption", "the parameters asked for are not those of this decryptor")
         self._require_unused(request.where)
+        self._require_later(request.where)
         self.forget()
         box, box_key = setup.worker.decryptor(setup.scheme), X25519PrivateKey.generate()
         wire = to_wire(box.public_key)
@@ -127,6 +129,13 @@ class Custody:
         if held is not None:
             with opened(held.box):
                 pass
+
+    def _require_later(self, where: Where) -> None:
+        """Stop an old request from taking the key of the attempt under way."""
+        order = where.round, where.attempt, where.linear_pass
+        if order < self._latest.get(where.session_id, order):
+            raise Refused("unknown_attempt", "a key was drawn for a later attempt")
+        self._latest[where.session_id] = order
 
     def _require_unused(self, where: Where) -> None:
         """Stop a second opening in one attempt."""

@@ -70,8 +70,9 @@ class Trustee:
 
     def _answer(self, signed: Signed, attachment: memoryview) -> Chunks:
         if signed.kind == KeyRequest.KIND:
-            self._total, self._manifest, self._deposits = None, None, {}
-            return self._custody.issue(KeyRequest.from_body(signed.body))
+            issued = self._custody.issue(KeyRequest.from_body(signed.body))
+            self._total, self._manifest, self._deposits = None, None, {}  # with the key that they were sealed for
+            return issued
         if signed.kind == Deposit.KIND:
             return self._take(Deposit.from_body(signed.body), attachment)
         if signed.kind == OpenRequest.KIND:

@@ -238,6 +238,9 @@ class Session:
                 survivors=tuple(sorted(survivors)),
             )
         )
+        if self.region.protection.worker is not None:
+            for party in sorted(survivors):
+                self.log.cosigned(self.silos.cosigned(party, self.view(party)))
         self._tell_decryptor()
 
     def _new_log(self, folder: str, privacy: str = "non_private") -> AuditLog:

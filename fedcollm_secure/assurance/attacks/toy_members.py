@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import cast
 
 from fedcollm_crypto.aggregation import Chunks, PartyId, SiloEnd, Vector
-from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.policy import Admit, Expect, Expected
 from fedcollm_crypto.masking.stages import Declined as DeclinedEntry
+from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
 from fedcollm_secure.assurance.attacks.colluding_silo import Deal, PuppetEnd
@@ -19,14 +20,15 @@ from fedcollm_secure.assurance.attacks.encrypted_consortium import DECRYPTOR
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_ends import decryptor_end, puppet_end, silo_end
 from fedcollm_secure.assurance.attacks.toy_region import RULE, SCHEMA, Neighbourhood, drift, version
+from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal, heard_size
 from fedcollm_secure.audit_log.log import origin
-from fedcollm_secure.audit_log.witness import Witness
+from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.admission import Admission
 from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
 from fedcollm_secure.federation.gates import TrustRegion
-from fedcollm_secure.federation.messages import Begin, Request, Step, encode
-from fedcollm_secure.federation.replies import Declined, Greeting, Refusal, read_reply
+from fedcollm_secure.federation.messages import Begin, Request, Show, Step, encode
+from fedcollm_secure.federation.replies import Cosigned, Declined, Greeting, Refusal, read_reply
 from fedcollm_secure.federation.silo import MakeEnd, Silo
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.training import Learner
@@ -122,6 +124,15 @@ class Members:
         for _ in self._parties[party].handle(encode(request)):
             pass
 
+    def cosigned(self, party: PartyId, view: View) -> tuple[SignatureLine, ...]:
+        """Return a silo's lines under a head; one in league with the server cosigns what it is shown."""
+        if party in self._puppets:
+            head, identity = Checkpoint.of(Note.decode(view.note).text), self.region.houses[party].identity
+            return cosign(head, key_name(party), identity, time_s=1_800_000_000)
+        reply = read_reply(self._parties[party].handle(encode(Show(view=view))))
+        lines = reply.lines if isinstance(reply, Cosigned) else ""
+        return tuple(SignatureLine.decode(line) for line in lines.splitlines())
+
     def known(self, party: PartyId) -> int:
         """Return the size of the head that a silo cosigned, or a decryptor kept, last."""
         return self._witnesses[party].head.size
@@ -149,7 +160,7 @@ class Members:
 
     def _start_decryptor(self, worker: Worker) -> None:
         _, witness = self._open(DECRYPTOR, self.region.decryptor.identity)
-        reader = LogReader(witness)
+        reader = LogReader(witness, Witnesses.of(self.roster))
         end = decryptor_end(self.region, self.roster, worker, reader.require_logged)
         self._parties[DECRYPTOR] = DecryptingParty(end, reader)
 

@@ -271,3 +271,13 @@ def test_a_failed_child_is_a_refusal(consortium):
 
     with pytest.raises(Refused, match="the homomorphic child crashed"):
         silo_key.check(manifest_of(consortium, key))
+
+
+def test_an_old_request_does_not_take_the_key_of_the_attempt_under_way(consortium):
+    keeper = Custody(setup_of(consortium))
+    keeper.issue(request_of(consortium, attempt=2))
+
+    with pytest.raises(Refused, match="a key was drawn for a later attempt"):
+        keeper.issue(request_of(consortium, attempt=1))
+
+    keeper.issue(request_of(consortium, attempt=3))
