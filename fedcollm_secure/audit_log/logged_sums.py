@@ -19,8 +19,11 @@ from fedcollm_crypto.masking.conviction import BadDealing
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.audit_log import untrusted_files
 from fedcollm_secure.audit_log.events import (
+    GatePassed,
     GateRejected,
     PartyConvicted,
+    PartyDropped,
+    PartyRefused,
     RoundClosed,
     RoundStarted,
     RoundSummed,
@@ -59,6 +62,38 @@ def check_sums(entries: Sequence[Entry]) -> None:
             case _:
                 pass
         before.append(entry)
+
+
+def check_parties(entries: Sequence[Entry], roster: Roster) -> None:
+    """Hold each party that the log names against the roster, and what it says of a round against its beginning.
+
+    Raises: LogError for a party that the roster does not list, a stage that others answered than were asked (but the
+    decryptor), or a gate, a loss or a refusal in a round that did not begin.
+    """
+    members = {member.id for member in roster.members}
+    decryptors = {member.id for member in roster.members if member.role == "decryptor"}
+    asked: dict[tuple[int, int], set[str]] = {}
+    begun: set[int] = set()
+    for entry in entries:
+        named: set[str] = set()
+        match entry.event:
+            case RoundStarted() as one:
+                asked[one.round, one.attempt], named = set(one.cohort), set(one.cohort)
+                begun.add(one.round)
+            case StageAnswered() as one:
+                named = set(one.replies)
+                if not named <= asked.get((one.round, one.attempt), set()) | decryptors:
+                    raise LogError(f"round {one.round}: others answered than were asked", entry.index)
+            case PartyDropped() | PartyRefused() | GatePassed() | GateRejected() as one:
+                named = {one.party} if isinstance(one, PartyDropped | PartyRefused) else set()
+                if one.round not in begun:
+                    raise LogError(f"something is said of round {one.round}, which did not begin", entry.index)
+            case RoundClosed() as one:
+                named = {*one.contributors, *one.ledgers, *one.epsilon}
+            case _:
+                pass
+        if not named <= members:
+            raise LogError("a party is named that is not in the roster", entry.index)
 
 
 def averages(entries: Sequence[Entry]) -> dict[int, str]:

@@ -28,7 +28,7 @@ from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, s
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
-from fedcollm_secure.audit_log.logged_sums import check_convictions, check_sums
+from fedcollm_secure.audit_log.logged_sums import check_convictions, check_parties, check_sums
 from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, require_plain
@@ -107,6 +107,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     whole = keeper_of(roster, keeper) if roster else keeper
     attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses)
     if roster:
+        check_parties(contents.entries, roster)
         check_attested(contents.entries, attested)
     _check_held_head(contents, held)
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]

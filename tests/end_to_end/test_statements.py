@@ -16,9 +16,10 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure import audit_log
 from fedcollm_secure.audit_log import openings
-from fedcollm_secure.audit_log.events import RoundClosed, SumDecrypted
+from fedcollm_secure.audit_log.events import GatePassed, RoundClosed, StageAnswered, SumDecrypted
 from fedcollm_secure.audit_log.log import read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_sums import check_parties
 from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
 from fedcollm_secure.audit_log.run_verification import verify_run
@@ -184,3 +185,26 @@ def _check(out: Path, entries: Sequence[Entry]) -> list[str]:
 
 def _node(out: Path) -> int:
     return subprocess.run(["node", str(SECOND_VERIFIER), str(out)], capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "match"),
+    [
+        (StageAnswered, {"replies": {"ghost-hospital": "00" * 32}}, "others answered than were asked"),
+        (GatePassed, {"round": 77}, "round 77, which did not begin"),
+        (RoundClosed, {"contributors": ("nobody",)}, "not in the roster"),
+    ],
+)
+def test_who_the_log_names_is_in_the_roster_and_was_asked(
+    finished: Path, kind: type, changes: dict[str, Any], match: str
+) -> None:
+    folder = finished / "audit"
+    entries = list(read_log(folder / "log.jsonl").entries)
+    roster = read_roster_of(folder, entries, read_public_key(folder / "log.pub"))
+    assert roster is not None
+    check_parties(entries, roster)
+    place = next(entry.index for entry in entries if isinstance(entry.event, kind))
+    entries[place] = replace(entries[place], event=replace(entries[place].event, **changes))
+
+    with pytest.raises(LogError, match=match):
+        check_parties(entries, roster)

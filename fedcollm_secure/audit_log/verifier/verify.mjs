@@ -343,6 +343,7 @@ function readRoster(audit, events, keeper) {
   const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
   return {
     keeper: [keeper, mldsa44(server)],
+    members: new Set(keys.keys()),
     decryptors: new Map(signed.roster.members.filter((member) => member.role === "decryptor").map((member) => [member.id, keys.get(member.id)])),
     witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
     colluding: signed.roster.policy.colluding ?? 0,
@@ -406,6 +407,25 @@ function checkStatement(audit, event, signed, roster, index) { // by the decrypt
   }
 }
 
+function checkParties(events, roster) { // who the log names is in the roster, and was asked; rounds are spoken of once they began
+  const asked = new Map(), begun = new Set();
+  events.forEach((event, index) => {
+    let named = [];
+    if (event.type === "round_started") { named = event.cohort; asked.set(`${event.round} ${event.attempt}`, event.cohort); begun.add(event.round); }
+    if (event.type === "stage_answered") {
+      named = Object.keys(event.replies);
+      const cohort = asked.get(`${event.round} ${event.attempt}`) ?? [];
+      if (named.some((party) => !cohort.includes(party) && !roster.decryptors.has(party))) throw new Bad("others answered than were asked", index);
+    }
+    if (["party_dropped", "party_refused", "gate_passed", "gate_rejected"].includes(event.type)) {
+      if (event.party !== undefined) named = [event.party];
+      if (!begun.has(event.round)) throw new Bad("something is said of a round that did not begin", index);
+    }
+    if (event.type === "round_closed") named = [...event.contributors, ...Object.keys(event.ledgers), ...Object.keys(event.epsilon)];
+    if (named.some((party) => !roster.members.has(party))) throw new Bad("a party is named that is not in the roster", index);
+  });
+}
+
 function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
   events.forEach((event, index) => {
     if (event.type !== "head_attested") return;
@@ -440,7 +460,7 @@ function verifyLog(folder, givenKey) {
     signed = head.size;
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
-  if (roster) checkAttested(events, bySize);
+  if (roster) { checkParties(events, roster); checkAttested(events, bySize); }
   const manifests = [...checkManifests(audit, events), ...checkNamed(audit, events, roster)];
   const missing = audit === folder ? [] : manifests;
   if (torn) missing.push("the last line is torn");
