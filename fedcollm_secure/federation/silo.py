@@ -26,7 +26,7 @@ from fedcollm_crypto.aggregation import Chunks, SiloEnd, Vector
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Admit, Expect, Pledge
+from fedcollm_crypto.masking.policy import Part, Pledge
 from fedcollm_privacy.discrete import discrete_gaussian
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_privacy.shared_plan import SharedPlan
@@ -50,9 +50,8 @@ from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
 
-MakeEnd = Callable[[Expect, Admit, Callable[[], Vector]], SiloEnd]
-"""Make the aggregation's silo end for one attempt: what the silo expects of a manifest, what it does before it joins,
-and what computes the vector when first asked."""
+MakeEnd = Callable[[Part], SiloEnd]
+"""Make the aggregation's end of this silo for one attempt."""
 
 
 class Silo:
@@ -139,7 +138,9 @@ class Silo:
         def vector() -> Vector:
             return self._vector(joined[0], request)
 
-        end = self._make_end(lambda manifest: self._admission.expect(manifest, request), admit, vector)
+        end = self._make_end(
+            Part(expected=lambda manifest: self._admission.expect(manifest, request), admit=admit, vector=vector)
+        )
         for proof in request.proofs:
             end.convict(proof)
         answer = self._ask(end, request.payload)

@@ -1,16 +1,16 @@
 """The members of a toy session: real silos with their journals, a decryptor, and puppets that refuse nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from fedcollm_crypto.aggregation import Chunks, PartyId, SiloEnd, Vector
+from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking.policy import Admit, Expect, Expected
+from fedcollm_crypto.masking.policy import Expected
 from fedcollm_crypto.masking.stages import Declined as DeclinedEntry
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
@@ -164,10 +164,7 @@ class Members:
             raise Blocked("silent") from error
 
     def _make_end(self, party: PartyId) -> MakeEnd:
-        def make(expected: Expect, admit: Admit, vector: Callable[[], Vector]) -> SiloEnd:
-            return silo_end(self.region, self.roster, party, expected, admit, vector)
-
-        return make
+        return lambda part: silo_end(self.region, self.roster, party, part)
 
 
 def _learner(change: Float32) -> Learner:
