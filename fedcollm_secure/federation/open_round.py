@@ -20,6 +20,7 @@ from fedcollm_crypto.aggregation import Vector
 from fedcollm_crypto.errors import Refused
 from fedcollm_secure.learning.vectors import Float32
 
+PENDING_NAME = "pending.npz"
 _DIGEST_BYTES = 32
 
 
