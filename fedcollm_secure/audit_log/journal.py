@@ -15,8 +15,9 @@ from typing import TypeAlias
 
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
-from fedcollm_crypto.durable import InUse, Lines
+from fedcollm_crypto.durable import make_folder
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.lines import InUse, Lines
 from fedcollm_crypto.note import Note
 from fedcollm_secure.audit_log import untrusted_files
 from fedcollm_secure.audit_log.event_fields import Code, Count, Digest, check_fields
@@ -101,9 +102,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open or begin the journal; a last line that a crash tore is cut off.
 
-        Raises: LogError for a bad line; RunError while another process writes it.
+        Raises: LogError for a bad line; RunError while another process writes it; NotWritten where the disk fails.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             self._file = Lines(path)
         except InUse as error:

@@ -75,7 +75,7 @@ class Pending:
 
     def write(self, version: str, kept: Kept) -> None:
         """Replace what is kept, whole or not at all; it is on the disk when this returns."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self._path.parent)
         vectors = {f"vector_{number}": vector for number, vector in kept.vectors.items()}
         body = io.BytesIO()
         np.savez(body, version=np.array(version), change=kept.change, **vectors)  # type: ignore[arg-type]  # numpy takes the names for allow_pickle

@@ -13,9 +13,9 @@ from typing import Protocol, TypeAlias
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.declared import Declared, OneOf
-from fedcollm_crypto.durable import ChainedLines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.kinds import Natural
+from fedcollm_crypto.lines import ChainedLines
 from fedcollm_crypto.masking.manifest import RoundManifest
 
 
