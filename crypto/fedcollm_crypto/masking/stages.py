@@ -8,7 +8,7 @@ recorded round (forward secrecy).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, get_args
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
@@ -115,7 +115,7 @@ class Declined(Declared):
 
 
 StageEntry: TypeAlias = Answered | Replied | Released | Heard | Enrolled | Convicted | Declined
-STAGE_ENTRIES: tuple[type[StageEntry], ...] = (Answered, Replied, Released, Heard, Enrolled, Convicted, Declined)
+STAGE_ENTRIES: tuple[type[StageEntry], ...] = get_args(StageEntry)
 
 
 class StageJournal(Protocol):
