@@ -20,9 +20,10 @@ from fedcollm_crypto.aggregation import Chunks, PartyId, Vector, aggregate
 from fedcollm_crypto.keys import Identity, verify_signature
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
 from fedcollm_crypto.masking.masks import MaskKeys, masked_chunks
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy, always
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Role, Roster
 
@@ -69,12 +70,13 @@ def measure(n: int, length: int, ring_bits: int, dropouts: int, *, post_quantum:
     vector = np.arange(length, dtype=np.uint64)  # one array for all, so that memory is the protocol's
     silos = {
         name: MaskedSilo(
-            identity=identities[name],
-            roster=roster,
-            policy=SiloPolicy(post_quantum=post_quantum),
-            expected=always(expected),
-            stages=MemoryStages(),
-            vector=lambda: vector,
+            setup=SiloSetup(
+                identity=identities[name],
+                roster=roster,
+                policy=SiloPolicy(post_quantum=post_quantum),
+                stages=MemoryStages(),
+            ),
+            part=Part(expected=always(expected), vector=lambda: vector),
         )
         for name in names
     }

@@ -97,7 +97,8 @@ class WitnessedLog:
         return self
 
     def close(self) -> None:
-        """Give up the journals."""
+        """Give up the log and the journals."""
+        self.log.close()
         for journal in self.journals.values():
             journal.close()
 

@@ -2,31 +2,21 @@
 
     replace, replacing  a file whole, in the place of an older one: a full disk or a kill leaves the old one
     write_new           a file that must not exist yet
-    Lines               lines that are only added to, by one writer; a torn last line is cut off: nobody acted on it
-    ChainedLines        the same, each line behind the hash of the one before: one that is changed, dropped, moved or
-                        put in is seen at the next opening. A tail that was cut off whole is not: no file can tell
+    make_folder, move   a folder for files to lie in; another name for a file or folder
+    append_whole        more bytes at the end of a file: all of them, or none (`lines` keeps files of them)
 
-Every call that changes the disk goes through `Disk`, so that a test can fail or die in any of them.
+Whatever the system refuses, an opening and a new folder too, is NotWritten, which says what to do. Every call that
+changes a file goes through `Disk`, so that a test can fail or die in any of them.
 """
 
-import fcntl
-import hashlib
 import os
-import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fedcollm_crypto.errors import ProtocolError
-
-CHAIN_LABEL = b"fedcollm/v1/chained-line\0"
-GENESIS = b"0" * 64
-_LINK_BYTES = 64
-
-
-class InUse(RuntimeError):
-    """Another process has the file open for writing."""
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class NotWritten(OSError):
@@ -79,13 +69,13 @@ def replacing(path: Path, *, private: bool = False, disk: Disk = DISK) -> Genera
             file.flush()
             disk.sync(descriptor)
         partial.replace(path)
-        sync_folder(path.parent, disk)
     except OSError as error:
         _remove(partial)
         raise NotWritten(path, error) from error
     except BaseException:
         _remove(partial)
         raise
+    sync_folder(path.parent, disk)
 
 
 def replace(path: Path, data: bytes, *, private: bool = False, disk: Disk = DISK) -> None:
@@ -96,35 +86,46 @@ def replace(path: Path, data: bytes, *, private: bool = False, disk: Disk = DISK
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not exist yet. Raises: FileExistsError; NotWritten, and then it does not exist."""
-    with path.open("xb") as file:
+    with told(path, but=FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-            sync_folder(path.parent)
+            os.fsync(descriptor)
+            _sync(path.parent, _FOLDER, DISK)
         except OSError as error:
             _remove(path)
             raise NotWritten(path, error) from error
 
 
+def make_folder(folder: Path, *, new: bool = False) -> None:
+    """Make a folder and those above it, where they are not there yet; a `new` one must not be. Raises: NotWritten."""
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=not new)
+
+
+def move(path: Path, to: Path) -> None:
+    """Give a file or folder another name; `sync_folder` makes it last. Raises: NotWritten."""
+    with told(to):
+        path.rename(to)
+
+
 def sync_folder(folder: Path, disk: Disk = DISK) -> None:
-    """Make the names in a folder durable: fsync of a file does not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        disk.sync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make the names in a folder durable: fsync of a file does not. Raises: NotWritten."""
+    with told(folder):
+        _sync(folder, _FOLDER, disk)
 
 
 def sync_files(folder: Path, disk: Disk = DISK) -> None:
-    """Make all files of a folder durable that were written without: what is below it, their names, and the folder."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            disk.sync(descriptor)
-        finally:
-            os.close(descriptor)
-    sync_folder(folder, disk)
+    """Make all files of a folder durable that were written without: what is below it, their names, and the folder.
+
+    Raises: NotWritten.
+    """
+    with told(folder):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            _sync(path, _FILE, disk)
+        _sync(folder, _FOLDER, disk)
 
 
 def append_whole(path: Path, descriptor: int, data: bytes, end: int, disk: Disk = DISK) -> None:
@@ -154,119 +155,26 @@ def _cut_back(path: Path, descriptor: int, end: int, disk: Disk) -> None:
         raise NotDurable(path, error) from error
 
 
+@contextmanager
+def told(path: Path, but: type[OSError] | tuple[type[OSError], ...] = ()) -> Generator[None, None, None]:
+    """Say of what the system refuses that `path` was not written, `but` for errors that mean something else."""
+    try:
+        yield
+    except but:
+        raise
+    except OSError as error:
+        raise NotWritten(path, error) from error
+
+
+def _sync(path: Path, flags: int, disk: Disk) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        disk.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _remove(path: Path) -> None:
     """Take away what is not whole; on a disk where even that fails, the next writer does."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-class Lines:
-    """The whole lines of a file that is only added to, locked against a second writer until `close`."""
-
-    def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
-        """Open or create the file, and cut off a line that a crash tore.
-
-        Raises: InUse; NotWritten; OSError for a link or anything but a regular file.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._path = path
-        self._disk = disk
-        self._failed = False
-        self._descriptor = os.open(path, flags, 0o600)
-        try:
-            self._lock(path)
-            self._whole = self._load(path)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-
-    @property
-    def lines(self) -> Sequence[bytes]:
-        """Return the lines, the oldest first, without their newlines."""
-        return tuple(self._whole)
-
-    def append(self, line: bytes) -> None:
-        """Add a line; it is on the disk when this returns.
-
-        Raises: NotWritten: the file is as it was. After NotDurable it must be opened again.
-        """
-        if b"\n" in line:
-            raise ValueError("a line holds no newline")
-        if self._failed:
-            raise NotDurable(self._path, "an earlier line was not")
-        try:
-            append_whole(self._path, self._descriptor, line + b"\n", os.fstat(self._descriptor).st_size, self._disk)
-        except NotDurable:
-            self._failed = True
-            raise
-        self._whole.append(line)
-
-    def close(self) -> None:
-        """Give up the lock."""
-        os.close(self._descriptor)
-
-    def _lock(self, path: Path) -> None:
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse(f"{path} is in use by another process: one writer at a time") from None
-
-    def _load(self, path: Path) -> list[bytes]:
-        data = path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        try:
-            if complete < len(data):
-                self._disk.truncate(self._descriptor, complete)
-            self._disk.sync(self._descriptor)  # lines that a crash left in the cache alone, before anybody relies on it
-            sync_folder(path.parent, self._disk)
-        except OSError as error:
-            raise NotWritten(path, error) from error
-        return data[:complete].split(b"\n")[:-1]
-
-
-class ChainedLines:
-    """Lines of which each is behind the hash of the one before: `64 hexadecimal digits, a blank, the text`."""
-
-    def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
-        """Open or create the file. Raises: as `Lines`; ProtocolError for a line that does not follow the one before."""
-        self._lines = Lines(path, disk=disk)
-        try:
-            self._texts, self._link = unchain(self._lines.lines)
-        except ProtocolError as error:
-            self._lines.close()
-            raise ProtocolError(f"{path}: {error}") from None
-
-    @property
-    def texts(self) -> Sequence[bytes]:
-        """Return what was appended, the oldest first."""
-        return tuple(self._texts)
-
-    def append(self, text: bytes) -> None:
-        """Add a text; it is on the disk when this returns. Raises: as `Lines.append`."""
-        line = self._link + b" " + text
-        self._lines.append(line)
-        self._link = _link(line)
-        self._texts.append(text)
-
-    def close(self) -> None:
-        """Give up the lock."""
-        self._lines.close()
-
-
-def unchain(lines: Sequence[bytes]) -> tuple[list[bytes], bytes]:
-    """Return the texts of chained lines, and the link that the next one will carry. Raises: ProtocolError."""
-    texts, link = list[bytes](), GENESIS
-    for index, line in enumerate(lines):
-        if line[_LINK_BYTES : _LINK_BYTES + 1] != b" ":
-            raise ProtocolError(f"line {index} is of no chain: it is damaged, or was written before lines were chained")
-        if line[:_LINK_BYTES] != link:
-            raise ProtocolError(f"line {index} does not follow the one before it: one was changed, dropped or moved")
-        texts.append(line[_LINK_BYTES + 1 :])
-        link = _link(line)
-    return texts, link
-
-
-def _link(line: bytes) -> bytes:
-    return hashlib.sha256(CHAIN_LABEL + line).hexdigest().encode()

@@ -3,7 +3,7 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -73,7 +73,7 @@ class Job:
         return self.coordinator.rounds(self.done, self.attempts)
 
     def close(self) -> None:
-        """Release the ledgers' locks."""
+        """Release the locks of the log, the journals and the ledgers."""
         self.resources.close()
 
 
@@ -88,10 +88,13 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
     run = RunDirectory.create(out, resolved(prepared.config))
     parties = make_parties(prepared, run)
     session = f"{prepared.config.name}-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
-    log = AuditLog.create(run.audit, parties.server, origin(session))
-    log.append(_started(prepared, parties, run, session))
-    log.checkpoint()
-    return _wire(prepared, parties, run, log, session, watch)
+    with ExitStack() as resources:
+        log = resources.enter_context(closing(AuditLog.create(run.audit, parties.server, origin(session))))
+        log.append(_started(prepared, parties, run, session))
+        log.checkpoint()
+        job = _wire(prepared, parties, run, log, session, watch, resources)
+        job.resources = resources.pop_all()
+    return job
 
 
 def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
@@ -99,7 +102,7 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
 
     Raises:
         NotStarted: there is no run, it has another configuration, or it is finished.
-        RunError: it died before round 0 was scored.
+        RunError: it died before round 0 was scored, or another process goes on with it.
         LogError: its log was changed.
     """
     run = RunDirectory(out)
@@ -112,10 +115,25 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
         )
     parties = load_parties(prepared, run)
     events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
-    log = AuditLog.open(run.audit, parties.server, origin(_session(events)))
+    with ExitStack() as resources:
+        log = resources.enter_context(closing(AuditLog.open(run.audit, parties.server, origin(_session(events)))))
+        job = _resumed(prepared, parties, run, log, events, watch, resources)
+        job.resources = resources.pop_all()
+    return job
+
+
+def _resumed(
+    prepared: Prepared,
+    parties: Parties,
+    run: RunDirectory,
+    log: AuditLog,
+    events: list[Event],
+    watch: Watch,
+    resources: ExitStack,
+) -> Job:
     finished, summary = isinstance(events[-1], RunFinished), run.summary()
     if finished and (not summary or "log" in summary):
-        raise NotStarted(f"{out} is finished; there is nothing to resume")
+        raise NotStarted(f"{run.path} is finished; there is nothing to resume")
     last = next((event for event in reversed(events) if isinstance(event, RoundClosed)), None)
     closed = last.round if last else 0
     done = run.settle(closed)
@@ -124,12 +142,12 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
         log.append(
             RunResumed(
                 rounds_done=closed,
-                config_digest=file_digest(config),
+                config_digest=file_digest(run.path / "config.yaml"),
                 software=_software(),
                 environment_digest=environment,
             )
         )
-    job = _wire(prepared, parties, run, log, _session(events), watch)
+    job = _wire(prepared, parties, run, log, _session(events), watch, resources)
     convicted = frozenset(event.party for event in events if isinstance(event, PartyConvicted))
     job.coordinator.restore(done, last.ledgers if last else {}, convicted)
     job.done, job.finished = closed, finished
@@ -137,8 +155,16 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     return job
 
 
-def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
-    resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
+def _wire(
+    prepared: Prepared,
+    parties: Parties,
+    run: RunDirectory,
+    log: AuditLog,
+    session: str,
+    watch: Watch,
+    resources: ExitStack,
+) -> Job:
+    stopwatch, config = Stopwatch(), prepared.config
     narrator = Narrator(watch)
     manifest = first_manifest(prepared, parties.roster, session)
     site = Site(

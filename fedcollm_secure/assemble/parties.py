@@ -7,13 +7,12 @@ own key, and the roster is signed by the consortium before the first round.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 from fedcollm_crypto import durable
-from fedcollm_crypto.aggregation import ServerEnd, SiloEnd, Vector
+from fedcollm_crypto.aggregation import ServerEnd
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.homomorphic.custody import RequireLogged, Setup
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, RequireLogged
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -26,9 +25,10 @@ from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests, rules
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Admit, Expect, Expected, SiloPolicy
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import StageJournal
 from fedcollm_crypto.plain import UnsafePlainServer, UnsafePlainSilo
 from fedcollm_crypto.roster import Member, Role, Roster, sign_roster
@@ -50,18 +50,6 @@ class Parties:
     silos: dict[str, Identity] = field(repr=False)
     decryptor: Identity | None = field(repr=False)
     roster: Roster
-
-
-class _SiloArguments(TypedDict):
-    """What every protected silo end takes."""
-
-    identity: Identity
-    roster: Roster
-    policy: SiloPolicy
-    expected: Expect
-    stages: StageJournal
-    vector: Callable[[], Vector]
-    admit: Admit
 
 
 def make_parties(prepared: Prepared, run: RunDirectory) -> Parties:
@@ -146,34 +134,20 @@ def silo_end(prepared: Prepared, parties: Parties, name: str, stages: StageJourn
     """Return how a silo makes its end of one attempt, under its own policy."""
     aggregation = prepared.config.aggregation
     if isinstance(aggregation, UnsafePlain):
-        return lambda expected, admit, vector: _plain_end(parties.roster, name, expected, admit, vector)
-    policy = _policy(prepared)
-
-    def make(expected: Expect, admit: Admit, vector: Callable[[], Vector]) -> SiloEnd:
-        common = _SiloArguments(
-            identity=parties.silos[name],
-            roster=parties.roster,
-            policy=policy,
-            expected=expected,
-            stages=stages,
-            vector=vector,
-            admit=admit,
-        )
-        match aggregation:
-            case Masked():
-                return MaskedSilo(**common)
-            case Bfv():
-                packing, scheme = _bfv(prepared)
-                return EncryptedSilo(packing=packing, scheme=scheme, worker=worker, **common)
-            case Ckks():
-                return TrustingSilo(packing=_packing(prepared), worker=worker, **common)
-
-    return make
+        return lambda part: _plain_end(parties.roster, name, part)
+    setup = SiloSetup(identity=parties.silos[name], roster=parties.roster, policy=_policy(prepared), stages=stages)
+    match aggregation:
+        case Masked():
+            return lambda part: MaskedSilo(setup=setup, part=part)
+        case Bfv():
+            packing, scheme = _bfv(prepared)
+            return lambda part: EncryptedSilo(setup=setup, part=part, packing=packing, scheme=scheme, worker=worker)
+        case Ckks():
+            packing = _packing(prepared)
+            return lambda part: TrustingSilo(setup=setup, part=part, packing=packing, worker=worker)
 
 
-def _plain_end(
-    roster: Roster, name: str, expected: Expect, admit: Admit, vector: Callable[[], Vector]
-) -> UnsafePlainSilo:
+def _plain_end(roster: Roster, name: str, part: Part) -> UnsafePlainSilo:
     """Return an end that hides nothing, and still trains only for a round that the server signed."""
 
     def admit_note(note: bytes) -> None:
@@ -185,10 +159,10 @@ def _plain_end(
         if manifest.server != signed.sender or name not in manifest.cohort:
             raise ProtocolError("the manifest names another server, or a cohort without this silo")
         rules.require_my_roster(manifest, roster)
-        rules.require_my_plan(manifest, expected(manifest))
-        admit(manifest)
+        rules.require_my_plan(manifest, part.expected(manifest))
+        part.admit(manifest)
 
-    return UnsafePlainSilo(vector, admit_note)
+    return UnsafePlainSilo(part.vector, admit_note)
 
 
 def decryptor_end(
@@ -198,7 +172,7 @@ def decryptor_end(
     if parties.decryptor is None:
         raise RuntimeError("this run has no decryptor")
     packing = _packing(prepared)
-    setup = Setup(
+    setup = DecryptorSetup(
         identity=parties.decryptor,
         roster=parties.roster,
         policy=_policy(prepared),

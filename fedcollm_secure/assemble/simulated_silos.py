@@ -20,11 +20,13 @@ from fedcollm_secure.audit_log.witness import Witness
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.federation.admission import Admission, Budget
-from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
+from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.gates import TrustRegion
+from fedcollm_secure.federation.log_reader import LogReader
+from fedcollm_secure.federation.open_round import PENDING_NAME, Pending
 from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.silo import Silo
+from fedcollm_secure.federation.silo_setup import Budget, Learning, SiloMemory, SiloTerms
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.vectors import digest
 
@@ -46,29 +48,27 @@ def make_silo(site: Site, name: str) -> Silo:
     """Return one silo with its own ledger, journals and policy."""
     prepared, parties, run, manifest = site.prepared, site.parties, site.run, site.manifest
     stages, journal = _journals(site, name)
-    witness = _witness(site, parties.silos[name], journal)
     return Silo(
         name=name,
-        learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
-        rule=prepared.rule,
-        encoding=prepared.encoding,
-        weight=weight(prepared, name),
-        admission=Admission(
-            name=name,
+        terms=SiloTerms(
             expected=expected_of(prepared, manifest),
+            trust_region=_trust_region(prepared),
+            budget=_budget(site, name),
+        ),
+        learning=Learning(
+            learner=prepared.learner(name, optimizer_file=run.silo(name) / "optimizer.safetensors"),
             parameters=prepared.parameters,
             rule=prepared.rule,
             encoding=prepared.encoding,
-            trust_region=_trust_region(prepared),
-            budget=_budget(site, name),
-            witness=witness,
-            journal=journal,
+            weight=weight(prepared, name),
+        ),
+        memory=SiloMemory(
             stages=stages,
+            journal=journal,
+            witness=_witness(site, parties.silos[name], journal),
+            pending=Pending(run.silo(name) / PENDING_NAME),
         ),
         make_end=silo_end(prepared, parties, name, stages, site.worker),
-        witness=witness,
-        journal=journal,
-        folder=run.silo(name),
         stopwatch=site.stopwatch,
     )
 
@@ -80,7 +80,7 @@ def make_decryptor(site: Site, name: str) -> DecryptingParty:
     stages, journal = _journals(site, name)
     reader = LogReader(_witness(site, site.parties.decryptor, journal), Witnesses.of(site.parties.roster))
     end = decryptor_end(site.prepared, site.parties, stages, site.worker, reader.require_logged)
-    return DecryptingParty(end, reader)
+    return DecryptingParty(end=end, reader=reader)
 
 
 def _journals(site: Site, name: str) -> tuple[FileStages, Journal]:

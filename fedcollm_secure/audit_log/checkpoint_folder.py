@@ -71,7 +71,7 @@ class CheckpointFolder:
         Raises: RunError when the disk is full or fails; the one before, if any, is still there.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(self._folder)
             durable.replace(self._folder / f"{Checkpoint.of(note.text).size}.txt", note.encode().encode())
         except OSError as error:
             raise RunError(str(error)) from error

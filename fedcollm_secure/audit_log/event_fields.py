@@ -39,6 +39,15 @@ Decimal: TypeAlias = Annotated[
 Count: TypeAlias = int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Be valid once made: what could not be read back, or tells too much, can't be written by accident either."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value outside the allow-list."""
+        check_fields(self)
+
+
 def check_fields(event: object) -> None:
     """Hold every field of a dataclass against its annotation.
 

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from fedcollm_crypto.canonical import Json, decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
-from fedcollm_crypto.durable import InUse, Lines
+from fedcollm_crypto.durable import make_folder
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.lines import InUse, Lines
 from fedcollm_crypto.note import Note
 from fedcollm_secure.audit_log import untrusted_files
-from fedcollm_secure.audit_log.event_fields import Code, Count, Digest, check_fields
+from fedcollm_secure.audit_log.event_fields import Checked, Code, Count, Digest
 from fedcollm_secure.audit_log.log_entry import TIME_FORMAT
 from fedcollm_secure.errors import LogError, RunError
 
@@ -30,69 +31,53 @@ FIELDS = {"entry", "index", "previous", "time", "version"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadCosigned:
+class HeadEntry:
+    """A checkpoint that came, as it was signed."""
+
+    note: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a checkpoint."""
+        check_note(self.note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadCosigned(HeadEntry):
     """The silo cosigned this checkpoint, after it had verified that the log only grew."""
 
-    note: str
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a checkpoint."""
-        check_note(self.note)
-
 
 @dataclass(frozen=True, kw_only=True)
-class HeadSeen:
+class HeadSeen(HeadEntry):
     """A party that is no witness, the decryptor, kept this checkpoint after it had verified that the log only grew."""
 
-    note: str
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a checkpoint."""
-        check_note(self.note)
-
 
 @dataclass(frozen=True, kw_only=True)
-class HeadRefused:
+class HeadRefused(HeadEntry):
     """The silo was shown a checkpoint that its keeper signed, and that it would not cosign: evidence."""
 
-    note: str
     reason: Code
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a checkpoint."""
-        check_note(self.note)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttemptJoined:
+class AttemptJoined(Checked):
     """The silo took part in an attempt at a round."""
 
     round: Count
     attempt: Count
     manifest_digest: Digest
 
-    def __post_init__(self) -> None:
-        """Refuse values outside the allow-list."""
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class RoundEnded:
+class RoundEnded(Checked):
     """The coordinator closed the round; `ledger` is this silo's ledger head then, 64 zeros without a ledger."""
 
     round: Count
     adapter_digest: Digest
     ledger: Digest
 
-    def __post_init__(self) -> None:
-        """Refuse values outside the allow-list."""
-        check_fields(self)
-
 
 JournalEntry: TypeAlias = HeadCosigned | HeadSeen | HeadRefused | AttemptJoined | RoundEnded
-_KINDS: dict[str, Callable[..., JournalEntry]] = {
-    kind.__name__: kind for kind in (HeadCosigned, HeadSeen, HeadRefused, AttemptJoined, RoundEnded)
-}
+_KINDS: dict[str, Callable[..., JournalEntry]] = {kind.__name__: kind for kind in get_args(JournalEntry)}
 
 
 class Journal:
@@ -101,9 +86,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open or begin the journal; a last line that a crash tore is cut off.
 
-        Raises: LogError for a bad line; RunError while another process writes it.
+        Raises: LogError for a bad line; RunError while another process writes it; NotWritten where the disk fails.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             self._file = Lines(path)
         except InUse as error:

@@ -3,16 +3,14 @@
 `RUN/audit/log.jsonl` holds a line per event (`log_entry.py`), `checkpoints/` the signed heads, `log.pub` the keeper's
 public keys in hexadecimal: Ed25519, and on a second line ML-DSA-44 where it has one. A line is on the disk before
 `append` returns, so what the log says has happened can be relied on after a crash; the one line that a crash can tear
-was never acknowledged, and `open` cuts it off.
+was never acknowledged, and `open` cuts it off. From `create` or `open` to `close` nobody else writes (`lines`).
 
 What a checkpoint covers can't be changed unseen. Lines behind the last one are chained, but not signed yet.
 """
 
-import fcntl
-import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +21,7 @@ from fedcollm_crypto import durable
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, sign_checkpoint
 from fedcollm_crypto.durable import NotWritten
 from fedcollm_crypto.keys import MLDSA44_KEY_BYTES, PUBLIC_KEY_BYTES, Identity, check_ed25519
+from fedcollm_crypto.lines import InUse, Lines
 from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_secure.audit_log import untrusted_files
@@ -69,17 +68,15 @@ class LogContents:
 class AuditLog:
     """An append-only log with one writer."""
 
-    def __init__(self, folder: Path, keeper: Identity, origin: str, contents: LogContents) -> None:
+    def __init__(self, folder: Path, keeper: Identity, origin: str, contents: LogContents, file: Lines) -> None:
         """Use `create` or `open`; they make sure that the files are what the other arguments say."""
-        self._path = folder / LOG_NAME
+        self._file = file
         self._keeper = keeper
         self._origin = origin
         self._checkpoints = CheckpointFolder(folder)
         self._tree = contents.tree
         self._previous = contents.entries[-1].leaf if contents.entries else GENESIS
-        self._size_bytes = self._path.stat().st_size
         self._signed = self._checkpoints.last()
-        self._lines = _lines_of(contents)
         self._closed = next((e.index for e in reversed(contents.entries) if isinstance(e.event, RoundClosed)), 0)
 
     @property
@@ -96,48 +93,55 @@ class AuditLog:
     def create(cls, folder: Path, keeper: Identity, origin: str) -> Self:
         """Begin an empty log in `folder` and put the public keys beside it.
 
-        Raises: RunError where a log already lies.
+        Raises: RunError where a log already lies, or the disk is full or fails.
         """
         path = folder / LOG_NAME
         if path.exists() or (folder / KEY_NAME).exists():
             raise RunError(f"{path} already exists; a log is never begun twice. Choose another folder, or resume")
-        folder.mkdir(parents=True, exist_ok=True)
-        durable.write_new(folder / KEY_NAME, key_text(*keeper.public_keys).encode())
-        durable.write_new(path, b"")
-        return cls(folder, keeper, origin, LogContents(entries=(), torn_bytes=0))
+        with _as_run_error():
+            durable.make_folder(folder)
+            durable.write_new(folder / KEY_NAME, key_text(*keeper.public_keys).encode())
+            durable.write_new(path, b"")
+            return cls(folder, keeper, origin, LogContents(entries=(), torn_bytes=0), Lines(path))
 
     @classmethod
     def open(cls, folder: Path, keeper: Identity, origin: str) -> Self:
-        """Read the whole log, cut off a torn last line, and go on.
+        """Read the whole log, cut off a torn last line, and go on. A log with a bad line is left as it is.
 
-        Raises: RunError where no log lies or `keeper` does not keep it; LogError for a bad line.
+        Raises: RunError where no log lies, `keeper` does not keep it, another process writes it, or the disk fails;
+            LogError for a bad line.
         """
         path = folder / LOG_NAME
         key = read_public_key(folder / KEY_NAME)
         if (key.ed25519, key.mldsa44) != keeper.public_keys:
             raise RunError(f"{path} is kept under another key; resume with the key that began the run")
         contents = read_log(path)
-        if contents.torn_bytes:
-            _cut_off(path, contents.torn_bytes)
-        return cls(folder, keeper, origin, contents)
+        with _as_run_error(), ExitStack() as opened:
+            file = opened.enter_context(closing(Lines(path)))
+            if [leaf_hash(line) for line in file.lines] != [entry.leaf for entry in contents.entries]:
+                raise RunError(f"{path} was changed while it was opened; verify the run, then resume")
+            log = cls(folder, keeper, origin, contents, file)
+            opened.pop_all()
+        return log
 
     def append(self, event: Event) -> None:
         """Write one event; it is on the disk when this returns.
 
-        Raises: RunError when the disk is full or somebody else wrote to the log; the log is then as it was before.
+        Raises: RunError when the disk is full or fails, or somebody else wrote to the log: then nothing is appended.
         """
         now = datetime.now(UTC).strftime(TIME_FORMAT)
         line = write_line(event, index=self._tree.size, previous=self._previous, time=now)
         read_line(line, index=self._tree.size, previous=self._previous)  # never write what nobody could read
-        with _exclusive(self._path) as descriptor:
-            self._refuse_foreign_bytes(descriptor)
-            self._write_or_restore(descriptor, line + b"\n")
+        with _as_run_error():
+            self._file.append(line)
         self._previous = leaf_hash(line)
         if isinstance(event, RoundClosed):
-            self._closed = len(self._lines)
-        self._lines.append(line)
+            self._closed = self._tree.size
         self._tree.append(self._previous)
-        self._size_bytes += len(line) + 1
+
+    def close(self) -> None:
+        """Give up the lock; the log can be opened again."""
+        self._file.close()
 
     def checkpoint(self) -> Note:
         """Sign the present head, durably; a head that is signed already is not signed again."""
@@ -165,7 +169,7 @@ class AuditLog:
             raise RuntimeError(f"the last checkpoint covers {last} of {size} entries: call checkpoint first")
         proof = tuple(self._tree.inclusion_proof(size - 1, size))
         first = min(self._closed, old)
-        return Recent(first=first, lines=tuple(self._lines[first:]), proof=proof)
+        return Recent(first=first, lines=tuple(self._file.lines[first:]), proof=proof)
 
     def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
         """Put cosignatures, which the caller has verified, under the last checkpoint."""
@@ -178,20 +182,6 @@ class AuditLog:
         if self._signed is None:
             raise RuntimeError("no checkpoint was signed yet: call checkpoint first")
         return self._signed
-
-    def _refuse_foreign_bytes(self, descriptor: int) -> None:
-        found = os.fstat(descriptor).st_size
-        if found != self._size_bytes:
-            raise RunError(
-                f"{self._path} has {found} bytes, expected {self._size_bytes}: another process wrote to it or cut it. "
-                "Nothing was appended; verify the run, then resume"
-            )
-
-    def _write_or_restore(self, descriptor: int, data: bytes) -> None:
-        try:
-            durable.append_whole(self._path, descriptor, data, self._size_bytes)
-        except NotWritten as error:
-            raise RunError(str(error)) from error
 
 
 def read_log(path: Path) -> LogContents:
@@ -213,14 +203,6 @@ def read_log(path: Path) -> LogContents:
         entries.append(entry)
         previous = entry.leaf
     return LogContents(entries=tuple(entries), torn_bytes=len(tail))
-
-
-def _lines_of(contents: LogContents) -> list[bytes]:
-    """Return all lines; they are canonical, so they can be spelt again."""
-    entries, leaves = contents.entries, [GENESIS, *(entry.leaf for entry in contents.entries)]
-    return [
-        write_line(entry.event, index=entry.index, previous=leaves[entry.index], time=entry.time) for entry in entries
-    ]
 
 
 def origin(session: str) -> str:
@@ -259,20 +241,10 @@ def parse_public_key(text: str) -> NoteKey:
     return NoteKey(name="keeper", ed25519=ed25519, mldsa44=mldsa44)
 
 
-def _cut_off(path: Path, torn_bytes: int) -> None:
-    try:
-        with _exclusive(path) as descriptor:
-            os.ftruncate(descriptor, path.stat().st_size - torn_bytes)
-            os.fsync(descriptor)
-    except OSError as error:
-        raise RunError(str(NotWritten(path, error))) from error
-
-
 @contextmanager
-def _exclusive(path: Path) -> Generator[int, None, None]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+def _as_run_error() -> Generator[None, None, None]:
+    """Say of a disk that fails, or a file that is in use, that the run cannot go on."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)  # and with it the lock
+        yield
+    except (NotWritten, InUse) as error:
+        raise RunError(str(error)) from error

@@ -5,27 +5,24 @@ that know models, the log and the ledger. All of them read the one manifest that
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.commitments import COMMIT_REQUEST
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import Expected, Pledge
 from fedcollm_crypto.masking.requests import ASK_VECTOR
-from fedcollm_crypto.masking.stages import Answered, Heard, Released, StageEntry, StageJournal, Where
+from fedcollm_crypto.masking.stages import Answered, Heard, Released, StageEntry, Where
 from fedcollm_crypto.note import Note
-from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_secure.audit_log.events import SumAgreed
-from fedcollm_secure.audit_log.journal import AttemptJoined, Journal, heard_size, last_ledger
+from fedcollm_secure.audit_log.journal import AttemptJoined, heard_size, last_ledger
 from fedcollm_secure.audit_log.unseen_lines import Told, hold_ledger, require_logged, require_one_story
 from fedcollm_secure.audit_log.witness import View, Witness
-from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.messages import Begin
-from fedcollm_secure.learning.factors import Pass, Rule
+from fedcollm_secure.federation.silo_setup import Learning, SiloMemory, SiloTerms
+from fedcollm_secure.learning.factors import Pass
 from fedcollm_secure.learning.vectors import digest
 
 SENDING = {ASK_VECTOR, COMMIT_REQUEST}
@@ -33,106 +30,94 @@ SENDING = {ASK_VECTOR, COMMIT_REQUEST}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """A silo's privacy: the plan it trains under, and the ledger that enforces it."""
-
-    plan: TrainingPlan
-    ledger: Ledger = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Admission:
-    """One silo's own terms. `expected` is what every manifest must say, but for the adapter and the pass.
+    """One silo's say over an attempt.
 
-    `parameters`: how many values an adapter has.
     Guarantee: an attempt that does not pass leaves no trace: nothing is cosigned, reserved or journalled for it.
     """
 
     name: str
-    expected: Expected
-    parameters: int
-    rule: Rule
-    encoding: FixedPoint
-    trust_region: TrustRegion | None
-    budget: Budget | None
-    witness: Witness = field(repr=False)
-    journal: Journal = field(repr=False)
-    stages: StageJournal = field(repr=False)
+    terms: SiloTerms
+    learning: Learning
+    memory: SiloMemory
 
     def expect(self, manifest: RoundManifest, begin: Begin) -> Expected:
         """Return what the manifest must say of the adapter and the basis that came. Raises: ProtocolError."""
-        asked = pass_of(manifest, begin)
-        if not self.rule.fits(asked):
+        asked, rule, expected = pass_of(manifest, begin), self.learning.rule, self.terms.expected
+        if not rule.fits(asked):
             raise ProtocolError(
                 f"manifest: pass {asked.number} with {asked.basis.size} entries of a basis: no such pass"
             )
-        length = self.encoding.length(self.rule.length(asked))
+        length = self.learning.encoding.length(rule.length(asked))
         return replace(
-            self.expected,
+            expected,
             adapter_hash=digest(begin.adapter),
-            lora_schema_hash=asked.schema_digest(self.expected.lora_schema_hash),
-            quantisation=replace(self.expected.quantisation, length=length),
+            lora_schema_hash=asked.schema_digest(expected.lora_schema_hash),
+            quantisation=replace(expected.quantisation, length=length),
         )
 
     def check(self, manifest: RoundManifest, begin: Begin) -> Told:
         """Follow the list, and return what the log tells. Raises: Refused, ProtocolError."""
+        memory, terms = self.memory, self.terms
         # (1) The vectors are such as one can train from.
         finite = np.isfinite(begin.adapter).all() and np.isfinite(begin.basis).all()
-        if len(begin.adapter) != self.parameters or not finite:
+        if len(begin.adapter) != self.learning.parameters or not finite:
             raise ProtocolError(
-                f"manifest: expected an adapter of {self.parameters} values and a basis, all of them finite"
+                f"manifest: expected an adapter of {self.learning.parameters} values and a basis, all of them finite"
             )
         # (2) All silos of the attempt are shown one head of the log; it grew out of the one that this silo knows.
         require_named_head(manifest, begin.view)
-        head = self.witness.check(begin.view)
+        head = memory.witness.check(begin.view)
         if begin.view.recent is None:
             raise ProtocolError("view: expected the log's recent lines")
-        told = begin.view.recent.told(head, known=heard_size(self.journal))
+        told = begin.view.recent.told(head, known=heard_size(memory.journal))
         told.require_next(manifest.round)
         # (3) It names every sum that this silo helped to open, each once and none beforehand, and the average that the
         #     model was distilled from.
         told.require_before(manifest.order)
         require_one_story([*self._heard(), *map(self._entry, told.agreed)])
         require_logged(self._not_yet_heard(), told.agreed)
-        if self.trust_region is not None:
+        if terms.trust_region is not None:
             averaged = told.closed.averaged_digest if told.closed else ""
-            self.trust_region.check(manifest, begin.adapter, begin.reference, averaged)
+            terms.trust_region.check(manifest, begin.adapter, begin.reference, averaged)
         # (4) The ledger is no older copy.
-        if self.budget is not None:
-            hold_ledger(self.budget.ledger, self.name, told.closed, remembered=last_ledger(self.journal))
+        if terms.budget is not None:
+            hold_ledger(terms.budget.ledger, self.name, told.closed, remembered=last_ledger(memory.journal))
         return told
 
     def act(self, manifest: RoundManifest, begin: Begin, told: Told) -> str:
         """Reserve the round, remember, cosign; return the cosignature of the head. Raises: PrivacyError."""
-        if self.budget is not None:  # may still refuse, and comes first for that
-            session, ledger = self.expected.session_id, self.budget.ledger
-            ledger.reserve(session=session, round=manifest.round, plan=self.budget.plan)
+        memory, budget = self.memory, self.terms.budget
+        if budget is not None:  # may still refuse, and comes first for that
+            session = self.terms.expected.session_id
+            budget.ledger.reserve(session=session, round=manifest.round, plan=budget.plan)
         heard = self._heard()
         for entry in map(self._entry, told.agreed):
             if entry not in heard:
-                self.stages.append(entry)
-        lines = cosignature(self.witness, begin.view)
+                memory.stages.append(entry)
+        lines = cosignature(memory.witness, begin.view)
         digest_of = manifest.terms_hash.hex()
-        self.journal.append(AttemptJoined(round=manifest.round, attempt=manifest.attempt, manifest_digest=digest_of))
+        memory.journal.append(AttemptJoined(round=manifest.round, attempt=manifest.attempt, manifest_digest=digest_of))
         return lines
 
     def pledge(self) -> Pledge:
         """Return what this silo's hello says of its ledger and the log."""
-        head = self.budget.ledger.head if self.budget is not None else ""
-        return Pledge(ledger_reservation_hash=head, cosignature=self.witness.last_line)
+        budget = self.terms.budget
+        head = budget.ledger.head if budget is not None else ""
+        return Pledge(ledger_reservation_hash=head, cosignature=self.memory.witness.last_line)
 
     def _not_yet_heard(self) -> list[Released]:
         """Return the sums of this session that this silo helped to open and has not found in the log yet."""
-        heard, session = {entry.where for entry in self._heard()}, self.expected.session_id
-        mine = (entry for entry in self.stages.entries() if isinstance(entry, Released))
+        heard, session = {entry.where for entry in self._heard()}, self.terms.expected.session_id
+        mine = (entry for entry in self.memory.stages.entries() if isinstance(entry, Released))
         return [entry for entry in mine if entry.where.session_id == session and entry.where not in heard]
 
     def _heard(self) -> list[Heard]:
-        return [entry for entry in self.stages.entries() if isinstance(entry, Heard)]
+        return [entry for entry in self.memory.stages.entries() if isinstance(entry, Heard)]
 
     def _entry(self, told: SumAgreed) -> Heard:
         where = Where(
-            session_id=self.expected.session_id,
+            session_id=self.terms.expected.session_id,
             round=told.round,
             attempt=told.attempt,
             linear_pass=told.linear_pass,
@@ -141,7 +126,7 @@ class Admission:
             where=where,
             model_version=told.adapter_digest,
             survivors=tuple(sorted(told.survivors)),
-            dp_plan_hash=self.expected.dp_plan_hash,
+            dp_plan_hash=self.terms.expected.dp_plan_hash,
         )
 
 

@@ -1,8 +1,12 @@
-"""The coordinator: one round on one screen (Algorithm 1 with a secure sum in the middle).
+"""The coordinator of a run: Algorithm 1 with a secure sum in the middle; it holds both models and public data.
 
-1. name the round in a manifest and log it         4. the rule's mean: θ ← θ_t + mean
-2. ask the cohort; silos reserve, train, protect   5. LLM and SLM teach each other on the auxiliary set
-3. sum: nothing but the sum is ever seen here      6. score on public test data, close the round, log it
+Begin   1. name the round in a manifest and log it
+        2. ask the cohort; silos reserve, train, protect
+Step    3. … until the sum is there: nothing but the sum is ever seen here (`summing`)
+        4. the rule's mean: θ ← θ_t + mean, if it passes the gates
+        5. LLM and SLM teach each other on the auxiliary set
+Close   6. score on public test data, close the round, log it
+Show       have the log's last head cosigned
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +87,10 @@ class Coordinator:
         for number in range((done or 0) + 1, self._terms.rounds + 1):
             yield self._round(number, attempts.get(number, 0))
 
+    def attest(self) -> int:
+        """Have the log's last head cosigned, so that nobody can cut its tail off; return by how many silos."""
+        return self._tools.attestation.close(self._cohort)
+
     def _zeroth(self) -> Json:
         """Score the pair before any training."""
         self._watch(0, "scoring the untrained pair")
@@ -91,16 +99,16 @@ class Coordinator:
         return self._keep(0, scores, None)
 
     def _round(self, number: int, attempts: int) -> Json:
-        summed = self._gated(number, self._run.aggregate(number) or self._sum(number, attempts))
-        self._pair.slm.write(summed.adapter)  # step 4
+        summed = self._gated(number, self._run.aggregate(number) or self._sum(number, attempts))  # (1) to (4)
+        self._pair.slm.write(summed.adapter)
         self._watch(number, "LLM and SLM teach each other")
         with self._stopwatch.measure("distill"):
-            self._pair.co_tuning.run(number)  # step 5
+            self._pair.co_tuning.run(number)  # (5)
         self._hold_to(number, self._reference(summed))
         self._pair.slm.write(self._tools.rule.settle(self._pair.slm.read()))
-        scores = self._scores(number)
+        scores = self._scores(number)  # (6)
         self._close(number)
-        line = self._keep(number, scores, summed)  # step 6
+        line = self._keep(number, scores, summed)
         self._run.drop_aggregate()
         return line
 
@@ -144,27 +152,6 @@ class Coordinator:
             return
         if self._terms.gates.trust_region is not None:
             self._log.append(GatePassed(round=number, gate="trust_region"))
-
-    def _void(self, number: int, closed: GateClosed) -> Aggregate:
-        """Go on from the last good adapter, without this round's sum; the log says why.
-
-        Silos open one sum for one model version. The server's own steps move the model on, and the next round's sum is
-        of another version; where it takes none, the run ends.
-        """
-        self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
-        if not self._pair.co_tuning.settings.steps:
-            self._log.append(RunStopped(reason="sum_rejected", rounds_done=number - 1))
-            raise RunIncomplete(f"round {number} gave no sum to go on with ({closed}); earlier rounds are kept")
-        return Aggregate(round=number, adapter=self._pair.slm.read(), facts={}, is_average=False)
-
-    def _reference(self, summed: Aggregate) -> NDArray[np.float32]:
-        """Return what the next adapter is held against: this round's average, else the last one that there was."""
-        last = self._run.reference()
-        return summed.adapter if summed.is_average or not last.size else last
-
-    def attest(self) -> int:
-        """Have the log's last head cosigned, so that nobody can cut its tail off; return by how many silos."""
-        return self._tools.attestation.close(self._cohort)
 
     def _scores(self, number: int) -> Mapping[str, object]:
         if number % self._terms.evaluate_every and number != self._terms.rounds:
@@ -233,6 +220,23 @@ class Coordinator:
             }
             for party in self._cohort
         }
+
+    def _void(self, number: int, closed: GateClosed) -> Aggregate:
+        """Go on from the last good adapter, without this round's sum; the log says why.
+
+        Silos open one sum for one model version. The server's own steps move the model on, and the next round's sum is
+        of another version; where it takes none, the run ends.
+        """
+        self._log.append(GateRejected(round=number, gate=closed.gate, reason=closed.reason))
+        if not self._pair.co_tuning.settings.steps:
+            self._log.append(RunStopped(reason="sum_rejected", rounds_done=number - 1))
+            raise RunIncomplete(f"round {number} gave no sum to go on with ({closed}); earlier rounds are kept")
+        return Aggregate(round=number, adapter=self._pair.slm.read(), facts={}, is_average=False)
+
+    def _reference(self, summed: Aggregate) -> NDArray[np.float32]:
+        """Return what the next adapter is held against: this round's average, else the last one that there was."""
+        last = self._run.reference()
+        return summed.adapter if summed.is_average or not last.size else last
 
 
 def _summed(number: int, facts: Json) -> Iterator[RoundSummed]:

@@ -1,84 +1,25 @@
 """The decryptor of a run: it holds no records and no model; bytes come in, bytes go out, and it reads the log.
 
-Show(view)   before an attempt, and again once the silos agreed over whom the sum is and cosigned the head that
-             says so: it follows the log as a silo does, keeps the head durably, and cosigns nothing
-Step         the aggregation's question; a sum is opened only if the log that it followed names it
+Show    1. before an attempt, and again once the silos agreed over whom the sum is and cosigned the head that says
+           so: it follows the log as a silo does, keeps the head durably, and cosigns nothing
+Step    2. … a fresh key for the attempt, when the aggregation asks for one
+        3. … the sum, once, and only if the log that it followed names it (`log_reader`)
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-from fedcollm_crypto.aggregation import Chunks, PartyEnd, PartyId
-from fedcollm_crypto.checkpoint import Checkpoint, cosigners
+from fedcollm_crypto.aggregation import Chunks, PartyEnd
 from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
-from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.note import Note
-from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
-from fedcollm_secure.audit_log.events import RoundStarted, SumAgreed
-from fedcollm_secure.audit_log.unseen_lines import Told
-from fedcollm_secure.audit_log.witness import View, Witness
+from fedcollm_secure.audit_log.witness import View
+from fedcollm_secure.federation.log_reader import LogReader
 from fedcollm_secure.federation.messages import Show, Step, decode
 from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply, payload_reply
 
 
-class LogReader:
-    """What the decryptor knows of the log.
-
-    Guarantee: it opens a sum only over silos that the log names for it, under a head that a quorum of the roster's
-    silos cosigned, in an attempt that the log says began from the head that this party was shown too. Any other log
-    has a quorum that shares an honest silo with this one, so there is none, and whoever joins later learns of the sum.
-    That holds also if the server lies and up to n_c silos do, while journals are not put back.
-    """
-
-    def __init__(self, witness: Witness, silos: Witnesses) -> None:
-        """Follow the log from the head that the witness remembers; what came before is not asked for again."""
-        self._witness = witness
-        self._silos = silos
-        self._heads: set[str] = set()
-        self._begun: set[RoundStarted] = set()
-        self._agreed: set[SumAgreed] = set()  # under a head that a quorum of silos cosigned
-
-    @property
-    def size(self) -> int:
-        """Return the size of the last head that was kept."""
-        return self._witness.head.size
-
-    def follow(self, view: View) -> None:
-        """Keep a head, and what its lines say. Raises: Refused, ProtocolError."""
-        told = self._told(view, self._witness.check(view))
-        head = self._witness.follow(view)
-        self._heads.add(head.text)
-        self._begun.update(told.begun)
-        if len(cosigners(Note.decode(view.note), self._silos.keys)) >= self._silos.quorum:
-            self._agreed.update(told.agreed)
-
-    def require_logged(self, manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
-        """Raise Refused with `unlogged_sum` unless the log names this attempt, and this sum as agreed."""
-        where = manifest.round, manifest.attempt
-        if manifest.log_checkpoint not in self._heads:
-            raise Refused("unlogged_sum", "the manifest names a head of the log that the decryptor was not shown")
-        digest = manifest.terms_hash.hex()
-        if not any((one.round, one.attempt, one.manifest_digest) == (*where, digest) for one in self._begun):
-            raise Refused("unlogged_sum", f"the log does not say that round {where[0]}, attempt {where[1]} began so")
-        of_pass = (*where, manifest.linear_pass)
-        named = [one for one in self._agreed if (one.round, one.attempt, one.linear_pass) == of_pass]
-        asked = manifest.adapter_hash, sorted(survivors)
-        if len(named) != 1 or (named[0].adapter_digest, sorted(named[0].survivors)) != asked:
-            raise Refused(
-                "unlogged_sum",
-                f"the log does not name one sum of round {where[0]}, attempt {where[1]} over these silos: who joins "
-                "later could not know of it. Nothing was opened",
-            )
-
-    def _told(self, view: View, head: Checkpoint) -> Told:
-        if view.recent is None:
-            raise ProtocolError("view: expected the log's recent lines")
-        return view.recent.told(head, known=self.size)
-
-
 class DecryptingParty:
-    """Carry the aggregation's questions to the decryptor's end, and its answers back."""
+    """The decryptor of one run: the aggregation's end, and what it reads of the log."""
 
-    def __init__(self, end: PartyEnd, reader: LogReader) -> None:
+    def __init__(self, *, end: PartyEnd, reader: LogReader) -> None:
         """Take the end, which keeps its own journal and keys, and asks `reader` before it opens a sum."""
         self._end = end
         self._reader = reader
@@ -87,20 +28,33 @@ class DecryptingParty:
         """Answer one message; what goes wrong becomes a refusal that says why and nothing private."""
         try:
             return self._answer(message)
-        except Refused as refused:
-            return note_reply(Refusal(reason_code=refused.reason_code, reason=str(refused)))
-        except ProtocolError as error:
-            return note_reply(Refusal(reason_code="protocol_violation", reason=str(error)))
         except CryptoError as error:
-            return note_reply(Refusal(reason_code="decryption_failed", reason=str(error)))
+            return note_reply(_refusal(error))
 
     def _answer(self, message: bytes) -> Iterator[bytes]:
-        match decode(message):
-            case Step(payload=payload):
-                return payload_reply(self._end.handle(payload))
-            case Show(view=view):
-                if view is not None:
-                    self._reader.follow(view)
-                return note_reply(Cosigned(lines="", size=self._reader.size, heard=self._reader.size))
+        match request := decode(message):
+            case Step():
+                return self._step(request.payload)
+            case Show():
+                return self._show(request.view)
             case _:
                 raise ProtocolError("step: a decryptor opens no round and closes none")
+
+    def _step(self, payload: bytes) -> Iterator[bytes]:
+        return payload_reply(self._end.handle(payload))  # (2), (3)
+
+    def _show(self, view: View | None) -> Iterator[bytes]:
+        if view is not None:
+            self._reader.follow(view)  # (1)
+        return note_reply(Cosigned(lines="", size=self._reader.size, heard=self._reader.size))
+
+
+def _refusal(error: CryptoError) -> Refusal:
+    """Return what the coordinator is told of an error: a code for the log and a sentence for people."""
+    match error:
+        case Refused():
+            return Refusal(reason_code=error.reason_code, reason=str(error))
+        case ProtocolError():
+            return Refusal(reason_code="protocol_violation", reason=str(error))
+        case _:
+            return Refusal(reason_code="decryption_failed", reason=str(error))

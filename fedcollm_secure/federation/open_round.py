@@ -20,6 +20,7 @@ from fedcollm_crypto.aggregation import Vector
 from fedcollm_crypto.errors import Refused
 from fedcollm_secure.learning.vectors import Float32
 
+PENDING_NAME = "pending.npz"
 _DIGEST_BYTES = 32
 
 
@@ -74,7 +75,7 @@ class Pending:
 
     def write(self, version: str, kept: Kept) -> None:
         """Replace what is kept, whole or not at all; it is on the disk when this returns."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self._path.parent)
         vectors = {f"vector_{number}": vector for number, vector in kept.vectors.items()}
         body = io.BytesIO()
         np.savez(body, version=np.array(version), change=kept.change, **vectors)  # type: ignore[arg-type]  # numpy takes the names for allow_pickle

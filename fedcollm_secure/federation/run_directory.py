@@ -77,27 +77,27 @@ class RunDirectory:
     def save_manifest(self, name: str, manifest: RoundManifest) -> None:
         """Keep an attempt's manifest beside the log, which vouches for it."""
         folder = self.audit / "manifests"
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         durable.replace(folder / f"{name}.json", canonical.encode(manifest.to_body()))
 
     def save_statement(self, statement_digest: str, statement: bytes) -> None:
         """Keep what the decryptor signed beside the log, which names it by its digest."""
         folder = self.audit / "statements"
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         durable.replace(folder / f"{statement_digest}.json", statement)
 
     def save_environment(self, text: str) -> str:
         """Keep the list of what is installed beside the log; return the digest that names it."""
         name = sha256(text.encode()).hexdigest()
         folder = self.audit / "environments"
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         durable.replace(folder / f"{name}.txt", text.encode())
         return name
 
     def save_proof(self, proof_digest: str, proof: bytes) -> None:
         """Keep the proof that a silo dealt bad shares beside the log, which names it by its digest."""
         folder = self.audit / "proofs"
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         durable.replace(folder / f"{proof_digest}.json", proof)
 
     def silo(self, name: str) -> Path:
@@ -143,7 +143,7 @@ class RunDirectory:
     def begin_adapters(self) -> Path:
         """Return an empty folder for the next state of `adapters/`."""
         shutil.rmtree(self._next, ignore_errors=True)
-        self._next.mkdir()
+        durable.make_folder(self._next, new=True)
         return self._next
 
     def seal_adapters(self, state: Json) -> None:
@@ -156,8 +156,8 @@ class RunDirectory:
         old = self.path / ".adapters.old"
         shutil.rmtree(old, ignore_errors=True)
         if self.adapters.exists():
-            self.adapters.rename(old)
-        self._next.rename(self.adapters)
+            durable.move(self.adapters, old)
+        durable.move(self._next, self.adapters)
         durable.sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields
-from typing import get_args
 
 import pytest
 
@@ -88,7 +87,7 @@ EXAMPLES: tuple[Event, ...] = (
 
 
 def test_there_is_an_example_of_every_event() -> None:
-    assert {type(example) for example in EXAMPLES} == set(EVENT_TYPES) == set(get_args(Event))
+    assert {type(example) for example in EXAMPLES} == set(EVENT_TYPES)
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type_name(type(event)))

@@ -12,7 +12,7 @@ from fedcollm_crypto.canonical import Json, encode
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import EMPTY_ROOT, Tree, leaf_hash
 from fedcollm_secure.audit_log.events import PartyDropped, RoundStarted, RunFinished
-from fedcollm_secure.audit_log.log import AuditLog, Head, read_log, read_public_key
+from fedcollm_secure.audit_log.log import AuditLog, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import GENESIS, read_line, write_line
 from fedcollm_secure.audit_log.run_verification import verify_log
 from fedcollm_secure.errors import LogError, RunError
@@ -288,6 +288,7 @@ def test_a_crash_in_mid_write_is_recovered_and_the_log_goes_on(kept: float, tmp_
     log = AuditLog.create(tmp_path, KEEPER, "test")
     for number in range(4):
         log.append(round_started(number))
+    log.close()
     path = tmp_path / "log.jsonl"
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rindex(b"\n") + 1
@@ -316,6 +317,7 @@ def test_resuming_refuses_a_bad_earlier_line_and_leaves_the_file_alone(tmp_path:
 def test_resuming_goes_on_from_the_same_head(tmp_path: Path) -> None:
     log = AuditLog.create(tmp_path, KEEPER, "test")
     log.append(round_started(0))
+    log.close()
 
     assert AuditLog.open(tmp_path, KEEPER, "test").head == log.head
 
@@ -352,15 +354,45 @@ def test_nothing_can_be_proven_or_cosigned_before_the_first_checkpoint(tmp_path:
         log.consistency_proof(0)
 
 
-def test_a_second_writer_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     first = AuditLog.create(tmp_path, KEEPER, "test")
-    second = AuditLog.open(tmp_path, KEEPER, "test")
     first.append(round_started(0))
 
-    with pytest.raises(RunError, match="another process"):
-        second.append(round_started(0))
+    with pytest.raises(RunError, match="in use by another process"):
+        AuditLog.open(tmp_path, KEEPER, "test")
 
     assert read_log(tmp_path / "log.jsonl").head == first.head
+    first.close()
+    AuditLog.open(tmp_path, KEEPER, "test").append(round_started(1))
+
+
+@pytest.mark.parametrize("foreign", [b"", b'{"event":', b"a whole line\n"])
+def test_bytes_of_a_writer_without_a_lock_are_noticed_before_anything_is_written(
+    foreign: bytes, tmp_path: Path
+) -> None:
+    log, path = AuditLog.create(tmp_path, KEEPER, "test"), tmp_path / "log.jsonl"
+    log.append(round_started(0))
+    there = path.read_bytes() + foreign if foreign else path.read_bytes()[:-1]
+    path.write_bytes(there)
+
+    with pytest.raises(RunError, match=rf"has {len(there)} bytes, .* another process wrote to it or cut it\. Nothing"):
+        log.append(round_started(1))
+
+    assert path.read_bytes() == there
+
+
+def test_a_log_that_changes_while_it_is_opened_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log_of(tmp_path)
+    contents, there = read_log(path), path.read_bytes()
+    changed = LogContents(entries=contents.entries[:-1], torn_bytes=0)
+    monkeypatch.setattr("fedcollm_secure.audit_log.log.read_log", lambda _: changed)
+
+    with pytest.raises(RunError, match="was changed while it was opened"):
+        AuditLog.open(tmp_path, KEEPER, "fedcollm-secure/test")
+
+    monkeypatch.undo()
+    assert path.read_bytes() == there
+    assert AuditLog.open(tmp_path, KEEPER, "fedcollm-secure/test").head == contents.head
 
 
 def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,7 @@ def test_a_log_that_is_opened_again_shows_the_same(witnessed: Begin, tmp_path: P
     log = witnessed(tmp_path / "log").extend(1)
     log.log.append(closed(1))
     log.extend(2)
+    log.log.close()
     again = AuditLog.open(tmp_path / "log" / "audit", log.keeper, "fedcollm-secure/test")
 
     assert again.recent(again.head.size) == shown(log)

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from fedcollm_crypto.aggregation import Ask, Chunks, Exchange, PartyId, Sum, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.custody import Setup, no_log
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -22,10 +22,11 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import requests
 from fedcollm_crypto.masking.dealing import Dealing, ShareBox, Shares, box_tree
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy, always
 from fedcollm_crypto.masking.requests import Delivery, Refusal, Relay, VectorRequest
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Role, Roster
 from fedcollm_crypto.signed import Signed, sign
@@ -101,16 +102,28 @@ class Consortium:
             quantisation=m.quantisation,
         )
 
-    def silo(self, party: PartyId, manifest: RoundManifest | None = None, **changes: object) -> MaskedSilo:
-        settings: dict[str, object] = {
+    def brought(
+        self, party: PartyId, manifest: RoundManifest | None, changes: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Return the setup and the part of a silo, and of `changes` whatever is of neither."""
+        setup: dict[str, object] = {
             "identity": self.identities[party],
             "roster": self.roster,
             "policy": self.policy,
-            "expected": always(self.expected(manifest)),
             "stages": self.stages[party],
+        }
+        part: dict[str, object] = {
+            "expected": always(self.expected(manifest)),
             "vector": lambda: self.vectors[party].copy(),
         }
-        return MaskedSilo(**(settings | changes))  # type: ignore[arg-type]
+        of_setup, of_part = ({field.name for field in fields(kind)} for kind in (SiloSetup, Part))
+        setup |= {name: value for name, value in changes.items() if name in of_setup}
+        part |= {name: value for name, value in changes.items() if name in of_part}
+        others = {name: value for name, value in changes.items() if name not in of_setup | of_part}
+        return {"setup": SiloSetup(**setup), "part": Part(**part), **others}  # type: ignore[arg-type]
+
+    def silo(self, party: PartyId, manifest: RoundManifest | None = None, **changes: object) -> MaskedSilo:
+        return MaskedSilo(**self.brought(party, manifest, changes))  # type: ignore[arg-type]
 
     def silos(self, manifest: RoundManifest | None = None, **changes: object) -> dict[PartyId, MaskedSilo]:
         return {party: self.silo(party, manifest, **changes) for party in (manifest or self.manifest).cohort}
@@ -166,19 +179,10 @@ class Encrypted(Consortium):
     def silo(
         self, party: PartyId, manifest: RoundManifest | None = None, **changes: object
     ) -> EncryptedSilo | TrustingSilo:
-        settings: dict[str, object] = {
-            "identity": self.identities[party],
-            "roster": self.roster,
-            "policy": self.policy,
-            "expected": always(self.expected(manifest)),
-            "stages": self.stages[party],
-            "vector": lambda: self.vectors[party].copy(),
-            "packing": self.packing,
-            "worker": self.worker,
-        }
+        settings = {"packing": self.packing, "worker": self.worker} | self.brought(party, manifest, changes)
         if self.trusts:
-            return TrustingSilo(**(settings | changes))  # type: ignore[arg-type]
-        return EncryptedSilo(**(settings | {"scheme": self.packing.scheme} | changes))  # type: ignore[arg-type]
+            return TrustingSilo(**settings)  # type: ignore[arg-type]
+        return EncryptedSilo(**({"scheme": self.packing.scheme} | settings))  # type: ignore[arg-type]
 
     def decryptor(self, **changes: object) -> Decryptor | Trustee:
         settings: dict[str, object] = {
@@ -190,7 +194,7 @@ class Encrypted(Consortium):
             "worker": self.worker,
             "require_logged": no_log,
         }
-        setup = Setup(**(settings | changes))  # type: ignore[arg-type]
+        setup = DecryptorSetup(**(settings | changes))  # type: ignore[arg-type]
         if self.trusts:
             return Trustee(setup=setup, packing=self.packing)
         return Decryptor(setup=setup, packing=self.packing, scheme=self.packing.scheme)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from fedcollm_crypto import durable
-from fedcollm_crypto.durable import ChainedLines, Disk, InUse, Lines, NotDurable
+from fedcollm_crypto import lines as lines_module
+from fedcollm_crypto.durable import Disk, NotDurable, NotWritten
 from fedcollm_crypto.errors import ProtocolError
+from fedcollm_crypto.lines import GENESIS, ChainedLines, ForeignBytes, InUse, Lines
 from fedcollm_crypto.masking.stages import Declined, FileStages, Where
 
 TEXTS = [b"one", b'{"two":2}', b"", b"four"]
@@ -76,7 +78,8 @@ def test_a_file_torn_at_any_byte_holds_the_whole_lines_before_and_goes_on(path: 
 
 def test_a_process_killed_at_any_write_leaves_lines_that_were_acknowledged(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom fedcollm_crypto.durable import ChainedLines, Disk\n"
+        "import os, sys\nfrom pathlib import Path\nfrom fedcollm_crypto.durable import Disk\n"
+        "from fedcollm_crypto.lines import ChainedLines\n"
         "class Dying(Disk):\n    left = int(sys.argv[2])\n"
         "    def step(self):\n        self.left -= 1\n        if self.left < 0: os._exit(9)\n"
         "    def write(self, d, data):\n        os.write(d, data[:7]); self.step(); return 7 + os.write(d, data[7:])\n"
@@ -116,7 +119,7 @@ REARRANGED: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "swapped": lambda lines: [lines[1], lines[0], *lines[2:]],
     "repeated": lambda lines: [*lines, lines[-1]],
     "put in": lambda lines: [lines[0], lines[0], *lines[1:]],
-    "of another file": lambda lines: [*lines[:3], durable.GENESIS + b" four\n"],
+    "of another file": lambda lines: [*lines[:3], GENESIS + b" four\n"],
     "unchained": lambda lines: [b'{"entry":"Declined"}\n'],
 }
 
@@ -134,7 +137,7 @@ def test_a_cut_tail_of_whole_lines_is_not_seen_and_the_page_says_so(path: Path) 
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
 
     assert texts_of(path) == TEXTS[:2]
-    assert "no file can tell" in str(durable.__doc__)
+    assert "no file can tell" in str(lines_module.__doc__)
 
 
 def test_a_full_disk_leaves_the_lines_as_they_were_wherever_it_fills(path: Path) -> None:
@@ -169,18 +172,54 @@ def test_a_second_writer_waits_for_the_first(path: Path) -> None:
     first = Lines(path)
     with pytest.raises(InUse, match="in use by another process"):
         Lines(path)
-    script = f"from pathlib import Path\nfrom fedcollm_crypto.durable import Lines\nLines(Path({str(path)!r}))"
+    script = f"from pathlib import Path\nfrom fedcollm_crypto.lines import Lines\nLines(Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "InUse" in done.stderr
     first.close()
     Lines(path).close()
 
 
+def test_bytes_of_a_writer_without_a_lock_are_noticed_before_a_line_is_added(path: Path) -> None:
+    file = ChainedLines(path)
+    with path.open("ab") as other:
+        other.write(b"x")
+    there = path.read_bytes()
+    with pytest.raises(ForeignBytes, match=rf"has {len(there)} bytes, expected {len(there) - 1}"):
+        file.append(b"next")
+    file.close()
+    file.close()  # twice is allowed
+
+    assert path.read_bytes() == there
+
+
+def test_a_file_that_is_forgotten_gives_up_its_lock(tmp_path: Path) -> None:
+    Lines(tmp_path / "lines").append(b"one")
+
+    assert list(Lines(tmp_path / "lines").lines) == [b"one"]
+
+
+def test_what_the_system_does_not_open_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for call in (
+        lambda: durable.make_folder(tmp_path / "file" / "folder"),
+        lambda: durable.make_folder(tmp_path, new=True),
+        lambda: durable.move(tmp_path / "gone", tmp_path / "new"),
+        lambda: durable.sync_folder(tmp_path / "gone"),
+        lambda: durable.write_new(tmp_path / "gone" / "new", b""),
+        lambda: durable.replace(tmp_path / "gone" / "new", b""),
+        lambda: Lines(tmp_path / "gone" / "lines"),
+    ):
+        with pytest.raises(NotWritten, match="go on"):
+            call()
+    with pytest.raises(FileExistsError):
+        durable.write_new(tmp_path / "file", b"")
+
+
 def test_lines_are_kept_in_a_regular_file_and_by_their_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "fifo")
     for name in ("link", "fifo"):
-        with pytest.raises(OSError, match=r"levels of symbolic links|no regular file"):
+        with pytest.raises(NotWritten, match=r"levels of symbolic links|no regular file"):
             Lines(tmp_path / name)
     assert not (tmp_path / "elsewhere").exists()
     Lines(tmp_path / "lines").close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.aggregation import Chunks, aggregate
-from fedcollm_crypto.homomorphic.custody import Setup, no_log
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -15,7 +15,8 @@ from fedcollm_crypto.homomorphic.packing import bfv_packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking.policy import always
+from fedcollm_crypto.masking.policy import Part, always
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member
 
@@ -42,19 +43,20 @@ def opened(tools, worker: Worker, vector: np.ndarray) -> np.ndarray:
     expected = replace(consortium.expected(), decryptor="trent", parameters_hash=scheme.hash)
     silos = {
         party: EncryptedSilo(
-            identity=consortium.identities[party],
-            roster=roster,
-            policy=consortium.policy,
-            expected=always(expected),
-            stages=MemoryStages(),
-            vector=vector.copy,
+            setup=SiloSetup(
+                identity=consortium.identities[party],
+                roster=roster,
+                policy=consortium.policy,
+                stages=MemoryStages(),
+            ),
+            part=Part(expected=always(expected), vector=vector.copy),
             packing=packing,
             scheme=scheme,
             worker=worker,
         )
         for party in consortium.names
     }
-    setup = Setup(
+    setup = DecryptorSetup(
         identity=trent,
         roster=roster,
         policy=consortium.policy,

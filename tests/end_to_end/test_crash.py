@@ -261,6 +261,19 @@ def test_a_round_that_died_after_its_sum_goes_on_from_the_sum(tree: Make, tmp_pa
     assert RunDirectory(out).aggregate(1) is None
 
 
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(tree: Make, tmp_path: Path) -> None:
+    config, out = parse(tree(rounds=1, aggregation=MASKED)), tmp_path / "run"
+    job = start(prepare(config), out, lambda _, __: None)
+    next(job.rounds())
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match="in use by another process"):
+        resume(prepare(config), out, lambda _, __: None)
+
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    job.close()
+    resume(prepare(config), out, lambda _, __: None).close()
+
+
 def test_another_configuration_cannot_resume(tree: Make, tmp_path: Path) -> None:
     _job_until(prepare(parse(tree())), tmp_path / "run", 0)
 

@@ -1,4 +1,4 @@
-"""Every write of every durable file fails once, as on a full, a broken or a read-only disk; then the disk works again.
+"""Every write, opening and new folder of a durable file fails once, as on a full or a read-only disk; then it works.
 
 What is on the disk afterwards is what was there before, or what was to be there: never anything between. The error is
 of the file's own room and says what to do, and the same call, after a new opening, succeeds.
@@ -7,6 +7,7 @@ of the file's own room and says what to do, and the same call, after a new openi
 import argparse
 import errno
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pytest
 from fedcollm_crypto import durable
 from fedcollm_crypto.durable import NotWritten
 from fedcollm_crypto.keys import Identity
+from fedcollm_crypto.lines import Lines
 from fedcollm_crypto.masking.stages import Declined, FileStages, Where
 from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import Ledger
@@ -45,6 +47,7 @@ PLAN = RecordPlan(
 WHERE = Where(session_id="s", round=1, attempt=1, linear_pass=0)
 KEEPER = Identity.generate("server")
 VERSION = "ab" * 32
+FRESH = itertools.count()  # a log is never begun twice in one folder
 
 
 class Faults:
@@ -54,6 +57,8 @@ class Faults:
         self.calls, self.at, self.code, self.torn = 0, at, code, torn
         for name in ("fsync", "ftruncate", "replace", "rename"):
             patch.setattr(os, name, self._counted(getattr(os, name)))
+        self._count_where(patch, "open", lambda _, flags, *__: changes(flags))
+        self._count_where(patch, "mkdir", lambda path, *_: not Path(path).is_dir())
         honest, opened = os.write, os.fdopen
         patch.setattr(os, "write", lambda fd, data: self._write(honest, fd, data))
         faults = self
@@ -65,6 +70,11 @@ class Faults:
         patch.setattr(
             os, "fdopen", lambda fd, mode: io.BufferedWriter(Raw(fd, mode)) if "w" in mode else opened(fd, mode)
         )
+
+    def _count_where(self, patch: pytest.MonkeyPatch, name: str, counts: Callable[..., object]) -> None:
+        honest = getattr(os, name)
+        counted = self._counted(honest)
+        patch.setattr(os, name, lambda *given, **named: (counted if counts(*given) else honest)(*given, **named))
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **named: Any) -> Any:
@@ -82,6 +92,13 @@ class Faults:
         if self.torn:
             call(*arguments[:-1], bytes(arguments[-1])[:5])
         raise OSError(self.code, os.strerror(self.code))
+
+
+def changes(flags: int) -> bool:
+    """Say whether a file is opened to write to it, or to make it durable; what only reads is another matter."""
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)) or bool(
+        flags & os.O_CLOEXEC and not flags & os.O_NONBLOCK
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +162,12 @@ def log(folder: Path) -> AuditLog:
 
 def finished(folder: Path, digest: str) -> None:
     one = log(folder)
-    if digest not in (folder / "audit" / LOG_NAME).read_text():
-        one.append(RunFinished(summary_digest=digest))
-    one.checkpoint()
+    try:
+        if digest not in (folder / "audit" / LOG_NAME).read_text():
+            one.append(RunFinished(summary_digest=digest))
+        one.checkpoint()
+    finally:
+        one.close()
 
 
 def finished_found(folder: Path) -> object:
@@ -155,7 +175,7 @@ def finished_found(folder: Path) -> object:
 
 
 def begun(folder: Path) -> None:
-    AuditLog.create(folder / "audit", KEEPER, "fedcollm-secure/test")
+    AuditLog.create(folder / "audit", KEEPER, "fedcollm-secure/test").close()
     finished(folder, "aa" * 32)
 
 
@@ -195,6 +215,18 @@ CASES = {
     "an audit log": Case(
         prepare=begun, change=lambda at: finished(at, "bb" * 32), found=finished_found, family=RunError
     ),
+    "a new audit log": Case(
+        prepare=lambda at: None,
+        change=lambda at: AuditLog.create(at / f"audit {next(FRESH)}", KEEPER, "fedcollm-secure/test").close(),
+        found=lambda at: [path.parent.name[:5] for path in at.rglob(LOG_NAME)][:1],
+        family=RunError,
+    ),
+    "a new journal": Case(
+        prepare=lambda at: None,
+        change=lambda at: joined(at / "silos" / "north", 1),
+        found=lambda at: [path.name for path in at.rglob("journal") if path.stat().st_size],
+        family=NotWritten,
+    ),
     "a kept update": Case(
         prepare=lambda at: kept(at, VERSION), change=lambda at: kept(at, "cd" * 32), found=kept_found, family=NotWritten
     ),
@@ -211,7 +243,7 @@ CASES = {
         family=NotWritten,
     ),
     "a run's adapters": Case(
-        prepare=lambda at: adapters(at, 1), change=lambda at: adapters(at, 2), found=adapters_found, family=OSError
+        prepare=lambda at: adapters(at, 1), change=lambda at: adapters(at, 2), found=adapters_found, family=NotWritten
     ),
 }
 
@@ -291,13 +323,13 @@ def test_a_line_that_cannot_even_be_cut_back_is_cut_off_at_the_next_opening(tmp_
             raise OSError(errno.EROFS, "Read-only file system")
 
     path = tmp_path / "lines"
-    file = durable.Lines(path, disk=Dead())
+    file = Lines(path, disk=Dead())
     for _ in range(2):  # the second must not be glued to what is torn
         with pytest.raises(durable.NotDurable, match="open the file again"):
             file.append(b"longer than what is written")
     file.close()
 
-    again = durable.Lines(path)
+    again = Lines(path)
     again.append(b"two")
     again.close()
     assert path.read_bytes() == b"two\n"

@@ -16,7 +16,8 @@ from fedcollm_secure.audit_log.events import RoundStarted, RunResumed, SumAgreed
 from fedcollm_secure.audit_log.journal import HeadSeen, Journal
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.audit_log.witness import View, Witness
-from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
+from fedcollm_secure.federation.decryptor import DecryptingParty
+from fedcollm_secure.federation.log_reader import LogReader
 from fedcollm_secure.federation.messages import Close, Show, Step, encode
 from fedcollm_secure.federation.replies import Cosigned, Refusal, read_reply
 
@@ -214,7 +215,7 @@ def test_decryptor_follows_no_fork_of_the_log_also_after_a_restart(scene: Scene,
 
 
 def test_decryptor_follows_no_head_without_the_lines(scene: Scene) -> None:
-    party = DecryptingParty(_Nothing(), scene.reader)
+    party = DecryptingParty(end=_Nothing(), reader=scene.reader)
 
     reply = read_reply(party.handle(encode(Show(view=replace(scene.view(), recent=None)))))
 
@@ -224,14 +225,14 @@ def test_decryptor_follows_no_head_without_the_lines(scene: Scene) -> None:
 
 
 def test_decryptor_says_which_head_it_keeps(scene: Scene) -> None:
-    party = DecryptingParty(_Nothing(), scene.reader)
+    party = DecryptingParty(end=_Nothing(), reader=scene.reader)
 
     assert read_reply(party.handle(encode(Show(view=None)))) == Cosigned(lines="", size=0, heard=0)
     assert read_reply(party.handle(encode(Show(view=scene.view())))) == Cosigned(lines="", size=1, heard=1)
 
 
 def test_decryptor_answers_no_other_message_than_its_own(scene: Scene) -> None:
-    party = DecryptingParty(_Nothing(), scene.reader)
+    party = DecryptingParty(end=_Nothing(), reader=scene.reader)
 
     reply = read_reply(party.handle(encode(Close(session="test", round=1, adapter="11" * 32))))
 

@@ -19,10 +19,11 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import transcript
 from fedcollm_crypto.masking.dealing import Dealing, Parcel, Shares, box_tree
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy, always
 from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest, sign_message
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Role, Roster
 from fedcollm_crypto.signed import Signed, sign
@@ -203,15 +204,15 @@ class Setting:
             dp_plan_hash=m.dp_plan_hash,
             quantisation=m.quantisation,
         )
-        return MaskedSilo(
+        setup = SiloSetup(
             identity=self.identities[name],
             roster=self.roster,
             policy=SiloPolicy(post_quantum=m.post_quantum),
-            expected=always(expected),
             stages=MemoryStages(),
-            vector=lambda: self.vectors[name].copy(),
             randomness=fixed(f"silo/{name}"),
         )
+        part = Part(expected=always(expected), vector=lambda: self.vectors[name].copy())
+        return MaskedSilo(setup=setup, part=part)
 
     def play(
         self, lost: str = "", junk: tuple[str, str] = ("", "")

@@ -43,7 +43,7 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class DecryptorSetup:
     """What a decryptor brings along; `require_logged` is asked before each opening."""
 
     identity: Identity
@@ -73,7 +73,7 @@ class Custody:
     restart. A restarted decryptor holds no key: its attempt is lost, and so is whatever the key could have opened.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: DecryptorSetup) -> None:
         """Start without a key."""
         self._setup = setup
         self._held: Held | None = None

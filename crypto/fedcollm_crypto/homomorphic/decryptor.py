@@ -14,7 +14,7 @@ from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.ciphertext_carriers import read_ciphertexts
-from fedcollm_crypto.homomorphic.custody import Custody, Setup
+from fedcollm_crypto.homomorphic.custody import Custody, DecryptorSetup
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
@@ -39,7 +39,7 @@ class Decryptor:
     party.
     """
 
-    def __init__(self, *, setup: Setup, packing: Packing, scheme: Bfv) -> None:
+    def __init__(self, *, setup: DecryptorSetup, packing: Packing, scheme: Bfv) -> None:
         """Open sums of vectors packed like this."""
         if scheme != setup.scheme or scheme != packing.scheme:
             raise ValueError("the decryptor, its packing and its key must have the same parameters")

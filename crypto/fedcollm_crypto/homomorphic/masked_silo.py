@@ -1,22 +1,18 @@
 """The masking protocol with every vector inside ciphertexts: the silo's end. `masked_server` has the steps."""
 
-import secrets
-from collections.abc import Callable
+from dataclasses import replace
 
-from fedcollm_crypto.aggregation import Chunks, Vector
+from fedcollm_crypto.aggregation import Chunks
 from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSilo
 from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.parameters import Bfv
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Admit, Expect, Pledge, SiloPolicy, no_pledge
+from fedcollm_crypto.masking.policy import Part, Pledge
 from fedcollm_crypto.masking.ring_carriers import SiloCarrier
 from fedcollm_crypto.masking.silo import MaskedSilo
-from fedcollm_crypto.masking.silo_state import Evidence
-from fedcollm_crypto.masking.stages import StageJournal
-from fedcollm_crypto.roster import Roster
+from fedcollm_crypto.masking.silo_state import Evidence, SiloSetup
 
 
 class EncryptedSilo:
@@ -28,40 +24,16 @@ class EncryptedSilo:
     and learn the attempt's key from it instead of a sum: then the masks alone hide.
     """
 
-    def __init__(
-        self,
-        *,
-        identity: Identity,
-        roster: Roster,
-        policy: SiloPolicy,
-        expected: Expect,
-        stages: StageJournal,
-        vector: Callable[[], Vector],
-        packing: Packing,
-        scheme: Bfv,
-        worker: Worker,
-        admit: Admit = no_pledge,
-        randomness: Randomness = secrets.token_bytes,
-    ) -> None:
-        """Serve one round; `expected` names the decryptor and the hash of `scheme`."""
+    def __init__(self, *, setup: SiloSetup, part: Part, packing: Packing, scheme: Bfv, worker: Worker) -> None:
+        """Take part in one round; what it expects names the decryptor and the hash of `scheme`."""
         if packing.scheme != scheme:
             raise ValueError("the silo's packing must have these parameters")
         self._packing = packing
         self._modulus = scheme.modulus
-        self._admit = admit
-        self._progress = worker.progress
-        self._key = SiloKey(roster, scheme, worker)
-        self._inner = MaskedSilo(
-            identity=identity,
-            roster=roster,
-            policy=policy,
-            expected=expected,
-            stages=stages,
-            vector=vector,
-            admit=self._check_key,
-            randomness=randomness,
-            carrier=self._new_carrier,
-        )
+        self._admit = part.admit
+        self._told = worker.progress
+        self._key = SiloKey(setup.roster, scheme, worker)
+        self._inner = MaskedSilo(setup=setup, part=replace(part, admit=self._check_key), carrier=self._new_carrier)
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -82,4 +54,4 @@ class EncryptedSilo:
         return self._admit(manifest)
 
     def _new_carrier(self, manifest: RoundManifest) -> SiloCarrier:
-        return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus, self._progress)
+        return CiphertextSilo(manifest.quantisation, self._packing, self._key.box, self._modulus, self._told)

@@ -16,7 +16,7 @@ from fedcollm_crypto.homomorphic import commitments as said
 from fedcollm_crypto.homomorphic import messages
 from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSum
 from fedcollm_crypto.homomorphic.commitments import Commitment, Deposit, Received, Sent
-from fedcollm_crypto.homomorphic.custody import Custody, Held, Setup
+from fedcollm_crypto.homomorphic.custody import Custody, DecryptorSetup, Held
 from fedcollm_crypto.homomorphic.decryptor import decline, server_signed
 from fedcollm_crypto.homomorphic.messages import KeyRequest, Opened, OpenRequest
 from fedcollm_crypto.homomorphic.packing import Packing
@@ -41,7 +41,7 @@ class Trustee:
     (Li and Micciancio, Eurocrypt 2021). This party itself could read every silo's update.
     """
 
-    def __init__(self, *, setup: Setup, packing: Packing) -> None:
+    def __init__(self, *, setup: DecryptorSetup, packing: Packing) -> None:
         """Open sums of vectors packed like this."""
         if packing.scheme != setup.scheme:
             raise ValueError("the trustee, its packing and its key must have the same parameters")

@@ -1,7 +1,7 @@
 """A silo that trusts the trustee: it commits to its ciphertexts, sees all commitments, then sends them, sealed."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +18,12 @@ from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_crypto.homomorphic.residues import to_wire, wire_bytes
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.worker import CALL_ROWS, Worker, WorkerFailed, crashed
-from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import invariant, rules
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
+from fedcollm_crypto.masking.policy import Part
 from fedcollm_crypto.masking.requests import MESSAGE_FRAME, VECTOR_FRAME, Relay, sign_message
-from fedcollm_crypto.masking.stages import Answered, StageJournal, Where
-from fedcollm_crypto.roster import Roster
+from fedcollm_crypto.masking.silo_state import SiloSetup
+from fedcollm_crypto.masking.stages import Answered, Where
 from fedcollm_crypto.signed import Signed
 
 
@@ -46,31 +45,14 @@ class TrustingSilo:
     max(t, k_min) silos. Against the trustee itself: none.
     """
 
-    def __init__(
-        self,
-        *,
-        identity: Identity,
-        roster: Roster,
-        policy: SiloPolicy,
-        expected: Expect,
-        stages: StageJournal,
-        vector: Callable[[], Vector],
-        packing: Packing,
-        worker: Worker,
-        admit: Admit = no_pledge,
-    ) -> None:
-        """Serve one round; `expected` names the trustee and the hash of the packing's scheme."""
-        self._identity = identity
-        self._roster = roster
-        self._policy = policy
-        self._expected = expected
-        self._stages = stages
-        self._compute = vector
-        self._vector: Vector | None = None
+    def __init__(self, *, setup: SiloSetup, part: Part, packing: Packing, worker: Worker) -> None:
+        """Take part in one round; what it expects names the trustee and the hash of the packing's scheme."""
+        self._setup = setup
+        self._part = part
         self._packing = packing
-        self._admit = admit
-        self._key = SiloKey(roster, packing.scheme, worker)
+        self._key = SiloKey(setup.roster, packing.scheme, worker)
         self._told = worker.progress
+        self._vector: Vector | None = None
         self._progress: _Progress | None = None
 
     def convict(self, proof: bytes) -> None:
@@ -80,7 +62,7 @@ class TrustingSilo:
     def handle(self, request: bytes) -> Chunks:
         """Answer one request. Raises: ProtocolError for what the server of the roster did not sign."""
         message = self._key.take(request)
-        signed = server_signed(message, self._roster)
+        signed = server_signed(message, self._setup.roster)
         try:
             if signed.kind == COMMIT_REQUEST:
                 return self._commit(signed, hashlib.sha256(message).hexdigest())
@@ -88,35 +70,35 @@ class TrustingSilo:
                 return self._send(signed, hashlib.sha256(message).hexdigest())
             raise ProtocolError("a manifest or all commitments were expected")
         except Refused as refused:
-            return decline(self._identity, message, refused)
+            return decline(self._setup.identity, message, refused)
         except ProtocolError as error:
-            return decline(self._identity, message, Refused("malformed", str(error)))
+            return decline(self._setup.identity, message, Refused("malformed", str(error)))
         except WorkerFailed:
-            return decline(self._identity, message, crashed())
+            return decline(self._setup.identity, message, crashed())
 
     def _commit(self, signed: Signed, request_hash: str) -> Chunks:
         progress = self._progress
         if progress is not None and progress.request_hash == request_hash:
             return (MESSAGE_FRAME + progress.commitment.encode(),)
         # (1) The round is the consortium's and the one this silo computed for itself; enough silos; never again.
-        manifest = RoundManifest.from_body(signed.body)
+        manifest, setup = RoundManifest.from_body(signed.body), self._setup
         if manifest.server != signed.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
-        expected = self._expected(manifest)
-        rules.require_my_roster(manifest, self._roster)
+        expected = self._part.expected(manifest)
+        rules.require_my_roster(manifest, setup.roster)
         rules.require_my_plan(manifest, expected)
         rules.require_encryption(manifest, expected)
-        rules.require_cohort(manifest, self._identity.party, self._roster, self._policy)
-        rules.require_threshold(manifest, self._roster, self._policy)
-        invariant.require_noise_shares(manifest, expected, self._policy)
-        rules.require_profile(manifest, self._roster, self._policy)
-        rules.require_new_attempt(manifest, self._stages.entries())
+        rules.require_cohort(manifest, setup.party, setup.roster, setup.policy)
+        rules.require_threshold(manifest, setup.roster, setup.policy)
+        invariant.require_noise_shares(manifest, expected, setup.policy)
+        rules.require_profile(manifest, setup.roster, setup.policy)
+        rules.require_new_attempt(manifest, setup.stages.entries())
         # (2) The key is the trustee's for this attempt; ledger and log agree.
         self._key.check(manifest)
-        self._admit(manifest)
+        self._part.admit(manifest)
         # (3) Train, encrypt, keep; record; commit.
         ciphertexts, digest = self._encrypt(manifest)
-        commitment = sign_message(self._identity, Commitment(manifest_hash=manifest.hash, ciphertexts_hash=digest))
+        commitment = sign_message(setup.identity, Commitment(manifest_hash=manifest.hash, ciphertexts_hash=digest))
         self._record(manifest, COMMIT_REQUEST, request_hash, manifest.cohort)
         self._progress = _Progress(
             manifest=manifest, request_hash=request_hash, ciphertexts=ciphertexts, commitment=commitment
@@ -132,10 +114,10 @@ class TrustingSilo:
         # (4) All commitments are signed, to this manifest, by enough silos of the cohort; this silo's is among them.
         committed = said.commitments_of(relay.messages)
         rules.require_subset(committed, progress.manifest.cohort, "the commitments")
-        rules.require_mine(progress.commitment, committed.get(self._identity.party), "commitment")
+        rules.require_mine(progress.commitment, committed.get(self._setup.party), "commitment")
         rules.require_floor(committed, progress.manifest, "the commitments")
         for party, message in committed.items():
-            rules.verify_sender(message, self._roster)
+            rules.verify_sender(message, self._setup.roster)
             if Commitment.from_body(message.body).manifest_hash != progress.manifest.hash:
                 raise Refused("other_manifest", f"{party} committed under another manifest")
         # (5) Record, then send what was committed to, sealed to the trustee.
@@ -143,20 +125,20 @@ class TrustingSilo:
             self._record(progress.manifest, SEND_REQUEST, request_hash, committed)
             progress.sent_for = request_hash
         sent = Sent(manifest_hash=progress.manifest.hash, commitments_hash=said.commitments_hash(committed))
-        return self._stream(progress, sign_message(self._identity, sent))
+        return self._stream(progress, sign_message(self._setup.identity, sent))
 
     def _stream(self, progress: _Progress, sent: Signed) -> Iterator[bytes]:
         yield VECTOR_FRAME
         each, box_key = wire_bytes(self._key.box.coefficients), self._key.message.box_key
         progress.ciphertexts.rewind()
         for index in range(self._packing.ciphertexts(progress.manifest.quantisation.length)):
-            context = said.piece_context(progress.manifest.hash, self._identity.party, index)
+            context = said.piece_context(progress.manifest.hash, self._setup.party, index)
             yield hpke.seal_classical(box_key, progress.ciphertexts.read(each), context, "the trustee")
         yield sent.encode()
 
     def _encrypt(self, manifest: RoundManifest) -> tuple[Spool, bytes]:
         if self._vector is None:
-            self._vector = self._compute()
+            self._vector = self._part.vector()
         slots = self._packing.pack(signed_words(self._vector, manifest.quantisation.ring_bits))
         kept = Spool()
         hasher = said.ciphertexts_hasher()
@@ -170,4 +152,4 @@ class TrustingSilo:
 
     def _record(self, manifest: RoundManifest, stage: str, request_hash: str, members: Iterable[PartyId]) -> None:
         where, parties = Where.of(manifest), tuple(sorted(members))
-        self._stages.append(Answered(where=where, stage=stage, request_hash=request_hash, members=parties))
+        self._setup.stages.append(Answered(where=where, stage=stage, request_hash=request_hash, members=parties))

@@ -1,9 +1,9 @@
 """What a silo insists on, from its own files, whatever the server proposes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fedcollm_crypto.aggregation import PartyId
+from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.masking.manifest import Adversary, Quantisation, RoundManifest
 
 
@@ -85,3 +85,15 @@ Here, and not before, a caller acts: it cosigns the log, and reserves its budget
 def no_pledge(_: RoundManifest) -> Pledge:
     """Pledge nothing: for jobs without ledger and log."""
     return Pledge()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A silo's part in one round: what it holds a manifest to, what it does before it joins, and what it gives.
+
+    `vector` is called once, when the vector is first needed: a silo may train there.
+    """
+
+    expected: Expect
+    vector: Callable[[], Vector] = field(repr=False)
+    admit: Admit = no_pledge

@@ -1,12 +1,11 @@
 """The silo's end: authenticates each request, answers each stage once, and records that before it answers.
 
-The rules of an attempt are in `rules`, what holds over all attempts is in `invariant`, the stages are in `silo_stages`;
-this file is the once-per-stage discipline around them.
+The rules of an attempt are in `rules`, what holds over all attempts is in `invariant`, the stages are in `silo_stages`,
+what is written down is in `silo_record`; this file is the once-per-stage discipline around them.
 A silo that restarts has lost its ephemeral secrets on purpose: it refuses the attempt it was in and joins the next.
 """
 
 import hashlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -15,11 +14,9 @@ from fedcollm_crypto.aggregation import Chunks, PartyId, Vector
 from fedcollm_crypto.bounds import MAX_TEXT
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking import requests, rules, silo_stages
-from fedcollm_crypto.masking.conviction import BadDealing
-from fedcollm_crypto.masking.manifest import RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy, no_pledge
+from fedcollm_crypto.masking.manifest import RoundManifest
+from fedcollm_crypto.masking.policy import Part
 from fedcollm_crypto.masking.requests import (
     DEALING_FRAME,
     MESSAGE_FRAME,
@@ -34,6 +31,7 @@ from fedcollm_crypto.masking.requests import (
     sign_message,
 )
 from fedcollm_crypto.masking.ring_carriers import RingSilo, SiloCarrier
+from fedcollm_crypto.masking.silo_record import Asked, SiloRecord
 from fedcollm_crypto.masking.silo_state import (
     Consented,
     Dealt,
@@ -42,28 +40,12 @@ from fedcollm_crypto.masking.silo_state import (
     Greeted,
     Masking,
     Progress,
-    Setup,
+    SiloSetup,
     State,
 )
-from fedcollm_crypto.masking.stages import (
-    Answered,
-    Convicted,
-    Declined,
-    Enrolled,
-    Released,
-    Replied,
-    StageJournal,
-    Where,
-)
 from fedcollm_crypto.masking.transcript import vector_hasher
-from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
-_Asked = tuple[str, str]  # the kind of a request and the hash of its bytes, in hex
-_NOWHERE = Where(session_id="", round=0, attempt=0, linear_pass=0)
-
-ELSEWHERE = "elsewhere"
-"""The fault of a silo that was convicted in an attempt which this one was not in, as the journal calls it."""
 MAX_EVIDENCE = 32
 """Refusals kept and journalled for one attempt: a hostile server must not fill the silo's disk."""
 
@@ -79,35 +61,16 @@ class MaskedSilo:
     """
 
     def __init__(
-        self,
-        *,
-        identity: Identity,
-        roster: Roster,
-        policy: SiloPolicy,
-        expected: Expect,
-        stages: StageJournal,
-        vector: Callable[[], Vector],
-        admit: Admit = no_pledge,
-        randomness: Randomness = secrets.token_bytes,
-        carrier: Callable[[RoundManifest], SiloCarrier] = RingSilo,
+        self, *, setup: SiloSetup, part: Part, carrier: Callable[[RoundManifest], SiloCarrier] = RingSilo
     ) -> None:
-        """Serve one round, in as many attempts as it takes; `vector` is called once, when first needed.
+        """Take part in one round, in as many attempts as it takes.
 
         `carrier` makes what takes the masked vector to the wire, once for each attempt.
         """
-        if roster.member(identity.party).public_keys != identity.public_keys:
-            raise ValueError(f"the key of {identity.party} is not the one in the roster")
-        self._setup = Setup(
-            identity=identity,
-            roster=roster,
-            policy=policy,
-            expected=expected,
-            stages=stages,
-            admit=admit,
-            randomness=randomness,
-        )
-        self._compute = vector
+        self._setup = setup
+        self._part = part
         self._new_carrier = carrier
+        self._record = SiloRecord(setup)
         self._vector: tuple[tuple[str, int, int], Vector] | None = None
         self._progress: Progress | None = None
         self._evidence: list[Evidence] = []
@@ -123,21 +86,7 @@ class MaskedSilo:
         A sum may be opened anew for it only where this silo was in the attempt itself, under the very hellos of the
         proof: who is guilty could make proofs for attempts that never were. Raises: ProtocolError for proof of nothing.
         """
-        found = BadDealing.decode(proof)
-        found.verify(self._setup.roster)
-        where, me = Where.of(found.manifest), self._setup.identity.party
-        said = Replied(where=where, stage=requests.MANIFEST, reply_hash=found.hellos.get(me, b"").hex())
-        known = (*self._setup.stages.entries(), *self._setup.shown)
-        mine = said in known
-        entry = Convicted(
-            where=where,
-            party=found.accused,
-            fault=found.fault if mine else ELSEWHERE,
-            proof_hash=hashlib.sha256(proof).hexdigest(),
-        )
-        others = [one for one in known if isinstance(one, Convicted) and one.party == entry.party]
-        if all(mine and one.where != where for one in others):
-            self._setup.shown.append(entry)
+        self._record.convict(proof)
 
     def handle(self, request: bytes) -> Chunks:
         """Answer one request, with a signed refusal where the rules forbid what it asks for.
@@ -183,29 +132,15 @@ class MaskedSilo:
         manifest = RoundManifest.from_body(message.body)
         if manifest.server != message.sender:
             raise Refused("other_server", "the manifest names another server than the one that signed it")
-        greeted = silo_stages.greet(manifest, self._setup)
+        greeted = silo_stages.greet(manifest, self._setup, self._part, self._record.memory)
         begun = Progress(manifest=manifest, carrier=self._new_carrier(manifest), states={})
-        self._enrol(begun)
+        self._record.enrol(manifest)
         self._follow(begun, greeted, (message.kind, request_hash), manifest.cohort)
         # From here on the former attempt is over, and its secrets are gone.
         self._progress, self._evidence = begun, []
         return self._say(begun, message.kind, greeted.hello)
 
-    def _enrol(self, begun: Progress) -> None:
-        """Remember the session's members, once, and whoever was convicted in what this attempt began with."""
-        setup, manifest = self._setup, begun.manifest
-        for conviction in setup.shown:
-            setup.stages.append(conviction)
-        setup.shown.clear()
-        known = (entry.where.session_id for entry in setup.stages.entries() if isinstance(entry, Enrolled))
-        if manifest.session_id not in known:
-            members = tuple(sorted(setup.roster.of_role("silo")))
-            least = threshold(len(members), setup.policy.colluding, setup.policy.adversary)
-            setup.stages.append(
-                Enrolled(where=begun.where, members=members, least=str(least), dp_plan_hash=manifest.dp_plan_hash)
-            )
-
-    def _advance(self, progress: Progress, body: Body, asked: _Asked) -> Chunks:
+    def _advance(self, progress: Progress, body: Body, asked: Asked) -> Chunks:
         """Run one stage on the state that it builds on; record it; only then answer."""
         kind = asked[0]
         match progress.states.get(rules.BUILDS_ON[kind]), body:
@@ -219,7 +154,7 @@ class MaskedSilo:
                 return self._say(progress, kind, reply)
             case Examined() as before, Relay():
                 reply = silo_stages.disclose(before, body, self._setup)
-                self._record(progress, asked, (complaint.sender for complaint in body.messages))
+                self._answered(progress, asked, (complaint.sender for complaint in body.messages))
                 return self._say(progress, kind, reply)
             case Examined() as before, VectorRequest():
                 masking = silo_stages.mask(before, body, self._setup)
@@ -228,31 +163,27 @@ class MaskedSilo:
                 self._follow(progress, masking, asked, masking.members)
                 return self._stream(progress, masking, vector)
             case Masking() as before, Relay():
-                consented, reply = silo_stages.consent(before, progress.upload, body, self._setup)
+                consented, reply = silo_stages.consent(before, progress.upload, body, self._setup, self._record.memory)
                 self._follow(progress, consented, asked, consented.survivors)
                 return self._say(progress, kind, reply)
             case Consented() as before, Relay():
-                reply = silo_stages.reveal(before, body, self._setup)
+                reply = silo_stages.reveal(before, body, self._setup, self._record.memory)
                 return self._release(progress, before, asked, reply)
             case _:
                 raise Refused("closed", "the secrets of this attempt are deleted")
 
-    def _follow(self, progress: Progress, state: State, asked: _Asked, members: Iterable[PartyId]) -> None:
+    def _follow(self, progress: Progress, state: State, asked: Asked, members: Iterable[PartyId]) -> None:
         """Record that a stage is answered, durably, and step on."""
-        kind, _ = asked
-        self._record(progress, asked, members)
-        progress.states[kind] = state
+        self._answered(progress, asked, members)
+        progress.states[asked[0]] = state
 
-    def _record(self, progress: Progress, asked: _Asked, members: Iterable[PartyId]) -> None:
-        kind, request_hash = asked
-        entry = Answered(where=progress.where, stage=kind, request_hash=request_hash, members=tuple(sorted(members)))
-        self._setup.stages.append(entry)
-        progress.answered[kind] = entry
+    def _answered(self, progress: Progress, asked: Asked, members: Iterable[PartyId]) -> None:
+        progress.answered[asked[0]] = self._record.answered(progress.where, asked, members)
 
     def _say(self, progress: Progress, kind: str, reply: Signed, wire: bytes = b"") -> Chunks:
         """Record what is said, then say it; `wire` is the reply's bytes where it is more than its signed message."""
         data = progress.replies[kind] = wire or MESSAGE_FRAME + reply.encode()
-        self._setup.stages.append(Replied(where=progress.where, stage=kind, reply_hash=reply.body_hash.hex()))
+        self._record.replied(progress.where, kind, reply)
         return (data,)
 
     def _stream(self, progress: Progress, state: Masking, vector: Vector) -> Iterator[bytes]:
@@ -265,8 +196,7 @@ class MaskedSilo:
         signed = progress.upload
         if signed is None:  # signed once: ML-DSA-44 would give other bytes the second time
             signed = sign_message(self._setup.identity, silo_stages.upload(state, hasher.finalize()))
-            reply_hash = signed.body_hash.hex()
-            self._setup.stages.append(Replied(where=progress.where, stage=requests.ASK_VECTOR, reply_hash=reply_hash))
+            self._record.replied(progress.where, requests.ASK_VECTOR, signed)
             progress.upload = signed
         yield signed.encode()
 
@@ -279,19 +209,10 @@ class MaskedSilo:
             raise Refused("closed", "the secrets of this attempt are deleted: its words can't be made again")
         return self._stream(progress, masking, self._vector_once(progress.manifest))
 
-    def _release(self, progress: Progress, before: Consented, asked: _Asked, reply: Signed) -> Chunks:
+    def _release(self, progress: Progress, before: Consented, asked: Asked, reply: Signed) -> Chunks:
         """Record that a sum over this model version is out; answer; forget every secret of the attempt."""
-        survivors = tuple(sorted(before.survivors))
-        manifest = progress.manifest
-        self._setup.stages.append(
-            Released(
-                where=progress.where,
-                model_version=manifest.adapter_hash,
-                survivors=survivors,
-                dp_plan_hash=manifest.dp_plan_hash,
-            )
-        )
-        self._record(progress, asked, survivors)
+        self._record.released(progress.manifest, before.survivors)
+        self._answered(progress, asked, before.survivors)
         said = self._say(progress, asked[0], reply)
         progress.states, self._vector = {}, None
         return said
@@ -300,7 +221,7 @@ class MaskedSilo:
         """Return the vector of this round and pass: computed once, so that a retry sends the same."""
         what = (manifest.session_id, manifest.round, manifest.linear_pass)
         if self._vector is None or self._vector[0] != what:
-            vector, length = self._compute(), manifest.quantisation.length
+            vector, length = self._part.vector(), manifest.quantisation.length
             if vector.dtype != np.uint64 or vector.shape != (length,):
                 raise ValueError(f"the vector must be uint64[{length}], got {vector.dtype}{list(vector.shape)}")
             vector.setflags(write=False)  # two vectors under one mask would tell their difference
@@ -319,13 +240,8 @@ class MaskedSilo:
         )
         data = MESSAGE_FRAME + sign_message(self._setup.identity, refusal).encode()
         if len(self._evidence) < MAX_EVIDENCE:
-            entry = Declined(
-                where=_NOWHERE if progress is None else progress.where,
-                stage=message.kind,
-                request_hash=request_hash.hex(),
-                reason_code=refused.reason_code,
-            )
-            self._setup.stages.append(entry)
+            where = None if progress is None else progress.where
+            self._record.declined(where, (message.kind, request_hash.hex()), refused.reason_code)
             self._evidence.append(
                 Evidence(reason_code=refused.reason_code, accused=refused.accused, request=request, refusal=data)
             )

@@ -16,49 +16,49 @@ from fedcollm_crypto.masking import attempt, invariant, rules
 from fedcollm_crypto.masking import transcript as hashes
 from fedcollm_crypto.masking.attempt import OpenedShares, Place
 from fedcollm_crypto.masking.dealing import Checked, Dealing, Disclosure, Parcel, ShareBox, Shares, box_tree
+from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.messages import Consent, Hello, Reveal, Upload
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy
 from fedcollm_crypto.masking.requests import Delivery, Relay, VectorRequest, sign_message
-from fedcollm_crypto.masking.silo_state import Consented, Dealt, Examined, Greeted, Masking, Setup
+from fedcollm_crypto.masking.silo_state import Consented, Dealt, Examined, Greeted, Masking, SiloSetup
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
 Body = TypeVar("Body")
 
 
-def greet(manifest: RoundManifest, setup: Setup) -> Greeted:
+def greet(manifest: RoundManifest, setup: SiloSetup, part: Part, memory: Memory) -> Greeted:
     """Answer M0: check the round; act on it only then; draw fresh secrets."""
-    check_round(manifest, setup)
+    check_round(manifest, part.expected(manifest), setup, memory)
     # (4) Model, log and ledger have their say, in this order; the log is cosigned and ε reserved here.
-    pledge = setup.admit(manifest)
+    pledge = part.admit(manifest)
     # (5) Secrets for this attempt alone.
-    secrets = attempt.draw_secrets(manifest, setup.identity.party, setup.randomness)
+    secrets = attempt.draw_secrets(manifest, setup.party, setup.randomness)
     hello = sign_message(setup.identity, attempt.say_hello(manifest, secrets, pledge))
     return Greeted(manifest=manifest, secrets=secrets, hello=hello)
 
 
-def check_round(manifest: RoundManifest, setup: Setup) -> None:
+def check_round(manifest: RoundManifest, expected: Expected, setup: SiloSetup, memory: Memory) -> None:
     """(M0) Hold a manifest against roster, plan, policy and memory. Raises: Refused."""
     # (1) The round is the consortium's, the model and the plan are those this silo knows.
-    expected = setup.expected(manifest)
     rules.require_my_roster(manifest, setup.roster)
     rules.require_profile(manifest, setup.roster, setup.policy)
     rules.require_my_plan(manifest, expected)
     rules.require_encryption(manifest, expected)
     # (2) Enough silos, a high enough threshold: by this silo's own policy, not the server's. Enough noise.
-    rules.require_cohort(manifest, setup.identity.party, setup.roster, setup.policy)
+    rules.require_cohort(manifest, setup.party, setup.roster, setup.policy)
     rules.require_threshold(manifest, setup.roster, setup.policy)
     invariant.require_noise_shares(manifest, expected, setup.policy)
     # (3) Never the same attempt again, never a second sum for one model version.
     rules.require_new_attempt(manifest, setup.stages.entries())
-    memory = setup.memory
     invariant.require_overlap(manifest, setup.roster.of_role("silo"), setup.policy, memory)
     invariant.require_unreleased(manifest, memory)
 
 
-def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Dealing]:
+def deal(before: Greeted, request: Relay, setup: SiloSetup) -> tuple[Dealt, Dealing]:
     """Answer the relayed hellos with shares for everyone in U1."""
-    me, manifest = setup.identity.party, before.manifest
+    me, manifest = setup.party, before.manifest
     # (1) Every hello is signed by a silo of the cohort; this silo's own is among them.
     signed = _by_sender(request.messages, Hello.KIND, setup.roster)
     rules.require_subset(signed, manifest.cohort, "U1")
@@ -80,7 +80,7 @@ def deal(before: Greeted, request: Relay, setup: Setup) -> tuple[Dealt, Dealing]
     return state, dealing
 
 
-def check(before: Dealt, request: Delivery, setup: Setup) -> tuple[Examined, Signed]:
+def check(before: Dealt, request: Delivery, setup: SiloSetup) -> tuple[Examined, Signed]:
     """Answer the parcels: say whose box does not open."""
     # (1) The dealers are part of U1, this silo among them, enough of them.
     parcels = {parcel.shares.sender: parcel for parcel in request.parcels}
@@ -106,7 +106,7 @@ def check(before: Dealt, request: Delivery, setup: Setup) -> tuple[Examined, Sig
     return Examined(dealt=before, shares=shares, disputed=disputed), sign_message(setup.identity, said)
 
 
-def disclose(before: Examined, request: Relay, setup: Setup) -> Signed:
+def disclose(before: Examined, request: Relay, setup: SiloSetup) -> Signed:
     """Answer complaints about this silo's boxes: say what was in them. Who complains could have read it anyway."""
     place = before.dealt.place
     # (1) Each complaint is signed, of this transcript, and about this silo.
@@ -121,7 +121,7 @@ def disclose(before: Examined, request: Relay, setup: Setup) -> Signed:
     return sign_message(setup.identity, said)
 
 
-def mask(before: Examined, request: VectorRequest, setup: Setup) -> Masking:
+def mask(before: Examined, request: VectorRequest, setup: SiloSetup) -> Masking:
     """Answer with the vector: take what was disclosed, derive the masks over U2."""
     dealt = before.dealt
     # (1) U2 is part of the dealers, this silo among them, enough of them.
@@ -148,7 +148,9 @@ def upload(state: Masking, vector_hash: bytes) -> Upload:
     )
 
 
-def consent(before: Masking, mine: Signed | None, request: Relay, setup: Setup) -> tuple[Consented, Signed]:
+def consent(
+    before: Masking, mine: Signed | None, request: Relay, setup: SiloSetup, memory: Memory
+) -> tuple[Consented, Signed]:
     """Answer the relayed uploads: agree to U3, once."""
     manifest, transcript = before.place.manifest, before.place.transcript
     # (1) U3 is part of U2; each of its members signed an upload of this transcript over the same U2.
@@ -162,23 +164,22 @@ def consent(before: Masking, mine: Signed | None, request: Relay, setup: Setup) 
         raise Refused("not_mine", "this silo has not finished its upload")
     rules.require_mine(mine, signed.get(before.place.me), "upload")
     # (3) With this sum, too, the invariant over all sums holds.
-    check_sum(manifest, signed, setup)
+    check_sum(manifest, signed, setup.policy, memory)
     survivors_hash = hashes.survivors_hash({party: upload.vector_hash for party, upload in uploads.items()})
     reply = Consent(manifest_hash=manifest.hash, transcript=transcript, survivors_hash=survivors_hash)
     state = Consented(masking=before, survivors_hash=survivors_hash, survivors=frozenset(signed))
     return state, sign_message(setup.identity, reply)
 
 
-def check_sum(manifest: RoundManifest, survivors: Collection[PartyId], setup: Setup) -> None:
+def check_sum(manifest: RoundManifest, survivors: Collection[PartyId], policy: SiloPolicy, memory: Memory) -> None:
     """(M4, M5) Hold the sum over U3 against every sum before it. Raises: Refused."""
-    memory = setup.memory
     rules.require_floor(survivors, manifest, "U3")
     invariant.require_pass_cohort(manifest, survivors)
     invariant.require_one_dimension(manifest, survivors, memory)
-    invariant.limit_exposure(manifest, survivors, setup.policy, memory)
+    invariant.limit_exposure(manifest, survivors, policy, memory)
 
 
-def reveal(before: Consented, request: Relay, setup: Setup) -> Signed:
+def reveal(before: Consented, request: Relay, setup: SiloSetup, memory: Memory) -> Signed:
     """Answer the relayed consents: b's share of each survivor, s's share of each other silo of U2; never both."""
     place, masking = before.masking.place, before.masking
     # (1) At least t members of U3 signed this very U3.
@@ -190,7 +191,7 @@ def reveal(before: Consented, request: Relay, setup: Setup) -> Signed:
         [consent.survivors_hash for consent in consents.values()], before.survivors_hash, place.manifest
     )
     # (2) The invariant still holds: another session on these records may have opened a sum since the consent.
-    check_sum(place.manifest, before.survivors, setup)
+    check_sum(place.manifest, before.survivors, setup.policy, memory)
     # (3) Who survived and who did not is decided by this silo's own record, not by the request.
     reply = Reveal(
         manifest_hash=place.manifest.hash,

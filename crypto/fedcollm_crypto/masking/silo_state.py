@@ -1,5 +1,6 @@
 """What a silo brings to an attempt, and what it holds after each of its stages: data alone; `silo_stages` makes it."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -8,33 +9,34 @@ from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.attempt import OpenedShares, Place, Secrets
 from fedcollm_crypto.masking.dealing import Contents, ShareBox
-from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.masks import MaskKeys
-from fedcollm_crypto.masking.policy import Admit, Expect, SiloPolicy
+from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.ring_carriers import SiloCarrier
-from fedcollm_crypto.masking.stages import Answered, Convicted, StageJournal, Where
+from fedcollm_crypto.masking.stages import Answered, StageJournal, Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What a silo brings along: who it is, whom it knows, what it insists on and expects."""
+class SiloSetup:
+    """What a silo brings along: who it is, whom it knows, what it insists on, what it remembers."""
 
     identity: Identity
     roster: Roster
     policy: SiloPolicy
-    expected: Expect
     stages: StageJournal
-    admit: Admit
-    randomness: Randomness
-    shown: list[Convicted] = field(default_factory=list[Convicted])  # proofs that came, not acted on yet
+    randomness: Randomness = secrets.token_bytes
+
+    def __post_init__(self) -> None:
+        """Refuse an identity that the roster lists with another key."""
+        if self.roster.member(self.party).public_keys != self.identity.public_keys:
+            raise ValueError(f"the key of {self.party} is not the one in the roster")
 
     @property
-    def memory(self) -> Memory:
-        """Return what this silo knows of open sums and of the convicted."""
-        return Memory.of((*self.stages.entries(), *self.shown))
+    def party(self) -> PartyId:
+        """Return the silo's name."""
+        return self.identity.party
 
 
 @dataclass(frozen=True, kw_only=True)

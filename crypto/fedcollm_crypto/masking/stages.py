@@ -8,14 +8,14 @@ recorded round (forward secrecy).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, get_args
 
 from fedcollm_crypto import canonical
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.declared import Declared, OneOf
-from fedcollm_crypto.durable import ChainedLines
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.kinds import Natural
+from fedcollm_crypto.lines import ChainedLines
 from fedcollm_crypto.masking.manifest import RoundManifest
 
 
@@ -115,7 +115,7 @@ class Declined(Declared):
 
 
 StageEntry: TypeAlias = Answered | Replied | Released | Heard | Enrolled | Convicted | Declined
-STAGE_ENTRIES: tuple[type[StageEntry], ...] = (Answered, Replied, Released, Heard, Enrolled, Convicted, Declined)
+STAGE_ENTRIES: tuple[type[StageEntry], ...] = get_args(StageEntry)
 
 
 class StageJournal(Protocol):

@@ -15,8 +15,9 @@ from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.keys import Identity, Randomness
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy, always
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Role, Roster
 
@@ -100,15 +101,15 @@ class Consortium:
     def silo(self, party: PartyId, manifest: RoundManifest, randomness: Randomness = secrets.token_bytes) -> MaskedSilo:
         """Start, or restart, a silo that received the adapter of this manifest and holds everything else itself."""
         own = replace(self.manifest(), adapter_hash=manifest.adapter_hash)
-        return MaskedSilo(
+        setup = SiloSetup(
             identity=self.identities[party],
             roster=self.roster,
             policy=self.policy,
-            expected=always(expected_of(own)),
             stages=self._stages[party],
-            vector=lambda: self.vector(party),
             randomness=randomness,
         )
+        part = Part(expected=always(expected_of(own)), vector=lambda: self.vector(party))
+        return MaskedSilo(setup=setup, part=part)
 
     def silos(self, manifest: RoundManifest) -> dict[PartyId, MaskedSilo]:
         """Start all silos of the manifest's cohort."""

@@ -11,7 +11,7 @@ from fedcollm_crypto.aggregation import Ask, PartyEnd, PartyId, ServerEnd, Sum
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.errors import CryptoError
 from fedcollm_crypto.homomorphic import messages
-from fedcollm_crypto.homomorphic.custody import Setup, no_log
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -25,8 +25,9 @@ from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Box, Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_crypto.masking.policy import always
+from fedcollm_crypto.masking.policy import Part, always
 from fedcollm_crypto.masking.requests import Refusal
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure.assurance.attacks.attack_consortium import (
@@ -69,32 +70,21 @@ class Encrypted:
         expected = expected_of(self.consortium.manifest())
         own = always(replace(expected, decryptor=DECRYPTOR, parameters_hash=self.packing.scheme.hash))
         worker = self.worker if craft is None else CraftingWorker(self.worker, craft)
-        if self.trusting:
-            return TrustingSilo(
-                identity=self.identities[party],
-                roster=self.consortium.roster,
-                policy=self.consortium.policy,
-                expected=own,
-                stages=self._stages[party],
-                vector=lambda: self.consortium.vector(party),
-                packing=self.packing,
-                worker=worker,
-            )
-        return EncryptedSilo(
+        setup = SiloSetup(
             identity=self.identities[party],
             roster=self.consortium.roster,
             policy=self.consortium.policy,
-            expected=own,
             stages=self._stages[party],
-            vector=lambda: self.consortium.vector(party),
-            packing=self.packing,
-            scheme=as_bfv(self.packing.scheme),
-            worker=worker,
         )
+        part = Part(expected=own, vector=lambda: self.consortium.vector(party))
+        if self.trusting:
+            return TrustingSilo(setup=setup, part=part, packing=self.packing, worker=worker)
+        scheme = as_bfv(self.packing.scheme)
+        return EncryptedSilo(setup=setup, part=part, packing=self.packing, scheme=scheme, worker=worker)
 
     def decryptor(self, party: PartyId = DECRYPTOR) -> Decryptor | Trustee:
         """Start a decryptor."""
-        setup = Setup(
+        setup = DecryptorSetup(
             identity=self.identities[party],
             roster=self.consortium.roster,
             policy=self.consortium.policy,

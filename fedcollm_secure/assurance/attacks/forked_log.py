@@ -94,7 +94,9 @@ class Attacker:
         return verify_log(self.folder / name / "audit" / "log.jsonl", public_key=self.keeper)
 
     def close(self) -> None:
-        """Give up the journals."""
+        """Give up the logs and the journals."""
+        self.honest.close()
+        self.forged.close()
         for journal in self.journals.values():
             journal.close()
 

@@ -15,9 +15,10 @@ from fedcollm_crypto.errors import Refused
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking import silo_stages
 from fedcollm_crypto.masking.exposure import Silos, exposes
+from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always, no_pledge
-from fedcollm_crypto.masking.silo_state import Setup
+from fedcollm_crypto.masking.policy import Expected, SiloPolicy
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import Answered, Enrolled, Heard, MemoryStages, Released, StageEntry, Where
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, as_member, silo_names
@@ -188,7 +189,7 @@ class Region:
             and entry.where not in heard
         ]
         try:
-            silo_stages.check_round(manifest, setup)
+            silo_stages.check_round(manifest, _expected(manifest), setup, Memory.of(stages.entries()))
             require_logged(mine, told)
             for one in told:
                 where = Where(session_id=manifest.session_id, round=one.round, attempt=1, linear_pass=0)
@@ -197,7 +198,7 @@ class Region:
                         Heard(where=where, model_version=one.adapter_digest, survivors=one.survivors, dp_plan_hash="")
                     )
             if reveals:
-                silo_stages.check_sum(manifest, attempt.survivors, setup)
+                silo_stages.check_sum(manifest, attempt.survivors, self.policy, Memory.of(stages.entries()))
         except Refused:
             return None
         where = Where.of(manifest)
@@ -210,26 +211,22 @@ class Region:
             stages.append(_released(manifest, attempt))
         return tuple(stages.entries())
 
-    def _setup(self, party: PartyId, manifest: RoundManifest, stages: MemoryStages) -> Setup:
-        expected = Expected(
-            session_id=manifest.session_id,
-            base_model_hash=HASH,
-            adapter_hash=manifest.adapter_hash,
-            lora_schema_hash=HASH,
-            train_cfg_hash=HASH,
-            dp_plan_hash="",
-            quantisation=QUANTISATION,
-        )
-        index = int(manifest.session_id.rpartition("-")[2])
-        return Setup(
-            identity=self._keys[party],
-            roster=self.rosters[index],
-            policy=self.policy,
-            expected=always(expected),
-            stages=stages,
-            admit=no_pledge,
-            randomness=lambda count: bytes(count),
-        )
+    def _setup(self, party: PartyId, manifest: RoundManifest, stages: MemoryStages) -> SiloSetup:
+        roster = self.rosters[int(manifest.session_id.rpartition("-")[2])]
+        return SiloSetup(identity=self._keys[party], roster=roster, policy=self.policy, stages=stages)
+
+
+def _expected(manifest: RoundManifest) -> Expected:
+    """Return what a silo computed itself: it expects any adapter."""
+    return Expected(
+        session_id=manifest.session_id,
+        base_model_hash=HASH,
+        adapter_hash=manifest.adapter_hash,
+        lora_schema_hash=HASH,
+        train_cfg_hash=HASH,
+        dp_plan_hash="",
+        quantisation=QUANTISATION,
+    )
 
 
 def _two_dimensions(one: tuple[Attempt, Silos], other: tuple[Attempt, Silos]) -> bool:

@@ -1,20 +1,19 @@
 """The ends of a toy session's aggregation, as its region's protection has them."""
 
-from collections.abc import Callable
-
-from fedcollm_crypto.aggregation import SiloEnd, Vector
+from fedcollm_crypto.aggregation import SiloEnd
 from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSilo
-from fedcollm_crypto.homomorphic.custody import RequireLogged, Setup
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, RequireLogged
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
-from fedcollm_crypto.masking.policy import Admit, Expect, Expected
+from fedcollm_crypto.masking.policy import Expected, Part
 from fedcollm_crypto.masking.ring_carriers import SiloCarrier
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.assurance.attacks.attack_consortium import as_member
 from fedcollm_secure.assurance.attacks.colluding_silo import Deal, PuppetEnd
@@ -62,33 +61,14 @@ def server_end(region: Neighbourhood, roster: Roster, manifest: RoundManifest) -
     )
 
 
-def silo_end(
-    region: Neighbourhood, roster: Roster, party: str, expected: Expect, admit: Admit, vector: Callable[[], Vector]
-) -> SiloEnd:
+def silo_end(region: Neighbourhood, roster: Roster, party: str, part: Part) -> SiloEnd:
     """Return a silo's end of one attempt, under its own policy."""
     house, worker = region.houses[party], region.protection.worker
+    setup = SiloSetup(identity=house.identity, roster=roster, policy=region.policy, stages=house.stages)
     if worker is None:
-        return MaskedSilo(
-            identity=house.identity,
-            roster=roster,
-            policy=region.policy,
-            expected=expected,
-            stages=house.stages,
-            vector=vector,
-            admit=admit,
-        )
-    return EncryptedSilo(
-        identity=house.identity,
-        roster=roster,
-        policy=region.policy,
-        expected=expected,
-        stages=house.stages,
-        vector=vector,
-        admit=admit,
-        packing=region.packing,
-        scheme=as_bfv(region.packing.scheme),
-        worker=worker,
-    )
+        return MaskedSilo(setup=setup, part=part)
+    packing = region.packing
+    return EncryptedSilo(setup=setup, part=part, packing=packing, scheme=as_bfv(packing.scheme), worker=worker)
 
 
 def puppet_end(region: Neighbourhood, roster: Roster, party: str, deal: Deal | None) -> PuppetEnd:
@@ -108,7 +88,7 @@ def puppet_end(region: Neighbourhood, roster: Roster, party: str, deal: Deal | N
 
 def decryptor_end(region: Neighbourhood, roster: Roster, worker: Worker, require_logged: RequireLogged) -> Decryptor:
     """Return the decryptor, which opens what `require_logged` finds in the log."""
-    setup = Setup(
+    setup = DecryptorSetup(
         identity=region.decryptor.identity,
         roster=roster,
         policy=region.policy,

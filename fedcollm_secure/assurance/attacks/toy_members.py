@@ -1,16 +1,16 @@
 """The members of a toy session: real silos with their journals, a decryptor, and puppets that refuse nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from fedcollm_crypto.aggregation import Chunks, PartyId, SiloEnd, Vector
+from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking.policy import Admit, Expect, Expected
+from fedcollm_crypto.masking.policy import Expected
 from fedcollm_crypto.masking.stages import Declined as DeclinedEntry
 from fedcollm_crypto.note import Note, SignatureLine
 from fedcollm_crypto.roster import Roster
@@ -24,12 +24,14 @@ from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal, heard_size
 from fedcollm_secure.audit_log.log import origin
 from fedcollm_secure.audit_log.witness import View, Witness
-from fedcollm_secure.federation.admission import Admission
-from fedcollm_secure.federation.decryptor import DecryptingParty, LogReader
+from fedcollm_secure.federation.decryptor import DecryptingParty
 from fedcollm_secure.federation.gates import TrustRegion
+from fedcollm_secure.federation.log_reader import LogReader
 from fedcollm_secure.federation.messages import Begin, Request, Show, Step, encode
+from fedcollm_secure.federation.open_round import PENDING_NAME, Pending
 from fedcollm_secure.federation.replies import Cosigned, Declined, Greeting, Refusal, read_reply
 from fedcollm_secure.federation.silo import MakeEnd, Silo
+from fedcollm_secure.federation.silo_setup import Learning, SiloMemory, SiloTerms
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32, digest
@@ -76,29 +78,19 @@ class Members:
             if self._limit is None
             else TrustRegion(limit=self._limit, drift=drift, initial_digest=digest(version(0)))
         )
-        admission = Admission(
-            name=party,
-            expected=self._expected,
-            parameters=SCHEMA.length,
-            rule=RULE,
-            encoding=self.region.encoding,
-            trust_region=trusted,
-            budget=None,
-            witness=witness,
-            journal=journal,
-            stages=house.stages,
-        )
+        pending = Pending(self._folder(party) / PENDING_NAME)
         self._parties[party] = Silo(
             name=party,
-            learner=_learner(house.change),
-            rule=RULE,
-            encoding=self.region.encoding,
-            weight=1,
-            admission=admission,
+            terms=SiloTerms(expected=self._expected, trust_region=trusted, budget=None),
+            learning=Learning(
+                learner=_learner(house.change),
+                parameters=SCHEMA.length,
+                rule=RULE,
+                encoding=self.region.encoding,
+                weight=1,
+            ),
+            memory=SiloMemory(stages=house.stages, journal=journal, witness=witness, pending=pending),
             make_end=self._make_end(party),
-            witness=witness,
-            journal=journal,
-            folder=self._folder(party),
             stopwatch=Stopwatch(),
         )
 
@@ -162,7 +154,7 @@ class Members:
         _, witness = self._open(DECRYPTOR, self.region.decryptor.identity)
         reader = LogReader(witness, Witnesses.of(self.roster))
         end = decryptor_end(self.region, self.roster, worker, reader.require_logged)
-        self._parties[DECRYPTOR] = DecryptingParty(end, reader)
+        self._parties[DECRYPTOR] = DecryptingParty(end=end, reader=reader)
 
     def _from_puppet(self, party: PartyId, request: Request) -> bytes:
         """Let a silo in league with the server answer; it refuses nothing, and remembers nothing."""
@@ -175,10 +167,7 @@ class Members:
             raise Blocked("silent") from error
 
     def _make_end(self, party: PartyId) -> MakeEnd:
-        def make(expected: Expect, admit: Admit, vector: Callable[[], Vector]) -> SiloEnd:
-            return silo_end(self.region, self.roster, party, expected, admit, vector)
-
-        return make
+        return lambda part: silo_end(self.region, self.roster, party, part)
 
 
 def _learner(change: Float32) -> Learner:

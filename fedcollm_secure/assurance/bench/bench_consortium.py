@@ -7,9 +7,10 @@ from functools import partial
 from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.policy import Expected, SiloPolicy, always
+from fedcollm_crypto.masking.policy import Expected, Part, SiloPolicy, always
 from fedcollm_crypto.masking.server import MaskedServer
 from fedcollm_crypto.masking.silo import MaskedSilo
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member, Roster
 
@@ -39,12 +40,8 @@ def assemble(
     manifest = manifest_of(names, roster, quantisation)
     silos = {
         name: MaskedSilo(
-            identity=identities[name],
-            roster=roster,
-            policy=POLICY,
-            expected=always(expected_of(manifest)),
-            stages=MemoryStages(),
-            vector=partial(vector_of, name),
+            setup=SiloSetup(identity=identities[name], roster=roster, policy=POLICY, stages=MemoryStages()),
+            part=Part(expected=always(expected_of(manifest)), vector=partial(vector_of, name)),
         )
         for name in names
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcollm_crypto.aggregation import Chunks, Exchange, PartyEnd, PartyId, ServerEnd, Vector, aggregate
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.custody import Setup, no_log
+from fedcollm_crypto.homomorphic.custody import DecryptorSetup, no_log
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
@@ -26,7 +26,8 @@ from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation
-from fedcollm_crypto.masking.policy import always
+from fedcollm_crypto.masking.policy import Part, always
+from fedcollm_crypto.masking.silo_state import SiloSetup
 from fedcollm_crypto.masking.stages import MemoryStages
 from fedcollm_crypto.roster import Member
 from fedcollm_secure.assurance.bench.bench_consortium import POLICY, SERVER, expected_of, manifest_of, roster_of
@@ -96,7 +97,7 @@ def assemble(
     manifest, packing = manifest_of(names, roster, Quantisation.of(encoding, d)), packing_of(mode, encoding)
     expected = always(replace(expected_of(manifest), decryptor=DECRYPTOR, parameters_hash=packing.scheme.hash))
     scheme, signer = packing.scheme, identities[SERVER]
-    setup = Setup(
+    setup = DecryptorSetup(
         identity=identities[DECRYPTOR],
         roster=roster,
         policy=POLICY,
@@ -105,23 +106,20 @@ def assemble(
         worker=worker,
         require_logged=no_log,
     )
+    brought = {
+        name: SiloSetup(identity=identities[name], roster=roster, policy=POLICY, stages=MemoryStages())
+        for name in names
+    }
+    parts = {
+        name: Part(expected=expected, vector=partial(_vector, encoded, number)) for number, name in enumerate(names)
+    }
     if not isinstance(scheme, Bfv):
-        trusting = partial(
-            TrustingSilo, roster=roster, policy=POLICY, expected=expected, packing=packing, worker=worker
-        )
-        silos: dict[PartyId, PartyEnd] = {
-            name: trusting(identity=identities[name], stages=MemoryStages(), vector=partial(_vector, encoded, i))
-            for i, name in enumerate(names)
-        }
+        trusting = partial(TrustingSilo, packing=packing, worker=worker)
+        silos: dict[PartyId, PartyEnd] = {name: trusting(setup=brought[name], part=parts[name]) for name in names}
         server = TrustingServer(manifest=manifest, roster=roster, signer=signer, trustee=DECRYPTOR, packing=packing)
         return server, {**silos, DECRYPTOR: Trustee(setup=setup, packing=packing)}
-    masked = partial(
-        EncryptedSilo, roster=roster, policy=POLICY, expected=expected, packing=packing, scheme=scheme, worker=worker
-    )
-    silos = {
-        name: masked(identity=identities[name], stages=MemoryStages(), vector=partial(_vector, encoded, i))
-        for i, name in enumerate(names)
-    }
+    masked = partial(EncryptedSilo, packing=packing, scheme=scheme, worker=worker)
+    silos = {name: masked(setup=brought[name], part=parts[name]) for name in names}
     server_end = EncryptedServer(
         manifest=manifest, roster=roster, signer=signer, decryptor=DECRYPTOR, packing=packing, scheme=scheme
     )

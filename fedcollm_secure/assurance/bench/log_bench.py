@@ -64,7 +64,7 @@ def measure(size: int) -> LogFigures:
     """Measure a log that ends with `size` entries."""
     with tempfile.TemporaryDirectory() as name:
         folder, keeper = Path(name) / "audit", Identity.generate("server")
-        AuditLog.create(folder, keeper, ORIGIN)
+        AuditLog.create(folder, keeper, ORIGIN).close()
         (folder / LOG_NAME).write_bytes(_lines(size - APPENDED))
         log = AuditLog.open(folder, keeper, ORIGIN)
         append_cpu, append_wall = _timed(lambda: _append(log, size))

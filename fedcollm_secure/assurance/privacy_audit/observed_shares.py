@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from fedcollm_crypto.aggregation import Vector
 from fedcollm_crypto.fixedpoint import EXTRA_COORDINATES, FixedPoint, signed_words
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.assemble import job, simulated_silos
+from fedcollm_secure.assemble import job
 from fedcollm_secure.engines.engine import Chunks
 from fedcollm_secure.engines.local import LocalEngine
+from fedcollm_secure.federation import silo
+from fedcollm_secure.federation.contribution import Contribution
 from fedcollm_secure.federation.messages import Begin
-from fedcollm_secure.federation.silo import Silo
 
 Int64 = NDArray[np.int64]
 Key: TypeAlias = tuple[str, int]
@@ -73,21 +74,23 @@ def observe(stack: ExitStack, encoding: FixedPoint) -> Uploads:
     """Let the runs that are started until `stack` closes be watched, and lose their first uploads."""
     uploads = Uploads()
 
-    class WatchedSilo(Silo):
-        """A silo that notes what it drew and sent."""
+    rounds: dict[str, int] = {}
 
-        def _vector(self, manifest: RoundManifest, request: Begin) -> Vector:
-            self._key = (self.name, manifest.round)
-            vector = super()._vector(manifest, request)
+    class Watched(Contribution):
+        """A silo's vectors, with a note of what it drew and sent."""
+
+        def vector(self, manifest: RoundManifest, begin: Begin) -> Vector:
+            rounds[self.name] = manifest.round
+            vector = super().vector(manifest, begin)
             entries = signed_words(vector.copy(), encoding.ring_bits)[:-EXTRA_COORDINATES].copy()
-            uploads.sent.setdefault(self._key, []).append(entries)
-            uploads.sources[self.name] = super()._noise
+            uploads.sent.setdefault((self.name, manifest.round), []).append(entries)
+            uploads.sources[self.name] = super().noise
             return vector
 
-        def _noise(self, length: int) -> Int64 | None:
-            noise = super()._noise(length)
+        def noise(self, length: int) -> Int64 | None:
+            noise = super().noise(length)
             if noise is not None:
-                uploads.shares.setdefault(self._key, []).append(noise.copy())
+                uploads.shares.setdefault((self.name, rounds[self.name]), []).append(noise.copy())
             return noise
 
     class ForgetfulEngine(LocalEngine):
@@ -107,6 +110,6 @@ def observe(stack: ExitStack, encoding: FixedPoint) -> Uploads:
                         continue
                 yield party, reply
 
-    stack.enter_context(patch.object(simulated_silos, "Silo", WatchedSilo))
+    stack.enter_context(patch.object(silo, "Contribution", Watched))
     stack.enter_context(patch.object(job, "LocalEngine", ForgetfulEngine))
     return uploads

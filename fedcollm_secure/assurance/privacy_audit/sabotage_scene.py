@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedcollm_privacy import dpsgd
 from fedcollm_privacy.per_record import Taps
-from fedcollm_secure.federation import silo as silo_module
+from fedcollm_secure.federation import contribution
 from fedcollm_secure.learning.training import Learner
 from fedcollm_secure.learning.vectors import Float32
 
@@ -64,7 +64,7 @@ def follow(stack: ExitStack, scene: Scene) -> None:
 def change_noise(stack: ExitStack, change: Change) -> None:
     """Let `change` have all noise: a step's, and a silo's share."""
     whole = cast(Callable[[Sequence[int], float, Randomness], Tensor], vars(dpsgd)["gaussian"])
-    share = cast(Callable[[int, int], NDArray[np.int64]], vars(silo_module)["discrete_gaussian"])
+    share = cast(Callable[[int, int], NDArray[np.int64]], vars(contribution)["discrete_gaussian"])
 
     def changed(shape: Sequence[int], std: float, random: Randomness) -> Tensor:
         return torch.from_numpy(change(whole(shape, std, random).numpy().ravel(), std)).reshape(tuple(shape))
@@ -74,7 +74,7 @@ def change_noise(stack: ExitStack, change: Change) -> None:
         return np.rint(change(drawn, variance**0.5)).astype(np.int64)
 
     stack.enter_context(patch.object(dpsgd, "gaussian", changed))
-    stack.enter_context(patch.object(silo_module, "discrete_gaussian", changed_share))
+    stack.enter_context(patch.object(contribution, "discrete_gaussian", changed_share))
 
 
 def silence(stack: ExitStack, when: Callable[[], bool]) -> None:

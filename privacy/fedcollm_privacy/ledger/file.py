@@ -85,7 +85,10 @@ class Ledger:
             raise ValueError("population must be a non-empty identifier that the operator declares and keeps")
         disk = disk or Disk()
         opened = Opened(population=population, epsilon=float(epsilon), delta=float(delta), simulated=simulated)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _not_written(error) from error
         try:
             return cls(descriptor=descriptor, book=_resume(descriptor, path, opened, disk), disk=disk)
         except OSError as error:

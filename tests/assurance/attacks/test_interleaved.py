@@ -13,10 +13,10 @@ from fedcollm_crypto.aggregation import PartyId, Sum
 from fedcollm_crypto.masking import attempt, silo_stages
 from fedcollm_crypto.masking.attempt import Place
 from fedcollm_crypto.masking.dealing import Dealing
+from fedcollm_crypto.masking.invariant import Memory
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.requests import ASK_CONSENT, ASK_VECTOR, MANIFEST
-from fedcollm_crypto.masking.silo_state import Setup
 from fedcollm_secure.assurance.attacks.colluding_silo import Puppet
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
@@ -83,7 +83,7 @@ def test_a_sum_that_is_named_in_two_ways_is_refused_by_who_heard_both(session: S
     assert session.silos.known(far) == known  # nothing cosigned
 
 
-def look_away(manifest: RoundManifest, survivors: Collection[PartyId], setup: Setup) -> None:
+def look_away(manifest: RoundManifest, survivors: Collection[PartyId], policy: SiloPolicy, memory: Memory) -> None:
     """Find nothing wrong with any sum."""
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.homomorphic import custody, messages
-from fedcollm_crypto.homomorphic.custody import Custody, Setup, no_log
+from fedcollm_crypto.homomorphic.custody import Custody, DecryptorSetup, no_log
 from fedcollm_crypto.homomorphic.messages import FreshKey, KeyRequest
 from fedcollm_crypto.homomorphic.parameters import Bfv, Ckks
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
@@ -21,7 +21,7 @@ def consortium(tools, worker):
     return tools.Encrypted(3, worker)
 
 
-def setup_of(consortium, **changes) -> Setup:
+def setup_of(consortium, **changes) -> DecryptorSetup:
     settings = {
         "identity": consortium.identities["decryptor"],
         "roster": consortium.roster,
@@ -31,7 +31,7 @@ def setup_of(consortium, **changes) -> Setup:
         "worker": consortium.worker,
         "require_logged": no_log,
     }
-    return Setup(**(settings | changes))
+    return DecryptorSetup(**(settings | changes))
 
 
 def request_of(consortium, **changes) -> KeyRequest:
