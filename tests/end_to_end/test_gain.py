@@ -211,15 +211,15 @@ def test_a_release_reads_each_record_alone(private_run: Path, monkeypatch: pytes
     sizes: list[int] = []
     read = Evaluation.__init__
 
-    def watch(self: Evaluation, records: object, encoder: object, *, batch_size: int) -> None:
-        sizes.append(batch_size)
-        read(self, records, encoder, batch_size=batch_size)  # type: ignore[arg-type]
+    def watch(self: Evaluation, records: object, encoder: object, *, tokens_per_batch: int) -> None:
+        sizes.append(tokens_per_batch)
+        read(self, records, encoder, tokens_per_batch=tokens_per_batch)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Evaluation, "__init__", watch)
     asked.gain(private_run, SILO)
     asked.release(private_run, SILO, 0.5)
 
-    assert sizes == [256, 1]
+    assert sizes == [2048, 1]
 
 
 def test_a_budget_without_room_refuses_and_nothing_is_drawn(private_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from fedcollm_privacy.event import Gaussian
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.shared_plan import SharedPlan
 from fedcollm_secure.assemble import prepare
-from fedcollm_secure.config import parse
+from fedcollm_secure.config import Config, parse
 from fedcollm_secure.config.protection import SiloDP
 from fedcollm_secure.learning.data.tasks import Record
 from fedcollm_secure.research import word_counts
@@ -110,7 +109,8 @@ def test_a_job_is_answered_from_all_silos_counts(tree: Tree) -> None:
 
 
 def test_a_plan_for_whole_silos_is_refused(tree: Tree) -> None:
-    config = replace(parse(tree()), privacy=SiloDP(epsilon=4.0, delta=1e-5, clip_norm=1.0))
+    privacy = SiloDP(epsilon=4.0, delta=1e-5, clip_norm=1.0)
+    config = cast(Config, SimpleNamespace(data=parse(tree()).data, privacy=privacy))
 
     assert not word_counts.can_follow(config)
     with pytest.raises(ValueError, match="protect records or persons"):
