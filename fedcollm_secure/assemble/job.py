@@ -10,7 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_secure.assemble.narrator import Narrator
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.assemble.narrator import Narrator, Progress, tell_nobody
+from fedcollm_secure.assemble.observed_work import observed
 from fedcollm_secure.assemble.parties import (
     Parties,
     first_manifest,
@@ -77,7 +79,7 @@ class Job:
         self.resources.close()
 
 
-def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
+def start(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell_nobody) -> Job:
     """Make the run's folder and everything in it.
 
     Raises:
@@ -91,10 +93,10 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
     log = AuditLog.create(run.audit, parties.server, origin(session))
     log.append(_started(prepared, parties, run, session))
     log.checkpoint()
-    return _wire(prepared, parties, run, log, session, watch)
+    return _wire(prepared, parties, run, log, session, _narrator(prepared, watch, progress))
 
 
-def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
+def resume(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell_nobody) -> Job:
     """Go on with a run that stopped: its log is verified, what a crash interrupted is mended, no round is paid twice.
 
     Raises:
@@ -129,7 +131,7 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
                 environment_digest=environment,
             )
         )
-    job = _wire(prepared, parties, run, log, _session(events), watch)
+    job = _wire(prepared, parties, run, log, _session(events), _narrator(prepared, watch, progress))
     convicted = frozenset(event.party for event in events if isinstance(event, PartyConvicted))
     job.coordinator.restore(done, last.ledgers if last else {}, convicted)
     job.done, job.finished = closed, finished
@@ -137,9 +139,13 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     return job
 
 
-def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, watch: Watch) -> Job:
-    resources, stopwatch, config = ExitStack(), Stopwatch(), prepared.config
-    narrator = Narrator(watch)
+def _wire(
+    prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog, session: str, narrator: Narrator
+) -> Job:
+    resources, config = ExitStack(), prepared.config
+    stopwatch = Stopwatch(enters=narrator.enters, leaves=narrator.leaves)
+    models = (prepared.server_slm.model, prepared.server_llm.model)
+    resources.enter_context(observed(models, narrator.stepped, narrator.passed))
     manifest = first_manifest(prepared, parties.roster, session)
     site = Site(
         prepared=prepared,
@@ -150,7 +156,7 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         stopwatch=stopwatch,
         worker=resources.enter_context(Worker(progress=narrator.encrypting)),
     )
-    handlers = {name: make_silo(site, name).handle for name in prepared.silos}
+    handlers = {name: narrator.serves(name, make_silo(site, name).handle) for name in prepared.silos}
     if parties.decryptor is not None:
         handlers[parties.decryptor.party] = make_decryptor(site, parties.decryptor.party).handle
     engine, traffic = LocalEngine(handlers), Traffic()
@@ -179,6 +185,16 @@ def _wire(prepared: Prepared, parties: Parties, run: RunDirectory, log: AuditLog
         pair=_pair(prepared, run),
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
+
+
+def _narrator(prepared: Prepared, watch: Watch, progress: Progress) -> Narrator:
+    """Return who tells of the run, knowing how many steps each phase has, as far as that is known beforehand."""
+    config, plan = prepared.config, prepared.plan
+    narrator = Narrator(watch, progress, silos=len(prepared.silos))
+    steps = plan.steps_per_round if isinstance(plan, RecordPlan) else config.silo.steps or 0
+    prompts = len({record.prompt for record in prepared.holdings.test})
+    narrator.expects({"train": steps, "distill": 2 * config.distill.steps, "evaluate": 2 * prompts})
+    return narrator
 
 
 def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:

@@ -26,23 +26,24 @@ def run(config: Config, out: Path, *, resuming: bool, show: Show) -> Json:
         ConfigError, RunError: nothing was started.
         RefusedByPolicy, RunIncomplete: stopped early; summary and report stand, complete rounds are kept.
     """
-    prepared = prepare(config)
+    prepared = prepare(config, lambda what: show.phase(0, what))
     return run_prepared(prepared, out, resuming=resuming, show=show)
 
 
 def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -> Json:
-    """Run what is prepared (see `run`)."""
-    job = (resume if resuming else start)(prepared, out, show.phase)
+    """Run what is prepared (see `run`); whoever made `show` begins and ends it."""
+    show.phase(0, "making keys, ledgers and the log" if not resuming else "checking what is there")
+    job = (resume if resuming else start)(prepared, out, show.phase, show.share)
     stopped: FedCoLLMError | None = None
     with closing(job):
         try:
-            with show:
-                for line in job.run.metrics():
-                    show.line(line)
-                for line in job.rounds():
-                    show.line(line)
+            for line in job.run.metrics():
+                show.line(line)
+            for line in job.rounds():
+                show.line(line)
         except (RefusedByPolicy, RunIncomplete) as error:
             stopped = error
+        show.phase(0, "having the log's head cosigned, and writing the report")
         summary = _write_summary(prepared, job, stopped)
     write_report(out)
     if job.finished and summary["stopped_because"]:  # a log is closed over no other stop
