@@ -156,6 +156,15 @@ def gain_command(given: argparse.Namespace) -> int:
     return 0
 
 
+def examples_command(given: argparse.Namespace) -> int:
+    """Write the shipped examples."""
+    from fedcollm_secure.operations.examples_command import examples, examples_words
+
+    found = examples(given.folder)
+    output.result(found, given.json, examples_words(found, given.folder))
+    return 0
+
+
 def bench_command(given: argparse.Namespace) -> int:
     """Measure."""
     from fedcollm_secure.assurance import bench as measured

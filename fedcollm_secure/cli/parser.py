@@ -79,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
+    _add_examples(subparsers)
     return parser
 
 
@@ -209,6 +210,14 @@ def _add_bench(subparsers: Commands) -> None:
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
     bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
+
+
+def _add_examples(subparsers: Commands) -> None:
+    example = "fedcollm-secure examples my-examples"
+    examples = _command(
+        subparsers, "examples", "write the shipped configurations into a folder", example, commands.examples_command
+    )
+    examples.add_argument("folder", nargs="?", type=Path, default=Path("examples"), help="default: examples")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -134,6 +134,7 @@ COMMANDS = {
     "gain": ["gain", "nowhere", "north"],
     "attack": ["attack", "A0"],
     "audit": ["audit", "nowhere.yaml", "--claimed", "2"],
+    "examples": ["examples", "taken"],
     "bench": ["bench", "masking", "--silos", "1"],
 }
 
@@ -153,13 +154,15 @@ def test_every_command_that_cannot_begin_prints_one_document(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "rules.yaml").write_text("mine")
     code = cli.main([*COMMANDS[name], "--json"])
     told = json.loads(capsys.readouterr().out)["error"]
 
     assert code == 2
-    assert told["code"] in ("configuration", "usage")
-    assert told["key"] or told["code"] == "usage"
-    assert list(tmp_path.iterdir()) == []
+    assert told["code"] in ("configuration", "usage", "not_started")
+    assert told["key"] or told["code"] != "configuration"
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
