@@ -68,6 +68,9 @@ def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) 
 
 def _closed(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
     summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
+    holdings = prepared.holdings
+    told = {"test_records": len(holdings.test), "server_records": len(holdings.auxiliary)}
+    summary = {**summary, "data": told}
     if not isinstance(stopped, RunIncomplete):
         job.run.write_json("summary.json", summary)
         job.log.append(RunFinished(summary_digest=summary_digest(summary)))
