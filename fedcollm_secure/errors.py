@@ -58,6 +58,19 @@ class RunIncomplete(RunError):
     exit_code = 3
 
 
+class Interrupted(RunIncomplete):
+    """Somebody, or the machine, asked the program to stop: by Ctrl-C, SIGTERM or a closed terminal."""
+
+
+class DiskFailed(RunIncomplete):
+    """A disk that is full, over its quota, read-only or gone: nothing half-written was left, nothing went on."""
+
+    def __init__(self, where: str, message: str) -> None:
+        """Name the file or folder `where` it happened, empty where nobody knows."""
+        super().__init__(message)
+        self.where = where
+
+
 class RefusedByPolicy(FedCoLLMError):
     """A silo's policy or privacy budget says no."""
 

@@ -10,7 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_secure.assemble.narrator import Narrator
+from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.assemble.narrator import Narrator, Progress, tell_nobody
+from fedcollm_secure.assemble.observed_work import observed
 from fedcollm_secure.assemble.parties import (
     Parties,
     first_manifest,
@@ -77,7 +79,7 @@ class Job:
         self.resources.close()
 
 
-def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
+def start(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell_nobody) -> Job:
     """Make the run's folder and everything in it.
 
     Raises:
@@ -92,12 +94,12 @@ def start(prepared: Prepared, out: Path, watch: Watch) -> Job:
         log = resources.enter_context(closing(AuditLog.create(run.audit, parties.server, origin(session))))
         log.append(_started(prepared, parties, run, session))
         log.checkpoint()
-        job = _wire(prepared, parties, run, log, session, watch, resources)
+        job = _wire(prepared, parties, run, log, session, _narrator(prepared, watch, progress), resources)
         job.resources = resources.pop_all()
     return job
 
 
-def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
+def resume(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell_nobody) -> Job:
     """Go on with a run that stopped: its log is verified, what a crash interrupted is mended, no round is paid twice.
 
     Raises:
@@ -117,7 +119,7 @@ def resume(prepared: Prepared, out: Path, watch: Watch) -> Job:
     events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
     with ExitStack() as resources:
         log = resources.enter_context(closing(AuditLog.open(run.audit, parties.server, origin(_session(events)))))
-        job = _resumed(prepared, parties, run, log, events, watch, resources)
+        job = _resumed(prepared, parties, run, log, events, _narrator(prepared, watch, progress), resources)
         job.resources = resources.pop_all()
     return job
 
@@ -128,7 +130,7 @@ def _resumed(
     run: RunDirectory,
     log: AuditLog,
     events: list[Event],
-    watch: Watch,
+    narrator: Narrator,
     resources: ExitStack,
 ) -> Job:
     finished, summary = isinstance(events[-1], RunFinished), run.summary()
@@ -147,7 +149,7 @@ def _resumed(
                 environment_digest=environment,
             )
         )
-    job = _wire(prepared, parties, run, log, _session(events), watch, resources)
+    job = _wire(prepared, parties, run, log, _session(events), narrator, resources)
     convicted = frozenset(event.party for event in events if isinstance(event, PartyConvicted))
     job.coordinator.restore(done, last.ledgers if last else {}, convicted)
     job.done, job.finished = closed, finished
@@ -161,11 +163,13 @@ def _wire(
     run: RunDirectory,
     log: AuditLog,
     session: str,
-    watch: Watch,
+    narrator: Narrator,
     resources: ExitStack,
 ) -> Job:
-    stopwatch, config = Stopwatch(), prepared.config
-    narrator = Narrator(watch)
+    config = prepared.config
+    stopwatch = Stopwatch(enters=narrator.enters, leaves=narrator.leaves)
+    models = (prepared.server_slm.model, prepared.server_llm.model)
+    resources.enter_context(observed(models, narrator.stepped, narrator.passed))
     manifest = first_manifest(prepared, parties.roster, session)
     site = Site(
         prepared=prepared,
@@ -176,7 +180,7 @@ def _wire(
         stopwatch=stopwatch,
         worker=resources.enter_context(Worker(progress=narrator.encrypting)),
     )
-    handlers = {name: make_silo(site, name).handle for name in prepared.silos}
+    handlers = {name: narrator.serves(name, make_silo(site, name).handle) for name in prepared.silos}
     if parties.decryptor is not None:
         handlers[parties.decryptor.party] = make_decryptor(site, parties.decryptor.party).handle
     engine, traffic = LocalEngine(handlers), Traffic()
@@ -205,6 +209,16 @@ def _wire(
         pair=_pair(prepared, run),
     )
     return Job(session=session, run=run, log=log, coordinator=coordinator, done=None, attempts={}, resources=resources)
+
+
+def _narrator(prepared: Prepared, watch: Watch, progress: Progress) -> Narrator:
+    """Return who tells of the run, knowing how many steps each phase has, as far as that is known beforehand."""
+    config, plan = prepared.config, prepared.plan
+    narrator = Narrator(watch, progress, silos=len(prepared.silos))
+    steps = plan.steps_per_round if isinstance(plan, RecordPlan) else config.silo.steps or 0
+    prompts = len({record.prompt for record in prepared.holdings.test})
+    narrator.expects({"train": steps, "distill": 2 * config.distill.steps, "evaluate": 2 * prompts})
+    return narrator
 
 
 def _server_rule(prepared: Prepared, run: RunDirectory) -> Rule:

@@ -1,7 +1,7 @@
 """Read data and models and refuse what cannot work, before anything is written."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, m
 from fedcollm_secure.assemble.signal_to_noise import Signal, fewest_trained, require_signal
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
-from fedcollm_secure.config.protection import PerSubject, RecordDP, SiloDP
+from fedcollm_secure.config.protection import NonPrivate, PerSubject, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
@@ -125,19 +125,27 @@ class Prepared:
         return tuple(tuple(place[index] for index in indices) for indices in grouped)
 
 
-def prepare(config: Config) -> Prepared:
-    """Read everything that a run needs; the cheap checks come first.
+def tell_nobody(_what: str) -> None:
+    """Tell nobody."""
+
+
+def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepared:
+    """Read everything that a run needs; the cheap checks come first. `say` is told what takes long.
 
     Raises:
         ConfigError: data, models, encoding, privacy plan or cohort do not fit, or noise would drown the run.
     """
+    if not isinstance(config.privacy, NonPrivate):
+        say("calibrating the noise to the budget")
     plan = make_plan(config)
+    say("reading the data")
     holdings = gather_for(config)
     check_subjects_apart(config, holdings)
     check_delta(config, _most_units(config, holdings))
     make_packing(config, make_encoding(config, len(holdings.silos)), len(holdings.silos))
     check_cohort(config, tuple(holdings.silos))
     device = choose_device(config.device)
+    say("loading the models")
     llm = load_base(config.models.llm, "models.llm", device)
     slm = load_base(config.models.slm, "models.slm", device)
     require_same_tokenizer(llm, slm)
@@ -163,6 +171,7 @@ def prepare(config: Config) -> Prepared:
         plan=shared or plan,
         signal=signal,
     )
+    say("reading every record with the tokenizer, and probing the models")
     _require_readable(prepared)
     return replace(prepared, apart=_apart(prepared))
 

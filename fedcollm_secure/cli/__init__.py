@@ -11,77 +11,68 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from fedcollm_secure.cli import output
+from fedcollm_secure.cli.failure import failure_of, internal
 from fedcollm_secure.cli.parser import make_parser
-from fedcollm_secure.errors import DataError, FedCoLLMError
+from fedcollm_secure.cli.stopped_run import stop_on_signals
+from fedcollm_secure.errors import DataError, Interrupted
 
 
 def entry() -> None:
-    """Leave with the command's exit code; a reader that went away, such as `head`, is no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a foreign name may hold what no terminal can show
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
-        code = 0
-    except Exception as error:  # noqa: BLE001 - a fault of ours, told without what it may have read
-        code = _fail(_crash(error, sys.argv), 1)
-    sys.exit(code)
+    """Leave with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a foreign name may hold what no terminal can show
+    stop_on_signals()
+    sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code."""
-    parser = make_parser()
-    given = parser.parse_args(arguments)
-    _quiet_libraries()
-    _hear_warnings()
-    command: Callable[[argparse.Namespace], int] = given.command
+    """Run one command and return its exit code; under `--json` stdout gets exactly one document, whatever happens."""
+    as_json, show_values = _asks_for_json(arguments), "--show-values" in arguments
     try:
+        given = make_parser().parse_args(arguments)
+        _quiet_libraries()
+        _hear_warnings()
+        command: Callable[[argparse.Namespace], int] = given.command
         return command(given)
-    except FedCoLLMError as error:
-        return _fail(error.diagnostics() + _values(error, given), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; complete rounds are kept, go on with --resume", 3)
-    except Exception as error:
-        if code := _room_exit_code(error):
-            return _fail(str(error), code)
-        raise
+        return _fail(Interrupted("stopped. What was finished is kept; the same command goes on"), as_json, show_values)
+    except Exception as error:  # noqa: BLE001 - once, here, so that no traceback is all that a script gets
+        return _fail(error, as_json, show_values)
 
 
-def _crash(error: Exception, arguments: Sequence[str]) -> str:
+def _fail(error: Exception, as_json: bool, show_values: bool) -> int:
+    failed = failure_of(error)
+    if failed is None:
+        failed = internal(error)
+        output.say(_crash(error, show_values))
+    elif isinstance(error, DataError):
+        failed = replace(failed, message=failed.message + _values(error, show_values))
+    output.failure(failed, as_json)
+    return failed.exit_code
+
+
+def _crash(error: Exception, show_values: bool) -> str:
     """Return where a fault of ours came up; what it says may hold a cell of somebody's records, and is asked for."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    said = f": {error}" if "--show-values" in arguments else ", whose message may be private; --show-values prints it"
+    said = f": {error}" if show_values else ", whose message may be private; --show-values prints it"
     return f"a fault of this program; these lines can be reported:\nTraceback\n{frames}{type(error).__name__}{said}"
 
 
-def _fail(text: str, code: int) -> int:
-    print(f"fedcollm-secure: {text}", file=sys.stderr)
-    return code
-
-
-def _values(error: FedCoLLMError, given: argparse.Namespace) -> str:
+def _values(error: DataError, show_values: bool) -> str:
     """Return what stands in the cells that an error is about, for whoever asks for it; else say how to ask."""
-    if not isinstance(error, DataError):
-        return ""
-    if not getattr(given, "show_values", False):
+    if not show_values:
         return " (what stands there is private; --show-values prints it)"
     return f"\n  there stands: {', '.join(map(repr, error.private))}"
 
 
-def _room_exit_code(error: Exception) -> int:
-    """Return the exit code of an error of the crypto or privacy room, or of a full disk; 0 for anything else."""
-    from fedcollm_crypto.durable import NotWritten
-    from fedcollm_crypto.errors import CryptoError
-    from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
-
-    if isinstance(error, BudgetExhausted):
-        return 4
-    if isinstance(error, NotWritten):
-        return 3
-    return 1 if isinstance(error, CryptoError | PrivacyError) else 0
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Return whether `--json` is among the options, before they are read: a usage error is told in JSON as well."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(len(option) > 2 and "--json".startswith(option) for option in options)
 
 
 def _hear_warnings() -> None:
@@ -98,3 +89,6 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+__all__ = ["entry", "main", "make_parser"]

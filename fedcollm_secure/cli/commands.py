@@ -4,15 +4,12 @@ The file comes first: nobody waits for torch to be told of a wrong key. Each com
 """
 
 import argparse
-import json
-import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fedcollm_secure.cli import output
+from fedcollm_secure.cli.stopped_run import telling_how_to_go_on
 from fedcollm_secure.errors import ConfigError
-
-Json = Mapping[str, object]
 
 
 def run_command(given: argparse.Namespace) -> int:
@@ -23,16 +20,20 @@ def run_command(given: argparse.Namespace) -> int:
     settings = config.load(given.config, given.set)
     if given.resume and given.out is None:
         raise ConfigError("--resume", "name the run directory with --out")
-    from fedcollm_secure.learning.models import quiet
-    from fedcollm_secure.operations.live_progress import make_show
-    from fedcollm_secure.operations.run_command import run
-    from fedcollm_secure.operations.run_summary import run_words
-
     out = given.out or Path("runs") / f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     budget = None if isinstance(settings.privacy, NonPrivate) else settings.privacy.epsilon
-    quiet()
-    summary = run(settings, out, resuming=given.resume, show=make_show(settings.rounds, budget))
-    _print(summary, given.json, run_words(summary, out))
+    with telling_how_to_go_on(given.config, out, given.set):
+        from fedcollm_secure.operations.live_progress import make_show
+
+        with make_show(settings.rounds, budget, quiet=given.quiet) as show:
+            show.phase(0, "loading the libraries")
+            from fedcollm_secure.learning.models import quiet
+            from fedcollm_secure.operations.run_command import run
+            from fedcollm_secure.operations.run_summary import run_words
+
+            quiet()
+            summary = run(settings, out, resuming=given.resume, show=show)
+    output.result(summary, given.json, run_words(summary, out))
     return 0
 
 
@@ -47,7 +48,7 @@ def check_command(given: argparse.Namespace) -> int:
 
     quiet()
     found = check(settings)
-    _print(found, given.json, check_words(found))
+    output.result(found, given.json, check_words(found))
     return 0
 
 
@@ -62,8 +63,8 @@ def compare_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.research.compare.comparison_table import compare_words
 
     out = given.out or Path("runs") / f"compare-{settings.name}"
-    found = compare(settings, out, seeds=given.seeds, say=lambda text: print(text, file=sys.stderr, flush=True))
-    _print(found, given.json, compare_words(found, out))
+    found = compare(settings, out, seeds=given.seeds, say=output.say)
+    output.result(found, given.json, compare_words(found, out))
     return 0
 
 
@@ -79,8 +80,8 @@ def study_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.research.study.study_command import study
 
     quiet()
-    found = study(sweep, out, say=lambda text: print(text, file=sys.stderr, flush=True))
-    _print(found, given.json, study_words(found, out))
+    found = study(sweep, out, say=output.say)
+    output.result(found, given.json, study_words(found, out))
     return 0
 
 
@@ -92,10 +93,12 @@ def report_command(given: argparse.Namespace) -> int:
         from fedcollm_secure.operations.evidence.pack import write_pack
 
         pack = write_pack(given.run, given.evidence)
-        _print({"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md")
+        output.result(
+            {"evidence": str(pack)}, given.json, f"Evidence: {pack}\nCheck it with the line in {pack}/README.md"
+        )
         return 0
     path = write_report(given.run, given.out)
-    _print({"report": str(path)}, given.json, f"Report: {path}")
+    output.result({"report": str(path)}, given.json, f"Report: {path}")
     return 0
 
 
@@ -125,7 +128,7 @@ def verify_command(given: argparse.Namespace) -> int:
             raise ConfigError(
                 "verify", "expected RUN, or log, budget, round, equivocation, inclusion or gain with files"
             )
-    _print(found, given.json, verify_command.as_text(found))
+    output.result(found, given.json, verify_command.as_text(found))
     return code
 
 
@@ -134,7 +137,7 @@ def budget_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.operations.budget_command import budget, budget_words
 
     found = budget(given.ledger)
-    _print(found, given.json, budget_words(found))
+    output.result(found, given.json, budget_words(found))
     return 0
 
 
@@ -146,10 +149,19 @@ def gain_command(given: argparse.Namespace) -> int:
     quiet()
     if given.release is not None:
         told = asked.release(given.run, given.silo, given.release)
-        _print(told, given.json, asked.release_words(told, given.run))
+        output.result(told, given.json, asked.release_words(told, given.run))
         return 0
     found = asked.gain(given.run, given.silo)
-    _print(found, given.json, asked.gain_words(found, given.run))
+    output.result(found, given.json, asked.gain_words(found, given.run))
+    return 0
+
+
+def examples_command(given: argparse.Namespace) -> int:
+    """Write the shipped examples."""
+    from fedcollm_secure.operations.examples_command import examples, examples_words
+
+    found = examples(given.folder)
+    output.result(found, given.json, examples_words(found, given.folder))
     return 0
 
 
@@ -158,22 +170,18 @@ def bench_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.assurance import bench as measured
 
     if given.what == "dpsgd":
-        steps = measured.bench_dpsgd(say=lambda text: print(text, file=sys.stderr, flush=True))
-        _print(steps, given.json, measured.dpsgd_words(steps))
+        steps = measured.bench_dpsgd(say=output.say)
+        output.result(steps, given.json, measured.dpsgd_words(steps))
         return 0
     if given.what == "he":
-        sums = measured.bench_he(
-            given.silos, given.parameters, say=lambda text: print(text, file=sys.stderr, flush=True)
-        )
-        _print(sums, given.json, measured.he_words(sums))
+        sums = measured.bench_he(given.silos, given.parameters, say=output.say)
+        output.result(sums, given.json, measured.he_words(sums))
         return 0
     if given.what == "log":
         from fedcollm_secure.assurance.bench import log_bench
 
-        rows = log_bench.bench_log(
-            given.entries or log_bench.ENTRIES, lambda text: print(text, file=sys.stderr, flush=True)
-        )
-        _print({"rows": rows}, given.json, log_bench.log_words(rows))
+        rows = log_bench.bench_log(given.entries or log_bench.ENTRIES, output.say)
+        output.result({"rows": rows}, given.json, log_bench.log_words(rows))
         return 0
     sizes = measured.Sizes(
         silos=given.silos or measured.SILOS,
@@ -183,8 +191,8 @@ def bench_command(given: argparse.Namespace) -> int:
         every_silo=given.every_silo,
     )
     flower = measured.find_flower((Path.cwd(), measured.CHECKOUT))
-    found = measured.bench(sizes, flower, say=lambda text: print(text, file=sys.stderr, flush=True))
-    _print(found, given.json, measured.bench_words(found))
+    found = measured.bench(sizes, flower, say=output.say)
+    output.result(found, given.json, measured.bench_words(found))
     return 0
 
 
@@ -192,8 +200,8 @@ def attack_command(given: argparse.Namespace) -> int:
     """Attack twins and this program."""
     from fedcollm_secure.assurance.attacks import attack_suite
 
-    findings = attack_suite.run(attack_suite.choose(given.ids), lambda text: print(text, file=sys.stderr, flush=True))
-    _print(attack_suite.document(findings), given.json, attack_suite.words(findings))
+    findings = attack_suite.run(attack_suite.choose(given.ids), output.say)
+    output.result(attack_suite.document(findings), given.json, attack_suite.words(findings))
     return attack_suite.exit_code(findings)
 
 
@@ -206,10 +214,8 @@ def audit_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.learning.models import quiet
 
     quiet()
-    found = audited.audit(
-        settings, given.claimed, given.sabotage, say=lambda text: print(text, file=sys.stderr, flush=True)
-    )
-    _print(found, given.json, audited.audit_words(found))
+    found = audited.audit(settings, given.claimed, given.sabotage, say=output.say)
+    output.result(found, given.json, audited.audit_words(found))
     return audited.exit_code(found)
 
 
@@ -217,9 +223,5 @@ def schema_command(given: argparse.Namespace) -> int:
     """Describe a configuration or a study to an editor."""
     from fedcollm_secure.config.describe import configuration_schema, study_schema
 
-    _print(study_schema() if given.study else configuration_schema(), True, "")
+    output.result(study_schema() if given.study else configuration_schema(), True, "")
     return 0
-
-
-def _print(document: Json, as_json: bool, words: str) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=2) if as_json else words)

@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from fedcollm_secure.cli import commands
+from fedcollm_secure.cli.failure import UsageError
 
 VERIFY_FORMS = """\
   RUN                    a run directory: its log, checkpoints and ledgers
@@ -32,6 +33,15 @@ class Commands(Protocol):
         ...
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, which raises where argparse prints and leaves: under `--json` a usage error is JSON too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise: UsageError."""
+        named = message.removeprefix("argument ").partition(":")[0] if message.startswith("argument ") else ""
+        raise UsageError(message, self.format_usage(), named)
+
+
 class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
@@ -51,7 +61,7 @@ class _Version(argparse.Action):
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fedcollm-secure",
         description="Co-tune a server's LLM and its silos' small models without seeing any silo's update.",
         epilog="Example: fedcollm-secure run examples/dp_config.yaml",
@@ -70,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_audit(subparsers)
     _add_bench(subparsers)
     _add_schema(subparsers)
+    _add_examples(subparsers)
     return parser
 
 
@@ -80,6 +91,7 @@ def _add_run(subparsers: Commands) -> None:
     _add_config(run)
     run.add_argument("--out", type=Path, help="run directory (default: runs/NAME-TIME)")
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument("--quiet", action="store_true", help="say nothing but the result, and errors")
 
 
 def _add_check(subparsers: Commands) -> None:
@@ -213,6 +225,14 @@ def _add_schema(subparsers: Commands) -> None:
         commands.schema_command,
     )
     schema.add_argument("--study", action="store_true", help="that of a study instead")
+
+
+def _add_examples(subparsers: Commands) -> None:
+    example = "fedcollm-secure examples my-examples"
+    examples = _command(
+        subparsers, "examples", "write the shipped configurations into a folder", example, commands.examples_command
+    )
+    examples.add_argument("folder", nargs="?", type=Path, default=Path("examples"), help="default: examples")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

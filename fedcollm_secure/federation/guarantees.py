@@ -20,11 +20,15 @@ from fedcollm_secure.config.schema import Config
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """One property, whether it holds in this configuration, and why or how far."""
+    """One property, whether it holds in this configuration, and why or how far.
+
+    `applies` is False where there is nothing that could be promised, such as a decryptor's sight without a decryptor.
+    """
 
     property: str
     holds: bool
     why: str
+    applies: bool = True
 
     def as_json(self) -> Mapping[str, object]:
         """Return a plain map."""
@@ -54,6 +58,7 @@ def guarantees(config: Config) -> list[Guarantee]:
             property="A silo's own update is hidden from the decryptor",
             holds=isinstance(aggregation, Bfv),
             why=_decryptor_sees(config),
+            applies=isinstance(aggregation, Bfv | Ckks),
         ),
         Guarantee(
             property="Recorded traffic stays hidden from a later quantum computer",
@@ -84,6 +89,7 @@ def guarantees(config: Config) -> list[Guarantee]:
             property="A privacy budget is enforced before each round",
             holds=private,
             why="a ledger per silo reserves the round or refuses" if private else "there is no budget to enforce",
+            applies=private,
         ),
         Guarantee(
             property="Poisoned updates are kept out",

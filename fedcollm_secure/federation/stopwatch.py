@@ -5,20 +5,28 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = ("train", "protect", "aggregate", "distill", "evaluate")
+Told = Callable[[str], None]
+
+
+def _nobody(_phase: str) -> None:
+    """Tell nobody."""
 
 
 class Stopwatch:
     """Add up wall-clock seconds per phase."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Take the clock, which a test may replace."""
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, *, enters: Told = _nobody, leaves: Told = _nobody
+    ) -> None:
+        """Take the clock, which a test may replace; `enters` and `leaves` are told of each phase."""
+        self._clock, self._enters, self._leaves = clock, enters, leaves
         self._seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self._inner: list[float] = []  # seconds of nested phases, per open phase
 
     @contextmanager
     def measure(self, phase: str) -> Generator[None]:
         """Count the time inside the block as `phase`."""
+        self._enters(phase)
         start = self._clock()
         self._inner.append(0.0)
         try:
@@ -28,6 +36,7 @@ class Stopwatch:
             self._seconds[phase] += elapsed - self._inner.pop()
             if self._inner:
                 self._inner[-1] += elapsed
+            self._leaves(phase)
 
     def measured(self, phase: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield chunks, counting the time their producer takes."""

@@ -27,25 +27,26 @@ def run(config: Config, out: Path, *, resuming: bool, show: Show) -> Json:
         ConfigError, RunError: nothing was started.
         RefusedByPolicy, RunIncomplete: stopped early; summary and report stand, complete rounds are kept.
     """
-    prepared = prepare(config)
+    prepared = prepare(config, lambda what: show.phase(0, what))
     for text in (*prepared.notices, *prepared.model_warnings):
         logging.getLogger("fedcollm_secure").warning(text)
     return run_prepared(prepared, out, resuming=resuming, show=show)
 
 
 def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -> Json:
-    """Run what is prepared (see `run`)."""
-    job = (resume if resuming else start)(prepared, out, show.phase)
+    """Run what is prepared (see `run`); whoever made `show` begins and ends it."""
+    show.phase(0, "making keys, ledgers and the log" if not resuming else "checking what is there")
+    job = (resume if resuming else start)(prepared, out, show.phase, show.share)
     stopped: FedCoLLMError | None = None
     with closing(job):
         try:
-            with show:
-                for line in job.run.metrics():
-                    show.line(line)
-                for line in job.rounds():
-                    show.line(line)
+            for line in job.run.metrics():
+                show.line(line)
+            for line in job.rounds():
+                show.line(line)
         except (RefusedByPolicy, RunIncomplete) as error:
             stopped = error
+        show.phase(0, "having the log's head cosigned, and writing the report")
         summary = _write_summary(prepared, job, stopped)
     write_report(out)
     if job.finished and summary["stopped_because"]:  # a log is closed over no other stop
@@ -70,6 +71,9 @@ def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) 
 
 def _closed(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
     summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
+    holdings = prepared.holdings
+    told = {"test_records": len(holdings.test), "server_records": len(holdings.auxiliary)}
+    summary = {**summary, "data": told}
     if not isinstance(stopped, RunIncomplete):
         job.run.write_json("summary.json", summary)
         job.log.append(RunFinished(summary_digest=summary_digest(summary)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.presentation.epsilon_text import spent
+from fedcollm_secure.presentation.rate_interval import rate_interval
 
 Json = Mapping[str, object]
 
@@ -14,7 +15,9 @@ def run_words(summary: Json, out: Path) -> str:
     gained = cast(Mapping[str, Json], summary["gained"])
     seconds, traffic = cast(Mapping[str, float], summary["seconds"]), cast(Mapping[str, int], summary["bytes"])
     lines = [f"{summary['rounds_done']} of {summary['rounds_planned']} rounds in {sum(seconds.values()):.0f} s"]
-    lines += [_gain(name, gain) for name, gain in gained.items()]
+    data = cast(Mapping[str, int], summary.get("data", {}))
+    lines += [_gain(name, gain, data.get("test_records", 0)) for name, gain in gained.items()]
+    lines += [_whose(data.get("server_records", 0))]
     lines += [_cost(cast(Mapping[str, Json], summary["budget"]))]
     lines += [f"Traffic: {traffic['up'] / 1e6:.2f} MB up, {traffic['down'] / 1e6:.2f} MB down, all silos together"]
     lines += ["Who could see what, beyond the two final models:"]
@@ -24,11 +27,20 @@ def run_words(summary: Json, out: Path) -> str:
     return "\n".join(lines)
 
 
-def _gain(name: str, gain: Json) -> str:
+def _whose(server_records: int) -> str:
+    own = f"{server_records:,} " if server_records else ""
+    return f"Taught by the silos' records and by the server's own {own}labelled ones; whose gain it is, a study tells"
+
+
+def _gain(name: str, gain: Json, records: int) -> str:
     first, last, metric = cast(float, gain["from"]), cast(float, gain["to"]), cast(str, gain["metric"])
     if metric == "accuracy":
         points = 100 * (last - first)
-        return f"{name.upper()}: {100 * first:.1f} % zero-shot → {100 * last:.1f} %, {points:+.1f} points"
+        low, high = rate_interval(last, records) if records else (last, last)
+        sure = (
+            f" (95 % interval {100 * low:.1f} to {100 * high:.1f} % over {records:,} test records)" if records else ""
+        )
+        return f"{name.upper()}: {100 * first:.1f} % zero-shot → {100 * last:.1f} %, {points:+.1f} points{sure}"
     return f"{name.upper()}: {metric} {first:.3f} zero-shot → {last:.3f}"
 
 

@@ -33,6 +33,7 @@ VARIABLES = {
 WIDTH_PX, HEIGHT_PX = 360, 230
 PX = 1 / 72  # an SVG user unit is a point of matplotlib's
 TREND_COLOURS, TREND_STYLES = (FIRST, SECOND, SOFT, INK), ("-", "--")
+TREND_MARKERS = "osD^vPX*"
 STYLE = Path(__file__).with_name("svg_figures.mplstyle")
 
 
@@ -81,7 +82,8 @@ def draw_budget(lines: Sequence[Line], budget: float | None, alternative: str, i
             _draw_line(axes, line, epsilon_text.spent(line.points[-1][1]), -9)  # below the dashed line, if it is near
         axes.set_ylim(bottom=0)
         if budget is not None:
-            axes.axhline(budget, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)))
+            ends = [min(first.points[0][0] for first in lines), max(last.points[-1][0] for last in lines)]
+            axes.plot(ends, (budget, budget), color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)))  # not under a label
             axes.set_ylim(top=max(1.12 * budget, axes.get_ylim()[1]))
             axes.annotate(
                 f"budget {epsilon_text.allowed(budget)}",
@@ -149,7 +151,8 @@ def draw_trends(
                 if bounds is not None:
                     axes.plot((at, at), bounds, color=colour, linewidth=1.6, solid_capstyle="round")
             joined = "none" if callable(ticks) else style
-            axes.plot(places, means, color=colour, linewidth=1.6, linestyle=joined, marker="o", label=trend.label)
+            marker = TREND_MARKERS[place % len(TREND_MARKERS)]
+            axes.plot(places, means, color=colour, linewidth=1.6, linestyle=joined, marker=marker, label=trend.label)
         if callable(ticks):
             axes.xaxis.set_major_formatter(_written(ticks))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -206,7 +209,12 @@ def _label_lifts(lines: Sequence[Line]) -> list[float]:
 def _draw_line(axes: Axes, line: Line, last: str, lift: float) -> None:
     rounds, values = zip(*line.points, strict=True)
     colour = SECOND if line.second else FIRST
-    axes.plot(rounds, values, color=colour, linewidth=2, marker="o", markersize=4.5, solid_capstyle="round")
+    # Equal curves stay two: the second one is dashed, with squares around the dots of the first.
+    if line.second:
+        axes.plot(rounds, values, color=colour, linewidth=2, linestyle=(0, (3, 3)))
+        axes.plot(rounds, values, color=colour, linestyle="none", marker="s", markersize=7, markerfacecolor="none")
+    else:
+        axes.plot(rounds, values, color=colour, linewidth=2, marker="o", markersize=4.5, solid_capstyle="round")
     if line.label:
         axes.annotate(
             f"{number_text.shortened(line.label, 16)}\n{last}",
@@ -227,6 +235,7 @@ def _finish_rounds(axes: Axes) -> None:
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)
+    axes.margins(x=0.02)  # the grid ends where the labels of the curves begin
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import t as student
 
@@ -21,6 +21,18 @@ class Interval:
         """Return a plain map, rounded to 10^-6."""
         bounds = None if self.ci95 is None else [round(bound, 6) for bound in self.ci95]
         return {"mean": round(self.mean, 6), "ci95": bounds, "seeds": self.seeds}
+
+
+SHARES = {"accuracy", "accuracy_norm", "exact_match"}
+
+
+def score_interval(values: Sequence[float], metric: str) -> Interval:
+    """Return mean and interval of a score, cut to the score's scale: Student's t knows of no end at 0 or 100 %."""
+    found = interval(values)
+    low, high = (0.0, 1.0) if metric in SHARES else (1.0, math.inf)  # no perplexity is below 1
+    if found.ci95 is None:
+        return found
+    return replace(found, ci95=(max(low, found.ci95[0]), min(high, found.ci95[1])))
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -1,13 +1,5 @@
 """What whole runs share."""
 
-from fedcollm_secure.operations.live_progress import PlainShow
+from fedcollm_secure.operations.live_progress import SilentShow as Quiet
 
-
-class Quiet(PlainShow):
-    """Show nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def line(self, line: object) -> None:
-        pass
+__all__ = ["Quiet"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -166,7 +167,7 @@ def test_a_fault_of_ours_shows_where_it_came_up_and_not_what_it_read(
     def fail(arguments: object) -> int:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setattr(cli, "make_parser", lambda: SimpleNamespace(parse_args=fail))
     monkeypatch.setattr(sys, "argv", ["fedcollm-secure", "check", *["--show-values"][: int(shown)]])
     with pytest.raises(SystemExit) as left:
         cli.entry()

@@ -139,6 +139,10 @@ def test_views_of_one_log_agree_and_those_of_two_do_not(
     assert verify_equivocation(notes[-1], journal)[0] == 0
     assert verify_equivocation(notes[0], notes[-1])[0] == 3  # no size in common: only the log itself can tell
 
+    copy = shutil.copytree(archived, tmp_path / "copy")
+    code, found = verify_equivocation(archived, copy)
+    assert (code, str(found["reason"]).startswith("the two logs are equal: ")) == (0, True)
+
     forked = shutil.copytree(archived, tmp_path / "forked")
     log = forked / "audit" / LOG_NAME
     log.write_bytes(log.read_bytes().replace(b'"total_weight":4', b'"total_weight":5'))

@@ -14,6 +14,7 @@ from fedcollm_secure import cli, config
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.research import resumable_work
 from fedcollm_secure.research.resumable_work import write_result
+from fedcollm_secure.research.seed_statistics import interval, score_interval
 from fedcollm_secure.research.study.frontier import frontier, groups
 from fedcollm_secure.research.study.frontier_table import study_words
 from fedcollm_secure.research.study.grid_point import run_point
@@ -218,6 +219,24 @@ def test_a_group_is_a_mean_with_its_interval() -> None:
     assert isinstance(score, dict)
     assert (score["mean"], score["seeds"]) == (0.6, 2)
     assert score["ci95"] == pytest.approx([0.6 - 12.7062 * 0.1, 0.6 + 12.7062 * 0.1], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "ends"),
+    [
+        ([0.99, 1.0], "accuracy", (None, 1.0)),
+        ([0.0, 0.01], "exact_match", (0.0, None)),
+        ([1.0, 1.5], "perplexity", (1.0, None)),
+    ],
+)
+def test_an_interval_of_a_score_stays_on_its_scale(
+    values: list[float], metric: str, ends: tuple[float | None, float | None]
+) -> None:
+    free, cut = interval(values).ci95, score_interval(values, metric).ci95
+    assert free is not None
+
+    assert cut == tuple(own if end is None else end for own, end in zip(free, ends, strict=True))
+    assert cut != free
 
 
 def test_a_gain_over_the_control_is_paired_by_seed() -> None:

@@ -101,7 +101,7 @@ def _promises(summary: Mapping[str, object]) -> Iterator[str]:
     yield ""
     yield "| property | holds | why, or how far |"
     yield "|---|---|---|"
-    yield from (f"| {row['property']} | {'yes' if row['holds'] else 'no'} | {row['why']} |" for row in rows)
+    yield from (f"| {row['property']} | {_held(row)} | {row['why']} |" for row in rows)
     yield ""
     yield "Who could see what:"
     yield ""
@@ -112,6 +112,12 @@ def _promises(summary: Mapping[str, object]) -> Iterator[str]:
         yield "The run itself warned:"
         yield ""
         yield from (f"* {warning}" for warning in warnings)
+
+
+def _held(row: Mapping[str, object]) -> str:
+    if row.get("applies") is False:
+        return "not applicable"
+    return "yes" if row["holds"] else "no"
 
 
 def _readme(out: Path, contents: LogContents, run_id: str) -> str:

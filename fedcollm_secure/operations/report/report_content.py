@@ -1,10 +1,12 @@
 """What the report says, as plain data: numbers become text here, and the template only places them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedcollm_secure.operations.report.run_record import MODELS, Record, Round
 from fedcollm_secure.presentation import epsilon_text, number_text
 from fedcollm_secure.presentation.model_names import MODEL_NAMES
+from fedcollm_secure.presentation.rate_interval import rate_interval
 
 PHASE_NAMES = {
     "train": "Training in the silos",
@@ -46,12 +48,19 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """A property: `holds` is yes, no or partly, `word` what the table says."""
+    """A property: `holds` is yes, no, partly or void (nothing to promise), `word` what the table says."""
 
     property: str
     holds: str
     word: str
     why: str
+
+
+class NotApplicable:
+    """Stands for a property that cannot be promised here, since what it is about is not there."""
+
+
+NOT_APPLICABLE = NotApplicable()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +87,41 @@ def outcome(record: Record) -> Outcome:
 
 
 def _sentence(record: Record) -> str:
-    told = [
-        f"The {MODEL_NAMES[gain.model].lower()} went from {number_text.score(gain.before, gain.metric)} to "
-        f"{number_text.score(gain.after, gain.metric)} {number_text.metric_name(gain.metric)}."
-        for gain in gains(record)
-    ]
+    told = [_told(record, gain) for gain in gains(record)]
+    if told:
+        told.append(_whose_data(record))
     spent = _most_spent(record)
     if spent is not None:
         told.append(f"No silo spent more than ε = {epsilon_text.spent(spent)}{_of_budget(record)}.")
     if record.summary is None:
         told.append("The run wrote no summary: what follows is what it had recorded when it ended.")
     return " ".join(told)
+
+
+def _told(record: Record, gain: Gain) -> str:
+    """Say what a model gained, on how many test records, and how far chance over these reaches."""
+    records = record.summary.child("data").whole("test_records") if record.summary else None
+    sure = ""
+    if records and gain.metric in number_text.PERCENT_SCORES:
+        low, high = rate_interval(gain.after, records)
+        bounds = f"{number_text.score(low, gain.metric).removesuffix(' %')} to {number_text.score(high, gain.metric)}"
+        sure = f" (95 % interval {bounds} over {records:,} test records)"
+    elif records:
+        sure = f" ({records:,} test records)"
+    return (
+        f"The {MODEL_NAMES[gain.model].lower()} went from {number_text.score(gain.before, gain.metric)} to "
+        f"{number_text.score(gain.after, gain.metric)} {number_text.metric_name(gain.metric)}{sure}."
+    )
+
+
+def _whose_data(record: Record) -> str:
+    """Say who taught the models; one run cannot tell how much of the gain is whose."""
+    own = record.summary.child("data").whole("server_records") if record.summary else None
+    server = f"the server's own {own:,} labelled records" if own else "the server's own records"
+    return (
+        f"Both the silos' records and {server} taught them: one run does not tell how much of the gain is the silos' "
+        "doing. A study with a control does."
+    )
 
 
 def gains(record: Record) -> list[Gain]:
@@ -188,13 +221,18 @@ def budget_bars(record: Record) -> list[Bar]:
 def guarantees(record: Record) -> list[Guarantee]:
     """The rows of the guarantee table, as the run itself stated them."""
     rows = record.summary.children("guarantees") if record.summary else []
-    return [
-        _guarantee(row.text("property") or "unnamed", row.items.get("holds"), row.text("why") or "") for row in rows
-    ]
+    return [_guarantee(row.text("property") or "unnamed", _stated(row.items), row.text("why") or "") for row in rows]
+
+
+def _stated(row: Mapping[str, object]) -> object:
+    """Return what a row says of its property; None for one that does not apply."""
+    return NOT_APPLICABLE if row.get("applies") is False else row.get("holds")
 
 
 def _guarantee(name: str, holds: object, why: str) -> Guarantee:
     match holds:
+        case NotApplicable():
+            return Guarantee(property=name, holds="void", word="Not applicable", why=why)
         case True:
             return Guarantee(property=name, holds="yes", word="Holds", why=why)
         case False:

@@ -11,7 +11,7 @@ from fedcollm_secure.errors import RunError
 from fedcollm_secure.research.compare.baselines import GridPoint, run_grid_point
 from fedcollm_secure.research.compare.compare_page import write_compare
 from fedcollm_secure.research.resumable_work import Say, run_all
-from fedcollm_secure.research.seed_statistics import interval, paired
+from fedcollm_secure.research.seed_statistics import paired, score_interval
 
 Json = Mapping[str, object]
 Scores = dict[tuple[str, str, str], dict[int, float]]
@@ -65,8 +65,9 @@ def make_grid(config: Config, out: Path, seeds: int) -> list[GridPoint]:
 def summarise(points: list[GridPoint]) -> Json:
     """Return rows, paired gains and the silos' gains of finished points."""
     scores, silos = _collect(points)
+    metric = _metric(points[0])
     rows = [
-        {"split": split, "model": model, "method": method, **interval(list(values.values())).as_json()}
+        {"split": split, "model": model, "method": method, **score_interval(list(values.values()), metric).as_json()}
         for (split, model, method), values in scores.items()
     ]
     gains = [
@@ -79,7 +80,7 @@ def summarise(points: list[GridPoint]) -> Json:
         {"split": split, "silo": name, **paired(scores[split, "slm", "fedcollm"], alone).as_json()}
         for (split, name), alone in silos.items()
     ]
-    return {"metric": _metric(points[0]), "rows": rows, "gains": gains, "silo_gains": silo_gains}
+    return {"metric": metric, "rows": rows, "gains": gains, "silo_gains": silo_gains}
 
 
 def _collect(points: list[GridPoint]) -> tuple[Scores, dict[tuple[str, str], dict[int, float]]]:

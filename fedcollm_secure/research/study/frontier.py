@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from fedcollm_secure.research.seed_statistics import interval
+from fedcollm_secure.research.seed_statistics import interval, score_interval
 
 Json = Mapping[str, object]
 LOWER_IS_BETTER = {"perplexity"}
@@ -29,7 +29,8 @@ def frontier(found: Sequence[Json]) -> list[Json]:
 def _group(points: Sequence[Json]) -> Json:
     first = points[0]
     shared = {key: first[key] for key in ("epsilon", "factors", "aggregation", "way", "metric")}
-    scores = {name: interval(_numbers(points, name)).as_json() for name in ("slm", "llm")}
+    metric = cast(str, first["metric"])
+    scores = {name: score_interval(_numbers(points, name), metric).as_json() for name in ("slm", "llm")}
     costs = {name: math.fsum(_numbers(points, name)) / len(points) for name in ("seconds", "bytes")}
     return {**shared, **scores, **costs, **_against_control(points)}
 
@@ -40,7 +41,8 @@ def _against_control(points: Sequence[Json]) -> Json:
         return {}
     ours, theirs = _numbers(points, "slm"), _numbers(points, "control")
     gains = [one - other for one, other in zip(ours, theirs, strict=True)]
-    return {"control": interval(theirs).as_json(), "over_control": interval(gains).as_json()}
+    control = score_interval(theirs, cast(str, points[0]["metric"]))
+    return {"control": control.as_json(), "over_control": interval(gains).as_json()}
 
 
 def _numbers(points: Sequence[Json], key: str) -> list[float]:

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-from rich.console import Console
-
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import RunError
 from fedcollm_secure.federation.run_directory import RunDirectory
-from fedcollm_secure.operations.live_progress import PlainShow
+from fedcollm_secure.operations.live_progress import SilentShow
 from fedcollm_secure.operations.run_command import run
 from fedcollm_secure.research.resumable_work import fresh, write_result
 from fedcollm_secure.research.study.sweep import Point
@@ -54,7 +52,7 @@ def _summary(point: Point) -> Json:
     finished = _finished(out)
     if finished is not None:
         return finished
-    show = PlainShow(Console(quiet=True), point.config.rounds, None)
+    show = SilentShow()
     if (out / "config.yaml").is_file():
         try:
             return run(point.config, out, resuming=True, show=show)
