@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def log_of(folder: Path, numbers: tuple[int, ...] = (1, 2, 3), keeper: Identity 
         log.append(round_started(number))
     log.checkpoint()
     return folder / "log.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the writer's clock, so that two logs that say the same are the same to the byte."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2026, 1, 31, 12, tzinfo=tz)
+
+    monkeypatch.setattr("fedcollm_secure.audit_log.log.datetime", Stopped)
 
 
 @pytest.fixture(autouse=True)

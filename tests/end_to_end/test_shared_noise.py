@@ -19,7 +19,7 @@ from fedcollm_secure.assemble import Prepared, prepare, start
 from fedcollm_secure.config import parse
 from fedcollm_secure.engines.engine import Engine
 from fedcollm_secure.errors import ConfigError
-from fedcollm_secure.federation import silo as silo_module
+from fedcollm_secure.federation import contribution
 from fedcollm_secure.federation.guarantees import guarantees, visible_to
 from fedcollm_secure.learning.factors import Deltas
 from fedcollm_secure.learning.training import Learner, clip_vector
@@ -67,7 +67,7 @@ def shares(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
         drawn.append(discrete_gaussian(length, variance))
         return drawn[-1]
 
-    monkeypatch.setattr(silo_module, "discrete_gaussian", spy)
+    monkeypatch.setattr(contribution, "discrete_gaussian", spy)
     return drawn
 
 
