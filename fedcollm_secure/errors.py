@@ -58,12 +58,16 @@ class RunIncomplete(RunError):
     exit_code = 3
 
 
-class Interrupted(RunIncomplete):
+class Interrupted(FedCoLLMError):
     """Somebody, or the machine, asked the program to stop: by Ctrl-C, SIGTERM or a closed terminal."""
 
+    exit_code = 3
 
-class DiskFailed(RunIncomplete):
+
+class DiskFailed(FedCoLLMError):
     """A disk that is full, over its quota, read-only or gone: nothing half-written was left, nothing went on."""
+
+    exit_code = 3
 
     def __init__(self, where: str, message: str) -> None:
         """Name the file or folder `where` it happened, empty where nobody knows."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.assemble.begun_again import clear_unbegun
 from fedcollm_secure.assemble.narrator import Narrator, Progress, tell_nobody
 from fedcollm_secure.assemble.observed_work import observed
 from fedcollm_secure.assemble.parties import (
@@ -21,7 +22,14 @@ from fedcollm_secure.assemble.parties import (
     server_end,
 )
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.assemble.simulated_silos import Site, check_weights, make_decryptor, make_silo
+from fedcollm_secure.assemble.simulated_silos import (
+    Site,
+    check_weights,
+    keeping_optimizer,
+    make_decryptor,
+    make_silo,
+    on_one_disk,
+)
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
 from fedcollm_secure.audit_log.environment import installed
 from fedcollm_secure.audit_log.events import (
@@ -102,9 +110,10 @@ def start(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell
 def resume(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tell_nobody) -> Job:
     """Go on with a run that stopped: its log is verified, what a crash interrupted is mended, no round is paid twice.
 
+    A run that died before round 0 was scored is begun again in the same folder: no silo was asked for anything yet.
     Raises:
         NotStarted: there is no run, it has another configuration, or it is finished.
-        RunError: it died before round 0 was scored, or another process goes on with it.
+        RunError: another process goes on with it.
         LogError: its log was changed.
     """
     run = RunDirectory(out)
@@ -115,6 +124,8 @@ def resume(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tel
         raise NotStarted(
             f"{config} differs from the given configuration; resume with the one that began the run, and its --set"
         )
+    if clear_unbegun(run):
+        return start(prepared, out, watch, progress)
     parties = load_parties(prepared, run)
     events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
     with ExitStack() as resources:
@@ -180,9 +191,13 @@ def _wire(
         stopwatch=stopwatch,
         worker=resources.enter_context(Worker(progress=narrator.encrypting)),
     )
-    handlers = {name: narrator.serves(name, make_silo(site, name).handle) for name in prepared.silos}
+    handlers = {
+        name: on_one_disk(name, narrator.serves(name, keeping_optimizer(run, name, make_silo(site, name).handle)))
+        for name in prepared.silos
+    }
     if parties.decryptor is not None:
-        handlers[parties.decryptor.party] = make_decryptor(site, parties.decryptor.party).handle
+        name = parties.decryptor.party
+        handlers[name] = on_one_disk(name, make_decryptor(site, name).handle)
     engine, traffic = LocalEngine(handlers), Traffic()
     coordinator = Coordinator(
         terms=Terms(

@@ -6,6 +6,7 @@
 where there is none. Messages hold nothing private: an error of ours that nobody foresaw is told by its type alone.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,9 +75,11 @@ _OF_CORE: tuple[tuple[type[FedCoLLMError], str, str], ...] = (
 
 def failure_of(error: Exception) -> Failure | None:
     """Return what is told of an error of the world; None for one that nobody foresaw."""
-    if isinstance(error, FedCoLLMError):
+    if isinstance(error, ConfigError | UsageError):
         return _of_core(error)
-    return _of_rooms(error) or _of_system(error)
+    if (failed := disk_failure(error)) is not None:
+        return _of_core(failed)
+    return _of_core(error) if isinstance(error, FedCoLLMError) else _of_rooms(error)
 
 
 def internal(error: Exception) -> Failure:
@@ -110,6 +113,7 @@ def _key(error: FedCoLLMError) -> str:
 def _of_rooms(error: Exception) -> Failure | None:
     """Return what is told of an error of the crypto or the privacy room; imported late, as every room is here."""
     from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused, TooFewSilos
+    from fedcollm_crypto.lines import InUse
     from fedcollm_privacy.errors import BudgetExhausted, LedgerError, PrivacyError
 
     kinds: tuple[tuple[type[CryptoError | PrivacyError], str, int, str], ...] = (
@@ -121,37 +125,54 @@ def _of_rooms(error: Exception) -> Failure | None:
         (LedgerError, "ledger", 1, "restore the ledger from a copy, or end its other user; it is never edited"),
         (PrivacyError, "privacy", 1, "see the message"),
     )
+    if isinstance(error, InUse):
+        remedy = "end the other process, or wait for it"
+        return Failure(code="in_use", exit_code=2, message=str(error), remedy=remedy)
     for kind, code, exit_code, remedy in kinds:
         if isinstance(error, kind):
             return Failure(code=code, exit_code=exit_code, message=error.diagnostics(), remedy=remedy)
     return None
 
 
-def _of_system(error: Exception) -> Failure | None:
-    """Return what is told of a file in use, or of a disk that is full, read-only or gone."""
-    from fedcollm_crypto.lines import InUse
-
-    if isinstance(error, InUse):
-        remedy = "end the other process, or wait for it"
-        return Failure(code="in_use", exit_code=2, message=str(error), remedy=remedy)
-    told = disk_failure(error)
-    return None if told is None else _of_core(told)
-
-
 def disk_failure(error: Exception) -> DiskFailed | None:
-    """Return in words what a disk did, whichever write or read met it; None for another error."""
+    """Return in words what a disk did, whichever write or read met it; None for another error.
+
+    A room that writes of its own says so in an error of its own, whose cause is the system's.
+    """
     from safetensors import SafetensorError
 
     from fedcollm_crypto.durable import NotWritten
+    from fedcollm_privacy.errors import LedgerError
 
     match error:
+        case DiskFailed():
+            return error
         case NotWritten():
-            return DiskFailed(str(error).partition(" could not be written")[0], str(error))
+            return DiskFailed(_where(error), str(error))
         case OSError():
-            where = "" if error.filename is None else os.fsdecode(error.filename)
+            where = _where(error)
             why = error.strerror or str(error)
             return DiskFailed(where, f"{where or 'a file'} could not be read or written: {why}")
         case SafetensorError() if "I/O error" in str(error):  # weights are written by a library with errors of its own
             return DiskFailed("", f"weights could not be written: {error}")
+        case RunError(__cause__=OSError() as cause) | LedgerError(__cause__=OSError() as cause) if _of_a_write(cause):
+            return DiskFailed(_where(cause), str(error))
         case _:
             return None
+
+
+def _of_a_write(cause: OSError) -> bool:
+    """Return whether the disk is at fault, and not what somebody asked it for."""
+    from fedcollm_crypto.durable import NotWritten
+
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ESTALE, errno.ENXIO, errno.EFBIG)
+    return isinstance(cause, NotWritten) or cause.errno in disk
+
+
+def _where(error: OSError) -> str:
+    """Return the file that the system named, empty where it named none."""
+    from fedcollm_crypto.durable import NotWritten
+
+    if isinstance(error, NotWritten):
+        return str(error).partition(" could not be written")[0]
+    return "" if error.filename is None else os.fsdecode(error.filename)

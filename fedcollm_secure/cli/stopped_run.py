@@ -55,6 +55,8 @@ def _kept(config: Path, out: Path, changes: Sequence[str]) -> str:
     again = f"fedcollm-secure run {shlex.quote(str(config))}{sets} --out {shlex.quote(str(out))}"
     if not (out / "config.yaml").is_file():
         return f"Nothing was begun in {out}. Start again with: {again}"
+    if _sealed(out):
+        return f"The run itself is finished and sealed. Write its page with: fedcollm-secure report {out}"
     rounds = _complete_rounds(out)
     kept = "No round was complete" if rounds is None else f"{rounds} complete rounds are kept in {out}"
     return f"{kept}. Go on with: {again} --resume"
@@ -67,3 +69,11 @@ def _complete_rounds(out: Path) -> int | None:
         return int(state["round"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _sealed(out: Path) -> bool:
+    """Return whether the summary names the log's last head: nothing but the page comes after."""
+    try:
+        return "log" in json.loads((out / "summary.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False

@@ -21,8 +21,11 @@ from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.names import check_name
 from fedcollm_secure.errors import NotStarted, RunError
+from fedcollm_secure.federation.kept_file import keep_as, restore
 
 Json = Mapping[str, object]
+SERVER_OPTIMIZERS = ("llm.safetensors", "slm.safetensors", "joint.safetensors")
+"""What `optimizer_state: kept` and the joint step leave in `server/`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,20 @@ class RunDirectory:
         path = self.adapters / "reference.npy"
         return np.load(path, allow_pickle=False) if path.is_file() else np.zeros(0, dtype=np.float32)
 
+    @property
+    def holds_a_round(self) -> bool:
+        """Return whether at least round 0 was kept, or sealed before a crash."""
+        return _state(self.adapters) is not None or (self._next.exists() and _sealed_round(self._next) is not None)
+
+    def clear(self) -> None:
+        """Take away what a run leaves that died before it kept a round; what is not a run's own stays."""
+        for name in ("adapters", ".adapters.next", "archive", "audit", "server", "silos"):
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)
+        for name in ("metrics.jsonl", "report.html", "summary.json", "config.yaml"):  # the last says that this is a run
+            (self.path / f".{name}.partial").unlink(missing_ok=True)
+            (self.path / name).unlink(missing_ok=True)
+
     def begin_adapters(self) -> Path:
         """Return an empty folder for the next state of `adapters/`."""
         shutil.rmtree(self._next, ignore_errors=True)
@@ -147,7 +164,9 @@ class RunDirectory:
         return self._next
 
     def seal_adapters(self, state: Json) -> None:
-        """Say that the folder of `begin_adapters` is complete, and what it is the state of."""
+        """Say that the folder of `begin_adapters` is complete, and what it is the state of, optimisers and all."""
+        for name in SERVER_OPTIMIZERS:
+            keep_as(self.path / "server" / name, self._next / name)
         durable.sync_files(self._next)
         durable.replace(self._next / "state.json", json.dumps(state).encode())
 
@@ -170,6 +189,10 @@ class RunDirectory:
         Raises:
             RunError: the run died before round 0 was written.
         """
+        for partial in self.path.glob(".*.partial"):  # which a read-only disk did not let go
+            partial.unlink()
+        if self.adapters.exists():  # else the crash was between the two renames of a swap
+            shutil.rmtree(self.path / ".adapters.old", ignore_errors=True)
         if self._next.exists():
             if _sealed_round(self._next) == last_closed:
                 self.swap_adapters()
@@ -179,6 +202,9 @@ class RunDirectory:
         if state is None:
             raise RunError(f"{self.path} holds no complete round to resume from; run again with another --out")
         self.append_metrics(cast(Json, state["line"]))
+        summed = (self.path / "aggregate.npz").is_file()  # with it the joint step is taken, and belongs to it
+        for name in SERVER_OPTIMIZERS[: 2 if summed else 3]:
+            restore(self.path / "server" / name, self.adapters / name)
         return state
 
     @property

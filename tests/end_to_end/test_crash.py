@@ -95,10 +95,6 @@ def test_a_killed_run_is_readable_and_resumes_without_paying_twice(private: Make
     if (out / "audit" / "log.jsonl").is_file():
         assert verify_run(out).incomplete is not None
         assert write_report(out).is_file()
-    if not (out / "adapters" / "state.json").is_file():  # died before round 0 was scored: nothing is lost
-        with pytest.raises((RunError, FileNotFoundError)):
-            run(parse(private(rounds=2, aggregation=MASKED)), out, resuming=True, show=Quiet())
-        return
     run(parse(private(rounds=2, aggregation=MASKED)), out, resuming=True, show=Quiet())
 
     assert verify_run(out).incomplete is None
@@ -310,3 +306,28 @@ def test_a_finished_run_cannot_be_resumed(tree: Make, tmp_path: Path) -> None:
 def test_an_empty_folder_cannot_be_resumed(tree: Make, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run to resume"):
         run(parse(tree()), tmp_path / "nothing", resuming=True, show=Quiet())
+
+
+def test_a_run_that_died_before_its_first_round_begins_again_in_its_folder(tree: Make, tmp_path: Path) -> None:
+    config, out = parse(tree(rounds=1, aggregation=MASKED)), tmp_path / "run"
+    start(prepare(config), out, lambda _, __: None).close()
+    (out / "mine.txt").write_text("stays")
+    with pytest.raises(RunError, match="is not empty"):  # a folder that holds more than a run is nobody's to fill
+        run(config, out, resuming=True, show=Quiet())
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+    (out / "mine.txt").unlink()
+    start(prepare(config), out, lambda _, __: None).close()
+    run(config, out, resuming=True, show=Quiet())
+    assert verify_run(out).incomplete is None
+
+
+def test_a_run_that_is_at_work_before_its_first_round_is_not_begun_again(tree: Make, tmp_path: Path) -> None:
+    config, out = parse(tree(rounds=1, aggregation=MASKED)), tmp_path / "run"
+    job = start(prepare(config), out, lambda _, __: None)
+    with pytest.raises(RunError, match="in use by another process"):
+        run(config, out, resuming=True, show=Quiet())
+    list(job.rounds())
+    job.close()
+
+    assert (out / "adapters" / "state.json").is_file()
