@@ -41,7 +41,7 @@ class LogReader:
         head = self._witness.follow(view)
         self._heads.add(head.text)
         self._begun.update(told.begun)
-        if len(cosigners(Note.decode(view.note), self._silos.keys)) >= self._silos.quorum:
+        if quorum_cosigned(view.note, self._silos):
             self._agreed.update(told.agreed)
 
     def require_logged(self, manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
@@ -66,3 +66,8 @@ class LogReader:
         if view.recent is None:
             raise ProtocolError("view: expected the log's recent lines")
         return view.recent.told(head, known=self.size)
+
+
+def quorum_cosigned(note: bytes, silos: Witnesses) -> bool:
+    """Return whether a quorum of the roster's silos cosigned this head."""
+    return len(cosigners(Note.decode(note), silos.keys)) >= silos.quorum

@@ -26,7 +26,7 @@ from fedcollm_secure.assurance.attacks.protection import CLASSICAL, POST_QUANTUM
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins import former_rules as former
-from fedcollm_secure.federation import admission
+from fedcollm_secure.federation import admission, log_reader
 
 ATTACKS: dict[str, Attack] = {
     "A14": two_cohorts.ATTACK,
@@ -49,7 +49,10 @@ UNDER_EACH: dict[str, tuple[WaysUnder, set[str]]] = {
 
 @contextmanager
 def two_views_of_the_log() -> Generator[None]:
-    with patch.object(admission, "require_named_head", former.allow):
+    with (
+        patch.object(admission, "require_named_head", former.allow),
+        patch.object(log_reader, "quorum_cosigned", former.cosigned_by_anybody),
+    ):
         yield
 
 
