@@ -99,11 +99,13 @@ class Prepared:
         """Return a silo's training; without a file its optimiser begins afresh each round."""
         tokens = self.tokens(self.holdings.silos[silo])
         order = length_order(tokens)
+        place = {index: position for position, index in enumerate(order)}
+        subjects = self.subjects(silo)
         return Learner(
             adapter=self.silo_slm,
             encoder=self.encoder,
             records=[tokens[index] for index in order],
-            subjects=self._subjects(silo, order),
+            subjects=subjects and tuple(tuple(place[index] for index in indices) for indices in subjects),
             settings=self.config.silo,
             rounds=self.config.rounds,
             seed=self.config.seed,
@@ -114,15 +116,13 @@ class Prepared:
             optimizer_file=optimizer_file,
         )
 
-    def _subjects(self, silo: str, order: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
-        """Return each person's first records, as places in `order`; None where records are protected."""
+    def subjects(self, silo: str) -> tuple[tuple[int, ...], ...] | None:
+        """Return each person's first records, as indices of the silo's; None where records are protected."""
         privacy = self.config.privacy
         if not isinstance(privacy, RecordDP) or not isinstance(privacy.unit, PerSubject):
             return None
         names = [record.subject for record in self.holdings.silos[silo]]
-        place = {index: position for position, index in enumerate(order)}
-        grouped = group_by_subject(names, most_records=privacy.records_per_subject)
-        return tuple(tuple(place[index] for index in indices) for indices in grouped)
+        return tuple(map(tuple, group_by_subject(names, most_records=privacy.records_per_subject)))
 
 
 def tell_nobody(_what: str) -> None:

@@ -5,11 +5,12 @@ an update, a silo's own loss, norm or count, a seed, a key or a host name, so no
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeAlias, get_args
 
 from fedcollm_crypto.canonical import Json
+from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.audit_log.event_fields import Checked, Code, Count, Decimal, Digest, Label, Version
 
 
@@ -38,6 +39,18 @@ class RoundStarted(Checked):
     adapter_digest: Digest
     plan_digest: Digest
     manifest_digest: Digest
+
+    @classmethod
+    def of(cls, manifest: RoundManifest) -> "RoundStarted":
+        """Return the line that names an attempt, before any key of an encryption is drawn for it."""
+        return cls(
+            round=manifest.round,
+            attempt=manifest.attempt,
+            cohort=manifest.cohort,
+            adapter_digest=manifest.adapter_hash,
+            plan_digest=manifest.train_cfg_hash,
+            manifest_digest=manifest.terms_hash.hex(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +91,17 @@ class SumAgreed(Checked):
     linear_pass: Count
     adapter_digest: Digest
     survivors: tuple[Label, ...]
+
+    @classmethod
+    def of(cls, manifest: RoundManifest, survivors: Collection[str]) -> "SumAgreed":
+        """Return the line that names an attempt's sum over these silos."""
+        return cls(
+            round=manifest.round,
+            attempt=manifest.attempt,
+            linear_pass=manifest.linear_pass,
+            adapter_digest=manifest.adapter_hash,
+            survivors=tuple(sorted(survivors)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

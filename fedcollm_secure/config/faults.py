@@ -15,9 +15,8 @@ from fedcollm_secure.errors import ConfigError
 MOST_FAULTS, MOST_CHARACTERS = 6, 60
 Path = Sequence[int | str]
 
-
-RENAMED = {"batch_size": "tokens_per_batch"}
-RENAMED_TO = {"tokens_per_batch": "which counts padded tokens in memory at once, and not records"}
+RENAMED = {"batch_size": ("tokens_per_batch", "which counts padded tokens in memory at once, and not records")}
+"""Keys of earlier versions: their name now, and what else changed with it."""
 
 
 def config_error(error: ValidationError, root: type) -> ConfigError:
@@ -57,9 +56,9 @@ def _said(fault: ErrorDetails, root: type) -> tuple[str, str]:
 
 
 def _unknown(key: str, keys: Sequence[str]) -> str:
-    now = RENAMED.get(key, "")
+    now, meaning = RENAMED.get(key, ("", ""))
     if now in keys:
-        return f"this key is now {now}, {RENAMED_TO[now]}; write that"
+        return f"this key is now {now}, {meaning}; write that"
     return f"unknown key; expected one of {', '.join(keys)}{_near(key, keys)}"
 
 

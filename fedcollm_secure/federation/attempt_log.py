@@ -67,15 +67,7 @@ class AttemptLog:
         )
 
     def _log_agreed(self) -> None:
-        self.log.append(
-            SumAgreed(
-                round=self.manifest.round,
-                attempt=self.manifest.attempt,
-                linear_pass=self.manifest.linear_pass,
-                adapter_digest=self.manifest.adapter_hash,
-                survivors=tuple(sorted(self.agreed)),
-            )
-        )
+        self.log.append(SumAgreed.of(self.manifest, self.agreed))
         if self.decryptor:
             self.attestation.keep()  # of the head that the silos were shown; the next one is another
             self.attestation.agree(sorted(self.agreed), self.decryptor)

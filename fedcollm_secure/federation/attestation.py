@@ -79,45 +79,45 @@ class Attestation:
 
     def agree(self, silos: Iterable[str], decryptor: str) -> None:
         """Have silos cosign the head that names a sum, and show it, with their cosignatures, to the decryptor."""
-        _, views = self.show(silos)
-        for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
-            with suppress(ProtocolError):  # its absence from the checkpoint says it
-                self.greet(party, reply.lines, with_lines=False)
-        size, named = Checkpoint.of(self._log.checkpoint_shown().text).size, tuple(dict.fromkeys(self._cosigned))
-        saved = self._save()
+        self._have_cosigned(silos)
+        attested = self._save()
         self.tell(decryptor)
-        if saved:
-            self._log.append(HeadAttested(size=size, silos=named))
+        self._say(attested)
 
     def keep(self) -> None:
         """Put what was collected under the checkpoint, durably, and only then say in the log whose it is."""
-        size, silos = Checkpoint.of(self._log.checkpoint_shown().text).size, tuple(dict.fromkeys(self._cosigned))
-        if self._save():
-            self._log.append(HeadAttested(size=size, silos=silos))
+        self._say(self._save())
 
     def close(self, parties: Iterable[str]) -> int:
         """Show the last head to every silo once more; return how many cosigned it.
 
         The log does not say who did: the entry that did would be one that nobody cosigned.
         """
+        self._have_cosigned(parties)
+        attested = self._save()
+        return len(attested.silos) if attested else 0
+
+    def _have_cosigned(self, parties: Iterable[str]) -> None:
+        """Show the present head to silos that begin nothing; who does not cosign is absent from the checkpoint."""
         _, views = self.show(parties)
         for party, reply in self._ask({party: Show(view=view) for party, view in views.items()}):
-            try:
+            with suppress(ProtocolError):
                 self.greet(party, reply.lines, with_lines=False)
-            except ProtocolError:  # its absence from the checkpoint says it
-                continue
-        count = len(set(self._cosigned))
-        self._save()
-        return count
 
-    def _save(self) -> bool:
-        """Save the collected lines and return whether there were any."""
+    def _say(self, attested: HeadAttested | None) -> None:
+        if attested:
+            self._log.append(attested)
+
+    def _save(self) -> HeadAttested | None:
+        """Save the collected lines, and return what the log may say of them; None where there were none."""
         if not self._lines:
-            return False
+            return None
         self._log.cosigned(tuple(self._lines))
+        size = Checkpoint.of(self._log.checkpoint_shown().text).size
+        attested = HeadAttested(size=size, silos=tuple(dict.fromkeys(self._cosigned)))
         self._lines.clear()
         self._cosigned.clear()
-        return True
+        return attested
 
     def _learn(self, parties: Iterable[str]) -> None:
         for party, reply in self._ask({party: Show(view=None) for party in parties}):

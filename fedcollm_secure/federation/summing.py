@@ -217,16 +217,7 @@ class Summing:
         """Log what every silo of the cohort will be asked to do."""
         tools, name = self._tools, f"{manifest.round}-{manifest.attempt}"
         tools.run.save_manifest(name, manifest)
-        tools.log.append(
-            RoundStarted(
-                round=manifest.round,
-                attempt=manifest.attempt,
-                cohort=manifest.cohort,
-                adapter_digest=manifest.adapter_hash,
-                plan_digest=manifest.train_cfg_hash,
-                manifest_digest=manifest.hash.hex(),
-            )
-        )
+        tools.log.append(RoundStarted.of(manifest))
         transcript = Transcript(tools.run.archive / name if tools.archive else None)
         transcript.begin(manifest, self._start)
         return transcript

@@ -32,6 +32,11 @@ class Tokens:
     prompt: tuple[int, ...] = field(repr=False)
     answer: tuple[int, ...] = field(repr=False)
 
+    @property
+    def width(self) -> int:
+        """Return how many positions a model reads: the answer's last token is predicted, not read."""
+        return len(self.prompt) + len(self.answer) - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -138,9 +143,8 @@ class Encoder:
 
     def shape(self, record: Tokens) -> Shape:
         """Return a record's own lengths, rounded up so that few shapes serve all records."""
-        width, keep = len(record.prompt) + len(record.answer) - 1, len(record.answer)
-        width = max(width, min(_rounded_up(width, WIDTH_STEP), self.max_length))
-        return Shape(width=width, keep=min(_rounded_up(keep, KEEP_STEP), width))
+        width = max(record.width, min(_rounded_up(record.width, WIDTH_STEP), self.max_length))
+        return Shape(width=width, keep=min(_rounded_up(len(record.answer), KEEP_STEP), width))
 
     def collate(self, sequences: Sequence[Tokens], device: torch.device, least: Shape = SMALLEST) -> Batch:
         """Pad to the longest, and to `least` at least; an empty list gives tensors with B = 0."""
@@ -200,7 +204,7 @@ def filled(
 
 def length_order(sequences: Sequence[Tokens]) -> list[int]:
     """Return the indices in order of length, so that neighbours pad each other little."""
-    return sorted(range(len(sequences)), key=lambda index: len(sequences[index].prompt) + len(sequences[index].answer))
+    return sorted(range(len(sequences)), key=lambda index: sequences[index].width)
 
 
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:

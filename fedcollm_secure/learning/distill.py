@@ -155,8 +155,9 @@ class CoTuning:
     def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
         """Yield a batch in parts of records of like length."""
         chosen = [self.records[index] for index in indices]
-        lengths = [len(record.prompt) + len(record.answer) - 1 for record in chosen]
-        for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(chosen), self.settings.microbatch)):
+        for part in filled(
+            [record.width for record in chosen], TOKENS_PER_PASS, also=([1] * len(chosen), self.settings.microbatch)
+        ):
             yield self.encoder.collate([chosen[place] for place in part], self.slm.device)
 
     def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:

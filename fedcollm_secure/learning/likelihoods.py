@@ -110,7 +110,8 @@ class _Scorer:
                     yield from _judge(reading, first[row])
         lengths = [len(reading.read) for _, reading in longer]
         back = [ids.shape[1] + length for length in lengths]
-        for part in filled(lengths, self.budget, also=(back, PAST_PER_TOKEN * self.budget)):
+        budget = min(self.budget, self._positions)  # the head scores every token that is read on
+        for part in filled(lengths, budget, also=(back, PAST_PER_TOKEN * self.budget)):
             yield from self._read_on([longer[index] for index in part], mask, past, first)
 
     def _read_on(
@@ -119,14 +120,11 @@ class _Scorer:
         """Read the tokens that follow the first, with the prompts' keys and values of the rows concerned."""
         rows = torch.tensor([row for row, _ in chosen], device=self._device)
         ids, here = self._padded([reading.read for _, reading in chosen], left=False)
-        longest = ids.shape[1]
-        for start in range(0, len(rows), step := max(1, self._positions // longest)):
-            some = slice(start, start + step)
-            seen = torch.cat([mask[rows[some]], here[some]], dim=1)
-            copied = DynamicCache([(keys[rows[some]], values[rows[some]]) for keys, values in _layers(past)])
-            logits = self._logits(ids[some], seen, here[some], copied, keep=longest)  # [b, L, V]
-            for (row, reading), following in zip(chosen[some], logits, strict=True):
-                yield from _judge(reading, torch.cat([first[row], following[: len(reading.read)]]))
+        seen = torch.cat([mask[rows], here], dim=1)
+        copied = DynamicCache([(keys[rows], values[rows]) for keys, values in _layers(past)])
+        logits = self._logits(ids, seen, here, copied, keep=ids.shape[1])  # [b, L, V]
+        for (row, reading), following in zip(chosen, logits, strict=True):
+            yield from _judge(reading, torch.cat([first[row], following[: len(reading.read)]]))
 
     def _logits(self, ids: Tensor, seen: Tensor, here: Tensor, past: DynamicCache, *, keep: int) -> Tensor:
         """Return float32[B, keep, V] of a pass over `ids`; `seen` is the mask of all keys, `here` that of the ids."""

@@ -189,7 +189,7 @@ class Learner:
 
     def _accumulate(self, indices: Sequence[int]) -> float:
         """Add up the gradient of the batch's mean loss, a few records of like length at a time."""
-        total, lengths = 0.0, [self._length(index) for index in indices]
+        total, lengths = 0.0, [self.records[index].width for index in indices]
         for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(indices), self.settings.microbatch)):
             loss = self._losses([indices[place] for place in part]).sum() / len(indices)
             loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
@@ -226,9 +226,6 @@ class Learner:
         least = Shape.covering([self._shape(index) for index in indices]) if self._by_record else SMALLEST
         batch = self.encoder.collate(records, self.adapter.device, least)
         return cross_entropy(answer_logits(self.adapter.model, batch), batch.targets)
-
-    def _length(self, index: int) -> int:
-        return len(self.records[index].prompt) + len(self.records[index].answer) - 1
 
     @property
     def _by_record(self) -> bool:

@@ -10,6 +10,7 @@ taken in whole numbers, as masks would give it, bit for bit. Classification alon
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -77,8 +78,8 @@ def accuracy(prepared: Prepared) -> float:
     release = Release.under(prepared.plan, len(prepared.silos))
     total = np.zeros((CELLS, labels))
     for name in prepared.silos:
-        subjects = prepared.learner(name).subjects
-        total += _released(_counts(holdings.silos[name], labels, shared, subjects), release.each)
+        counts = _counts(holdings.silos[name], labels, shared, prepared.subjects(name))
+        total += _released(counts, release.each)
     total[total < max(CUT * release.total, GRID)] = 0.0
     total += _counts(holdings.auxiliary, labels, shared, None)
     right = [_answer(record, total, shared) == record.gold for record in holdings.test]
@@ -98,10 +99,10 @@ def _counts(
     """Return float64[CELLS, labels]; what one record, or one person, adds is at most √10 long."""
     total = np.zeros((CELLS, labels))
     for unit in [[place] for place in range(len(records))] if subjects is None else subjects:
-        own = np.zeros((CELLS, labels))
-        for place in unit:
-            own[_cells(records[place].prompt, shared), records[place].gold] += 1
-        total += own * min(1.0, math.sqrt(MOST_CELLS) / max(float(np.linalg.norm(own)), 1e-12))
+        own = Counter((cell, records[place].gold) for place in unit for cell in _cells(records[place].prompt, shared))
+        length = math.sqrt(sum(count**2 for count in own.values()))
+        for place, count in own.items():
+            total[place] += count * min(1.0, math.sqrt(MOST_CELLS) / length)
     return total
 
 

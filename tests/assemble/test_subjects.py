@@ -100,6 +100,15 @@ def test_subjects_follow_their_records_into_the_order_of_length(by_person: Make)
         assert {learner.records[index].prompt for index in indices} == tokens[name]
 
 
+def test_subjects_are_indices_of_a_silos_records_in_their_own_order(by_person: Make) -> None:
+    prepared = prepare(parse(by_person(_apart)))
+    names = [record.subject for record in prepared.holdings.silos["n1"]]
+    subjects = prepared.subjects("n1")
+    assert subjects is not None
+
+    assert [{names[index] for index in indices} for indices in subjects] == [{name} for name in dict.fromkeys(names)]
+
+
 def test_a_person_contributes_a_bounded_number_of_records(by_person: Make) -> None:
     subjects = prepare(parse(by_person(_apart, records_per_subject=2))).learner("n1").subjects
 

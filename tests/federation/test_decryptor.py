@@ -74,16 +74,7 @@ class Scene:
         """Show the head, and begin an attempt that names it."""
         self.reader.follow(self.view())
         manifest = replace(MANIFEST, log_checkpoint=self.log.checkpoint().text)
-        self.log.append(
-            RoundStarted(
-                round=1,
-                attempt=1,
-                cohort=SILOS,
-                adapter_digest=manifest.adapter_hash,
-                plan_digest=manifest.train_cfg_hash,
-                manifest_digest=manifest.terms_hash.hex(),
-            )
-        )
+        self.log.append(RoundStarted.of(manifest))
         return manifest
 
     def agree(

@@ -339,6 +339,17 @@ def test_free_text_is_measured_in_perplexity_and_less_is_better(tmp_path: Path) 
     assert "Lower is better" in page.text
 
 
+def test_free_text_is_told_in_the_score_that_its_summary_gained(tmp_path: Path) -> None:
+    scores = [{"perplexity": 9.5 - number, "exact_match": 0.25 * number} for number in range(4)]
+    lines = [metrics_line(number) | {"slm": each, "llm": each} for number, each in enumerate(scores)]
+    gained = {"metric": "perplexity", "from": 9.5, "to": 6.5}
+    summary = make_summary(gained={"slm": gained, "llm": gained})
+    page = Page(write_report(make_run(tmp_path / "run", lines, summary)))
+
+    assert "from 9.50 to 6.50 perplexity (2,500 test records)" in page.text
+    assert "exact match" not in page.text
+
+
 def test_rounds_that_were_not_scored_leave_a_gap_and_no_error(tmp_path: Path) -> None:
     lines = [metrics_line(number) for number in range(4)]
     lines[2] = {**lines[2], "slm": {}, "llm": None}

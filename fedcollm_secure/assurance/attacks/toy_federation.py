@@ -213,31 +213,14 @@ class Session:
     def _begin(self, manifest: RoundManifest) -> None:
         """Show the decryptor the head that the manifest names, and write into the log what it asks for."""
         self._tell_decryptor()
-        self.log.append(
-            RoundStarted(
-                round=manifest.round,
-                attempt=manifest.attempt,
-                cohort=manifest.cohort,
-                adapter_digest=manifest.adapter_hash,
-                plan_digest=manifest.train_cfg_hash,
-                manifest_digest=manifest.terms_hash.hex(),
-            )
-        )
+        self.log.append(RoundStarted.of(manifest))
 
     def _tell_decryptor(self) -> None:
         if self.region.protection.worker is not None:
             self.silos.ask(DECRYPTOR, Show(view=self.view(DECRYPTOR)))
 
     def _log_agreed(self, manifest: RoundManifest, survivors: Collection[PartyId]) -> None:
-        self.log.append(
-            SumAgreed(
-                round=manifest.round,
-                attempt=manifest.attempt,
-                linear_pass=manifest.linear_pass,
-                adapter_digest=manifest.adapter_hash,
-                survivors=tuple(sorted(survivors)),
-            )
-        )
+        self.log.append(SumAgreed.of(manifest, survivors))
         if self.region.protection.worker is not None:
             for party in sorted(survivors):
                 self.log.cosigned(self.silos.cosigned(party, self.view(party)))

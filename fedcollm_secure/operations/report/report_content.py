@@ -102,7 +102,7 @@ def _told(record: Record, gain: Gain) -> str:
     """Say what a model gained, on how many test records, and how far chance over these reaches."""
     records = record.summary.child("data").whole("test_records") if record.summary else None
     sure = ""
-    if records and gain.metric in number_text.PERCENT_SCORES and gain.after <= 1:
+    if records and gain.metric in number_text.PERCENT_SCORES:
         low, high = rate_interval(gain.after, records)
         bounds = f"{number_text.score(low, gain.metric).removesuffix(' %')} to {number_text.score(high, gain.metric)}"
         sure = f" (95 % interval {bounds} over {records:,} test records)"

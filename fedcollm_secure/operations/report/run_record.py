@@ -67,9 +67,11 @@ class Record:
 
     @property
     def metric(self) -> str | None:
-        """The score that the report leads with."""
+        """The score that the report leads with: the one that its gains are in, or the first by preference."""
         measured = {name for line in self.rounds for scores in line.scores.values() for name in scores}
-        return next((name for name in METRIC_PREFERENCE if name in measured), None)
+        gained = self.summary.child("gained") if self.summary else None
+        stated = [gained.child(model).text("metric") for model in MODELS] if gained else []
+        return next((name for name in (*stated, *METRIC_PREFERENCE) if name in measured), None)
 
     def series(self, model: str, metric: str) -> list[tuple[int, float]]:
         """The score of `model` by round."""

@@ -163,16 +163,7 @@ def test_what_lies_in_place_of_a_proof_is_refused_unread(kind: str, region: Neig
 
 
 def say_begun(session: Session, manifest: RoundManifest) -> None:
-    session.log.append(
-        RoundStarted(
-            round=1,
-            attempt=1,
-            cohort=manifest.cohort,
-            adapter_digest=manifest.adapter_hash,
-            plan_digest=DIGEST,
-            manifest_digest=manifest.terms_hash.hex(),
-        )
-    )
+    session.log.append(RoundStarted.of(manifest))
 
 
 def say_convicted(session: Session, party: PartyId, proof: bytes) -> None:
