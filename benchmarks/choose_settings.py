@@ -18,7 +18,8 @@ from typing import cast
 import torch
 
 from fedcollm_secure.config import Config, load
-from fedcollm_secure.config.data import Count, Data, FileSource, Iid, Share
+from fedcollm_secure.config.data import Count, Data, Iid, Share
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.learning.icd10cm import TEST_TERMS, rows, split, terms
 from fedcollm_secure.learning.models import quiet
 from fedcollm_secure.research.compare.baselines import Baselines, GridPoint

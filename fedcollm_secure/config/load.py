@@ -8,12 +8,13 @@ from typing import TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedcollm_secure.config.data import Files, FileSource
+from fedcollm_secure.config.data import Files
 from fedcollm_secure.config.faults import config_error
 from fedcollm_secure.config.kinds import require_configuration, require_settings
 from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.config.schema import Config
 from fedcollm_secure.config.setting import Setting, Tree
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.config.yaml12 import read_yaml, write_yaml
 from fedcollm_secure.errors import ConfigError
 

@@ -18,13 +18,10 @@ from fedcollm_secure.config.data import (
     Data,
     Dirichlet,
     Files,
-    FileSource,
     FreeText,
-    HubSource,
     Iid,
     MultipleChoice,
     Own,
-    PackageSource,
     Share,
     Split,
 )
@@ -49,6 +46,7 @@ from fedcollm_secure.config.protection import (
 )
 from fedcollm_secure.config.require import require
 from fedcollm_secure.config.setting import ONE_OF, Named, Setting, Text
+from fedcollm_secure.config.source import FileSource, HubSource, PackageSource
 from fedcollm_secure.config.training import Distillation, Evaluation, Factors, LocalTraining
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from fedcollm_secure.config import load, parse, resolved
-from fedcollm_secure.config.data import FileSource
 from fedcollm_secure.config.protection import RecordDP
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError
 
 Make = Callable[..., dict[str, object]]

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from fedcollm_secure.config import load, parse, resolved
-from fedcollm_secure.config.data import ByColumn, Files, FileSource, Iid, MultipleChoice
+from fedcollm_secure.config.data import ByColumn, Files, Iid, MultipleChoice
 from fedcollm_secure.config.protection import LocalEngine
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.config.yaml12 import read_yaml
 from fedcollm_secure.errors import ConfigError
 

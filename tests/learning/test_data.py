@@ -14,12 +14,11 @@ from fedcollm_secure.config.data import (
     Data,
     Dirichlet,
     Files,
-    FileSource,
     Iid,
-    PackageSource,
     Share,
     Silos,
 )
+from fedcollm_secure.config.source import FileSource, PackageSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import gather
 from fedcollm_secure.learning.data.partition import split_dirichlet, split_iid

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from fedcollm_secure.config.data import FileSource
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data.row import Row, is_missing
 from fedcollm_secure.learning.data.sources import read_rows

@@ -13,12 +13,12 @@ from fedcollm_secure.config.data import (
     Count,
     Data,
     Files,
-    FileSource,
     Iid,
     Labels,
     MultipleChoice,
     Share,
 )
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError, DataError
 from fedcollm_secure.learning.data import gather
 from fedcollm_secure.learning.data.overlap import duplicates, require_test_apart

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assurance.attacks.attack_outcome import Outcome
 from fedcollm_secure.assurance.attacks.membership_rates import Rate, area, true_positives
-from fedcollm_secure.config.data import PackageSource
 from fedcollm_secure.config.models import Lora, ModelSource
+from fedcollm_secure.config.source import PackageSource
 from fedcollm_secure.config.training import LocalTraining
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Encoder, Tokens, max_length

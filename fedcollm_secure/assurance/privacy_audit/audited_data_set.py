@@ -16,8 +16,9 @@ from pathlib import Path
 from fedcollm_secure.assemble import Prepared
 from fedcollm_secure.assemble.prepare import gather_for
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.data import Classification, Data, Files, FileSource, FreeText, Labels, MultipleChoice, Task
+from fedcollm_secure.config.data import Classification, Data, Files, FreeText, Labels, MultipleChoice, Task
 from fedcollm_secure.config.protection import PerSubject, RecordDP
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import Tokens
 from fedcollm_secure.learning.data import Holdings, Record

@@ -15,13 +15,12 @@ from fedcollm_secure.config.data import (
     Data,
     Dirichlet,
     Files,
-    FileSource,
-    HubSource,
     Iid,
     Own,
     Part,
     Share,
 )
+from fedcollm_secure.config.source import FileSource, HubSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
 from fedcollm_secure.learning.data.complete import complete

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from fedcollm_secure.config.data import FileSource, HubSource, PackageSource, Source
+from fedcollm_secure.config.source import FileSource, HubSource, PackageSource, Source
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning import icd10cm
 from fedcollm_secure.learning.data.row import Row, cell_of

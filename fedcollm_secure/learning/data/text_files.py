@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcollm_secure.config.data import FileSource
+from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data.row import Cell, Row, cell_of
 

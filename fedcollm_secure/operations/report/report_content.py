@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fedcollm_secure.operations.report.run_record import MODELS, Record, Round
 from fedcollm_secure.presentation import epsilon_text, number_text
 from fedcollm_secure.presentation.model_names import MODEL_NAMES
-from fedcollm_secure.presentation.rate_interval import rate_interval
 
 PHASE_NAMES = {
     "train": "Training in the silos",
@@ -15,16 +14,6 @@ PHASE_NAMES = {
     "distill": "Distilling on the server",
     "evaluate": "Measuring the models",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How the run ended: `state` is done, stopped or interrupted; `reason` may have several lines."""
-
-    state: str
-    headline: str
-    reason: str
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,57 +62,6 @@ class Gain:
     after: float
 
 
-def outcome(record: Record) -> Outcome:
-    """Say in one line and one sentence how the run ended and what came of it."""
-    of_planned = f"of {record.rounds_planned} " if record.rounds_planned else ""
-    because = record.summary.text("stopped_because") if record.summary else None
-    if record.summary is None:
-        state, headline = "interrupted", f"Interrupted after {record.rounds_done} {of_planned}rounds"
-    elif because:
-        state, headline = "stopped", f"Stopped after {record.rounds_done} {of_planned}rounds"
-    else:
-        state, headline = "done", f"Completed {record.rounds_done} {of_planned}rounds"
-    return Outcome(state=state, headline=headline, reason=because or "", sentence=_sentence(record))
-
-
-def _sentence(record: Record) -> str:
-    told = [_told(record, gain) for gain in gains(record)]
-    if told:
-        told.append(_whose_data(record))
-    spent = _most_spent(record)
-    if spent is not None:
-        told.append(f"No silo spent more than ε = {epsilon_text.spent(spent)}{_of_budget(record)}.")
-    if record.summary is None:
-        told.append("The run wrote no summary: what follows is what it had recorded when it ended.")
-    return " ".join(told)
-
-
-def _told(record: Record, gain: Gain) -> str:
-    """Say what a model gained, on how many test records, and how far chance over these reaches."""
-    records = record.summary.child("data").whole("test_records") if record.summary else None
-    sure = ""
-    if records and gain.metric in number_text.PERCENT_SCORES:
-        low, high = rate_interval(gain.after, records)
-        bounds = f"{number_text.score(low, gain.metric).removesuffix(' %')} to {number_text.score(high, gain.metric)}"
-        sure = f" (95 % interval {bounds} over {records:,} test records)"
-    elif records:
-        sure = f" ({records:,} test records)"
-    return (
-        f"The {MODEL_NAMES[gain.model].lower()} went from {number_text.score(gain.before, gain.metric)} to "
-        f"{number_text.score(gain.after, gain.metric)} {number_text.metric_name(gain.metric)}{sure}."
-    )
-
-
-def _whose_data(record: Record) -> str:
-    """Say who taught the models; one run cannot tell how much of the gain is whose."""
-    own = record.summary.child("data").whole("server_records") if record.summary else None
-    server = f"the server's own {own:,} labelled records" if own else "the server's own records"
-    return (
-        f"Both the silos' records and {server} taught them: one run does not tell how much of the gain is the silos' "
-        "doing. A study with a control does."
-    )
-
-
 def gains(record: Record) -> list[Gain]:
     """What each model gained over its score before any training; empty where nothing was measured."""
     metric = record.metric
@@ -168,19 +106,20 @@ def key_figures(record: Record) -> list[KeyFigure]:
 
 
 def _budget_figure(record: Record) -> KeyFigure:
-    spent = _most_spent(record)
+    spent = most_spent(record)
     if spent is None:
         return KeyFigure(label="Privacy budget", value="none", note="no differential privacy in this run")
     deltas = {budget.delta for budget in record.budgets.values() if budget.delta is not None}
     delta = f", δ = {number_text.small(max(deltas))}" if deltas else ""
     return KeyFigure(
         label="Privacy budget spent",
-        value=f"ε {epsilon_text.spent(spent)}{_of_budget(record)}",
+        value=f"ε {epsilon_text.spent(spent)}{of_budget(record)}",
         note=f"highest silo{delta}",
     )
 
 
-def _of_budget(record: Record) -> str:
+def of_budget(record: Record) -> str:
+    """` of 8`, where all silos have one budget; empty where they differ or have none."""
     budgets = {budget.epsilon for budget in record.budgets.values() if budget.epsilon is not None}
     return f" of {epsilon_text.allowed(budgets.pop())}" if len(budgets) == 1 else ""
 
@@ -193,7 +132,8 @@ def last_spent(record: Record) -> dict[str, float]:
     return spent
 
 
-def _most_spent(record: Record) -> float | None:
+def most_spent(record: Record) -> float | None:
+    """The largest ε that a silo spent."""
     return max(last_spent(record).values(), default=None)
 
 

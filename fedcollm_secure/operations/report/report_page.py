@@ -1,13 +1,14 @@
 """Write `report.html`: one page about one run that needs no network, no script and no other file.
 
-run directory → Record → what the page says (`report_content.py`, `round_curves.py`, `log_state_and_limits.py`)
-→ template → report.html
+run directory → Record → what the page says (`report_content.py`, `run_outcome.py`, `round_curves.py`,
+`log_state_and_limits.py`) → template → report.html
 """
 
 from pathlib import Path
 
 from fedcollm_secure.operations.report import log_state_and_limits, report_content
 from fedcollm_secure.operations.report.round_curves import curves
+from fedcollm_secure.operations.report.run_outcome import outcome
 from fedcollm_secure.operations.report.run_record import read_record
 from fedcollm_secure.presentation.html_page import environment, write_page
 
@@ -24,7 +25,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         .get_template("report.html.j2")
         .render(
             record=record,
-            outcome=report_content.outcome(record),
+            outcome=outcome(record),
             key_figures=report_content.key_figures(record),
             curves=curves(record),
             bars=report_content.budget_bars(record),
