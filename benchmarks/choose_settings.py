@@ -64,7 +64,7 @@ def validate(
     baselines = Baselines(point)
     for method in methods:
         result = cast(Mapping[str, Mapping[str, float]], baselines.run(method))
-        yield method, {model: next(iter(scores.values())) for model, scores in result.items()}
+        yield method, {model: next(iter(result[model].values())) for model in ("slm", "llm") if model in result}
 
 
 def on_pool(config: Config, pool: Path, seed: int) -> Config:

@@ -28,6 +28,11 @@ class Judged:
     scores: Scores
     right: tuple[bool, ...] = field(repr=False)
 
+    @property
+    def by_record(self) -> tuple[float, ...]:
+        """Return the first score by record, 1 or 0, where it is a rate of right answers; else nothing."""
+        return tuple(map(float, self.right)) if next(iter(self.scores)) != "perplexity" else ()
+
 
 class Evaluation:
     """A test set, tokenised once and scored after every round."""

@@ -71,6 +71,7 @@ def draw_scores(lines: Sequence[Line], metric: str, alternative: str, identifier
             _draw_line(axes, line, number_text.score(line.points[-1][1], metric), lift)
         if metric in number_text.PERCENT_SCORES:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+            axes.set_ylim(*_within_shares(*axes.get_ylim()))
         _finish_rounds(axes)
         return _svg(figure, alternative, identifier)
 
@@ -131,15 +132,23 @@ def draw_intervals(rows: Sequence[Interval], metric: str, zero: bool, alternativ
         axes.margins(x=0.06)
         if metric in number_text.PERCENT_SCORES:
             axes.xaxis.set_major_formatter(FuncFormatter(_points_tick if zero else _percent_tick))
+            if not zero:
+                axes.set_xlim(*_within_shares(*axes.get_xlim()))
         return _svg(figure, alternative, identifier)
 
 
 def draw_trends(
-    trends: Sequence[Trend], metric: str, x: tuple[str, Sequence[str] | Callable[[float], str]], told: tuple[str, str]
+    trends: Sequence[Trend],
+    metric: str,
+    x: tuple[str, Sequence[str] | Callable[[float], str]],
+    told: tuple[str, str],
+    *,
+    gains: bool = False,
 ) -> str:
     """Draw means with their intervals against `x`: its name, and the names of places 0, 1, … or how to write a value.
 
     `told` is the alternative and the identifier. Places are joined by lines; values of a cost are not in any order.
+    With `gains`, means are differences of scores, and no difference is marked.
     """
     name, ticks = x
     with _figure(HEIGHT_PX + 26) as (figure, axes):
@@ -158,7 +167,9 @@ def draw_trends(
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         else:
             axes.set_xticks(range(len(ticks)), list(ticks))
-        _finish_scores(axes, name, metric)
+        if gains:
+            axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        _finish_scores(axes, name, metric, gains=gains)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=2)
         return _svg(figure, *told)
 
@@ -170,16 +181,23 @@ def _written(write: Callable[[float], str]) -> FuncFormatter:
     return FuncFormatter(tick)
 
 
-def _finish_scores(axes: Axes, name: str, metric: str) -> None:
+def _finish_scores(axes: Axes, name: str, metric: str, *, gains: bool) -> None:
     axes.set_xlabel(name)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     if metric in number_text.PERCENT_SCORES:
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(_points_tick if gains else _percent_tick))
+        if not gains:
+            axes.set_ylim(*_within_shares(*axes.get_ylim()))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)
     axes.margins(x=0.08)
+
+
+def _within_shares(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis, cut a little beyond what a share can be, so that a mark at the end is seen whole."""
+    return max(-0.01, low), min(1.01, high)
 
 
 def _percent_tick(value: float, _: int | None) -> str:

@@ -27,6 +27,7 @@ from fedcollm_secure.config import Config
 from fedcollm_secure.config.data import Classification
 from fedcollm_secure.config.protection import SiloDP
 from fedcollm_secure.learning.data.tasks import Record
+from fedcollm_secure.learning.evaluate import Judged
 
 CELLS = 4096
 MOST_CELLS = 10  # of one record: its counts are then √10 long at most
@@ -66,8 +67,8 @@ def can_follow(config: Config) -> bool:
     return isinstance(config.data.task, Classification) and not isinstance(config.privacy, SiloDP)
 
 
-def accuracy(prepared: Prepared) -> float:
-    """Return the share of test records that naive Bayes over all counts answers right.
+def judge(prepared: Prepared) -> Judged:
+    """Return which test records naive Bayes over all counts answers right, and their share.
 
     Raises: ValueError for a job that `can_follow` says no of.
     """
@@ -82,8 +83,8 @@ def accuracy(prepared: Prepared) -> float:
         total += _released(counts, release.each)
     total[total < max(CUT * release.total, GRID)] = 0.0
     total += _counts(holdings.auxiliary, labels, shared, None)
-    right = [_answer(record, total, shared) == record.gold for record in holdings.test]
-    return sum(right) / len(right)
+    right = tuple(_answer(record, total, shared) == record.gold for record in holdings.test)
+    return Judged(scores={"accuracy": sum(right) / len(right)}, right=right)
 
 
 def _released(counts: Float64, sigma: float) -> Float64:

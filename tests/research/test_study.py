@@ -10,11 +10,11 @@ from typing import cast
 import pytest
 import yaml
 
-from fedcollm_secure import cli, config
+from fedcollm_secure import cli
 from fedcollm_secure.errors import ConfigError, RunError
 from fedcollm_secure.research import resumable_work
 from fedcollm_secure.research.resumable_work import write_result
-from fedcollm_secure.research.seed_statistics import interval, score_interval
+from fedcollm_secure.research.seed_statistics import Measured, interval, score_interval
 from fedcollm_secure.research.study.frontier import frontier, groups
 from fedcollm_secure.research.study.frontier_table import study_words
 from fedcollm_secure.research.study.grid_point import run_point
@@ -169,7 +169,7 @@ def test_a_study_writes_its_document_and_page(
     assert "ffa, unsafe_plain" in study_words(found, out)
 
     # Asked again, nothing is run: a point that would train fails.
-    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run", None)
+    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run_prepared", None)
     assert cli.main(["study", str(path), "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
 
@@ -180,14 +180,15 @@ def test_an_interrupted_point_goes_on(
     (point, _) = Sweep.load(written(sweep={"rounds": [2]})).points(tmp_path)
     calls: list[tuple[str, bool]] = []
 
-    def fake(settings: config.Config, out: Path, *, resuming: bool, show: object) -> Mapping[str, object]:
+    def fake(prepared: object, out: Path, *, resuming: bool, show: object) -> Mapping[str, object]:
         calls.append((out.name, resuming))
         if resuming:
             raise RunError("it died before round 0 was scored")
         gained = {"metric": "accuracy", "from": 0.3, "to": 0.5}
         return {"gained": {"slm": gained, "llm": gained}, "seconds": {"train": 1.0}, "bytes": {"up": 1, "down": 2}}
 
-    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run", fake)
+    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.run_prepared", fake)
+    monkeypatch.setattr("fedcollm_secure.research.study.grid_point.answers_of", lambda *_: {})
     (point.path / "run").mkdir(parents=True)
     (point.path / "run" / "config.yaml").write_text("")
     run_point(point, lambda _: None)
@@ -232,15 +233,30 @@ def test_a_group_is_a_mean_with_its_interval() -> None:
 def test_an_interval_of_a_score_stays_on_its_scale(
     values: list[float], metric: str, ends: tuple[float | None, float | None]
 ) -> None:
-    free, cut = interval(values).ci95, score_interval(values, metric).ci95
+    scores = [Measured(score=value) for value in values]
+    free, cut = interval(scores).ci95, score_interval(scores, metric).ci95
     assert free is not None
 
     assert cut == tuple(own if end is None else end for own, end in zip(free, ends, strict=True))
     assert cut != free
 
 
+def test_word_counts_stand_beside_every_point(tmp_path: Path) -> None:
+    points = [{**entry(1.0, 0.5), "control": entry(None, 0.45), "counts": 0.6}, entry(None, 0.6)]
+    (of_counts, without) = sorted(groups(points), key=lambda group: group["epsilon"] is None)
+
+    assert cast(dict[str, object], of_counts["counts"])["mean"] == 0.6
+    assert "counts" not in without
+    page = page_of([points[0]], tmp_path)
+    assert "gain over the control" in page
+    assert "5.0 % – 60.0 %" in words(page)
+
+
 def test_a_gain_over_the_control_is_paired_by_seed() -> None:
-    points = [{**entry(1.0, 0.5, seed=1), "control": 0.45}, {**entry(1.0, 0.7, seed=2), "control": 0.65}]
+    points = [
+        {**entry(1.0, 0.5, seed=1), "control": entry(None, 0.45)},
+        {**entry(1.0, 0.7, seed=2), "control": entry(None, 0.65)},
+    ]
     (group,) = groups(points)
 
     assert group["over_control"] == {"mean": 0.05, "ci95": [0.05, 0.05], "seeds": 2}
@@ -285,7 +301,7 @@ def test_the_page_shows_utility_with_intervals_against_epsilon_bytes_and_seconds
     names = re.findall(r'\bid="([^"]+)"', page)
 
     assert page.count("<svg") == page.count('role="img"') == 4
-    assert "ffa, masked 1 50.5 % 44.1 – 56.9 % 60.5 % 54.1 – 66.9 % – – 10 s 2.0 MB 2" in words(page)
+    assert "ffa, masked 1 50.5 % 44.1 – 56.9 % 60.5 % 54.1 – 66.9 % – – – 10 s 2.0 MB 2" in words(page)
     assert "Small model against ε. ffa, masked, ε 1: 50.5 %; ffa, masked, ε ∞: 60.5 %" in unescape(page)
     assert len(names) == len(set(names))
 

@@ -103,9 +103,11 @@ def test_what_every_public_prompt_says_is_not_counted() -> None:
 
 
 def test_a_job_is_answered_from_all_silos_counts(tree: Tree) -> None:
-    found = word_counts.accuracy(prepare(parse(tree())))
+    prepared = prepare(parse(tree()))
+    found = word_counts.judge(prepared)
 
-    assert 0.0 <= found <= 1.0
+    assert len(found.right) == len(prepared.holdings.test)
+    assert found.scores == {"accuracy": sum(found.right) / len(found.right)}
 
 
 def test_a_plan_for_whole_silos_is_refused(tree: Tree) -> None:
@@ -114,4 +116,4 @@ def test_a_plan_for_whole_silos_is_refused(tree: Tree) -> None:
 
     assert not word_counts.can_follow(config)
     with pytest.raises(ValueError, match="protect records or persons"):
-        word_counts.accuracy(cast(Any, SimpleNamespace(config=config)))
+        word_counts.judge(cast(Any, SimpleNamespace(config=config)))

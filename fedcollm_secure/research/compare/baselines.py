@@ -9,28 +9,37 @@
 | one_way      | and KL from the LLM, which learns by CE alone     | –                                                |
 | fedcollm     | Algorithm 1                                       | Algorithm 1                                      |
 | centralized  | –                                                 | CE on all records, as often as FedCoLLM sees one |
+| control      | Algorithm 1 with silos that teach nothing         | the same                                         |
 | counts       | no model: the silos' word counts, `word_counts`   | –                                                |
 
-All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them.
+All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them. Where the main score
+is a rate of right answers, a result also has it by test record, and `test_set.json` says which test records are apart:
+no silo's record is near them (`evaluation_set`).
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import cast
 
-from fedcollm_secure.assemble import prepare, start
+from fedcollm_secure.assemble import Prepared, prepare, start
 from fedcollm_secure.config import Config
+from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
-from fedcollm_secure.learning.evaluate import Evaluation, Scores
+from fedcollm_secure.learning.evaluate import Evaluation, Judged
 from fedcollm_secure.research import word_counts
+from fedcollm_secure.research.evaluation_set import EvaluationSet
 from fedcollm_secure.research.resumable_work import fresh, write_result
 
 Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
-METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "counts")
+METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "control", "counts")
+TEST_SET = "test_set"
+TEACHES_NOTHING = 1e-12  # a silo's learning rate: it takes part, and its update rounds to none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,9 @@ class GridPoint:
 
     @property
     def missing(self) -> list[str]:
-        """Return the methods without a result."""
-        wanted = [method for method in METHODS if method != "counts" or word_counts.can_follow(self.config)]
+        """Return what has no result yet: methods, and the test set's own."""
+        methods = [method for method in METHODS if method != "counts" or word_counts.can_follow(self.config)]
+        wanted = [TEST_SET, *methods]
         return [method for method in wanted if not self.result_file(method).is_file()]
 
 
@@ -59,6 +69,9 @@ def run_grid_point(point: GridPoint, say: Callable[[str], None]) -> None:
         return
     baselines = Baselines(point)
     for method in point.missing:
+        if method == TEST_SET:
+            write_result(point.result_file(TEST_SET), baselines.test_set())
+            continue
         result = baselines.run(method)
         write_result(point.result_file(method), result)
         say(f"{point.split}, seed {point.seed}: {method} {_in_words(result)}")
@@ -81,69 +94,89 @@ class Baselines:
             tokens_per_batch=point.config.evaluate.tokens_per_batch,
         )
 
+    def test_set(self) -> Result:
+        """Return the digest of the test records, and which of them are apart (`evaluation_set`)."""
+        test = EvaluationSet.of(self._prepared)
+        return {"digest": test.digest, "apart": test.apart}
+
     def run(self, method: str) -> Result:
-        """Return {"slm": scores, "llm": scores} of one method, whichever of the two it has."""
+        """Return one method's {"slm": scores, "llm": scores}, whichever it has, and `by_record` the same by record."""
         for adapter, vector in self._start:
             adapter.write(vector)
         distill = self._point.config.distill
         match method:
             case "zero_shot":
-                return {name: self._score(adapter) for name, adapter in self._server.items()}
+                found = self._judge(self._server)
             case "standalone":
                 return self._standalone()
             case "fedavg":
-                return self._federated(method, replace(distill, steps=0))
+                found = self._federated(method, replace(distill, steps=0))
             case "fedavg_ce":
-                return self._federated(method, replace(distill, weight=0.0))
+                found = self._federated(method, replace(distill, weight=0.0))
             case "one_way":
-                return self._federated(method, replace(distill, direction="llm_to_slm"))
+                found = self._federated(method, replace(distill, direction="llm_to_slm"))
             case "fedcollm":
-                return self._federated(method, distill)
+                found = self._federated(method, distill)
+            case "control":
+                found = self._control()
             case "centralized":
-                return {"llm": self._centralized()}
+                self._centralize()
+                found = self._judge({"llm": self._server["llm"]})
             case "counts":
-                return {"slm": {"accuracy": word_counts.accuracy(self._prepared)}}
+                found = {"slm": word_counts.judge(self._prepared)}
             case _:
                 raise ValueError(f"unknown method {method!r}")
+        scores = {model: each.scores for model, each in found.items()}
+        return {**scores, "by_record": {model: each.by_record for model, each in found.items()}}
 
-    def _score(self, adapter: Adapter) -> Scores:
-        return self._evaluation.score(adapter.model)
+    def _judge(self, adapters: Mapping[str, Adapter]) -> Mapping[str, Judged]:
+        return {name: self._evaluation.judge(adapter.model) for name, adapter in adapters.items()}
 
-    def _federated(self, method: str, distill: Distillation) -> Mapping[str, Scores]:
-        """Run the whole job, protocol and all, and score what it leaves; in between only a token of the test set."""
-        holdings = self._prepared.holdings
-        prepared = replace(
-            self._prepared,
-            config=replace(self._point.config, distill=distill),
-            holdings=replace(holdings, test=holdings.test[:1]),
-        )
+    def _federated(self, method: str, distill: Distillation) -> Mapping[str, Judged]:
+        self._drive(method, replace(self._prepared, config=replace(self._point.config, distill=distill)))
+        return self._judge({"slm": self._server["slm"]} if method in SLM_ONLY else self._server)
+
+    def _control(self) -> Mapping[str, Judged]:
+        """Run the job without privacy, with silos that teach nothing, on models of its own."""
+        config = self._point.config
+        silo = replace(config.silo, learning_rate=TEACHES_NOTHING)
+        prepared = prepare(replace(config, privacy=NonPrivate(), factors=config.what_travels, silo=silo))
+        self._drive("control", prepared)
+        return self._judge({"slm": prepared.server_slm, "llm": prepared.server_llm})
+
+    def _drive(self, method: str, prepared: Prepared) -> None:
+        """Run the whole job, protocol and all; in between only one record of the test set is scored."""
         out = self._point.folder / "runs" / self._point.split / f"seed-{self._point.seed}" / method
-        job = start(prepared, fresh(out), lambda _, __: None)
-        try:
+        holdings = replace(prepared.holdings, test=prepared.holdings.test[:1])
+        with closing(start(replace(prepared, holdings=holdings), fresh(out), lambda _, __: None)) as job:
             for _ in job.rounds():
                 pass
-        finally:
-            job.close()
-        models = {"slm": prepared.server_slm} if method in SLM_ONLY else self._server
-        return {name: self._score(adapter) for name, adapter in models.items()}
 
     def _standalone(self) -> Result:
-        """Train each silo alone for as many steps as in the rounds."""
+        """Train each silo alone for as many steps as in the rounds; the mean over silos is the method's."""
         silos = {name: self._alone(name) for name in self._prepared.silos}
-        metrics = next(iter(silos.values()))
-        mean = {metric: sum(scores[metric] for scores in silos.values()) / len(silos) for metric in metrics}
-        return {"slm": mean, "silos": silos}
+        by_silo = {name: judged.by_record for name, judged in silos.items()}
+        mean = {
+            metric: fmean(each.scores[metric] for each in silos.values())
+            for metric in next(iter(silos.values())).scores
+        }
+        return {
+            "slm": mean,
+            "silos": {name: judged.scores for name, judged in silos.items()},
+            "by_record": {"slm": [fmean(shares) for shares in zip(*by_silo.values(), strict=True)]},
+            "silos_by_record": by_silo,
+        }
 
-    def _alone(self, name: str) -> Scores:
+    def _alone(self, name: str) -> Judged:
         prepared = self._prepared
         learner = self._learners[name]
         theta = self._start[2][1]
         for round_number in range(1, prepared.config.rounds + 1):
             theta = theta + learner.update(theta, round_number)
         prepared.silo_slm.write(theta)
-        return self._score(prepared.silo_slm)
+        return self._evaluation.judge(prepared.silo_slm.model)
 
-    def _centralized(self) -> Scores:
+    def _centralize(self) -> None:
         """Tune the LLM on all records for as many records as FedCoLLM's silos and server see together."""
         prepared, config = self._prepared, self._point.config
         records = [record for name in prepared.silos for record in prepared.holdings.silos[name]]
@@ -160,7 +193,6 @@ class Baselines:
             rounds=1,
             seed=config.seed,
         ).tune_llm()
-        return self._score(prepared.server_llm)
 
 
 def _in_words(result: Result) -> str:

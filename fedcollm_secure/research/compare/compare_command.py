@@ -4,28 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.errors import RunError
 from fedcollm_secure.research.compare.baselines import GridPoint, run_grid_point
 from fedcollm_secure.research.compare.compare_page import write_compare
+from fedcollm_secure.research.compare.comparison import summarise
 from fedcollm_secure.research.resumable_work import Say, run_all
-from fedcollm_secure.research.seed_statistics import paired, score_interval
 
 Json = Mapping[str, object]
-Scores = dict[tuple[str, str, str], dict[int, float]]
-"""(split, model, method) → seed → main score."""
-
-PAIRS = (
-    ("slm", "fedcollm", "fedavg"),
-    ("slm", "fedcollm", "fedavg_ce"),
-    ("slm", "fedcollm", "one_way"),
-    ("slm", "fedcollm", "standalone"),
-    ("slm", "fedcollm", "counts"),
-    ("llm", "fedcollm", "server_only"),
-    ("llm", "fedcollm", "centralized"),
-)
 
 
 def compare(config: Config, out: Path, *, seeds: int, say: Say) -> Json:
@@ -60,54 +47,6 @@ def make_grid(config: Config, out: Path, seeds: int) -> list[GridPoint]:
                 GridPoint(split=name, seed=seed, folder=out, config=replace(config, seed=seed, data=data, splits=None))
             )
     return points
-
-
-def summarise(points: list[GridPoint]) -> Json:
-    """Return rows, paired gains and the silos' gains of finished points."""
-    scores, silos = _collect(points)
-    metric = _metric(points[0])
-    rows = [
-        {"split": split, "model": model, "method": method, **score_interval(list(values.values()), metric).as_json()}
-        for (split, model, method), values in scores.items()
-    ]
-    gains = [
-        {"split": split, "model": model, "better": better, "than": than, **paired(a, b).as_json()}
-        for split in dict.fromkeys(point.split for point in points)
-        for model, better, than in PAIRS
-        if (a := scores.get((split, model, better))) and (b := scores.get((split, model, than)))
-    ]
-    silo_gains = [
-        {"split": split, "silo": name, **paired(scores[split, "slm", "fedcollm"], alone).as_json()}
-        for (split, name), alone in silos.items()
-    ]
-    return {"metric": metric, "rows": rows, "gains": gains, "silo_gains": silo_gains}
-
-
-def _collect(points: list[GridPoint]) -> tuple[Scores, dict[tuple[str, str], dict[int, float]]]:
-    scores: Scores = {}
-    silos: dict[tuple[str, str], dict[int, float]] = {}
-    for point in points:
-        for method in ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized"):
-            result = _read(point, method)
-            for model in ("slm", "llm"):
-                if model in result:
-                    name = "server_only" if (model, method) == ("llm", "fedavg_ce") else method
-                    scores.setdefault((point.split, model, name), {})[point.seed] = _main(result[model])
-            for silo, alone in cast(Mapping[str, object], result.get("silos", {})).items():
-                silos.setdefault((point.split, silo), {})[point.seed] = _main(alone)
-    return scores, silos
-
-
-def _read(point: GridPoint, method: str) -> Json:
-    return cast(Json, json.loads(point.result_file(method).read_text(encoding="utf-8")))
-
-
-def _main(scores: object) -> float:
-    return next(iter(cast(Mapping[str, float], scores).values()))
-
-
-def _metric(point: GridPoint) -> str:
-    return next(iter(cast(Mapping[str, float], _read(point, "zero_shot")["slm"])))
 
 
 def _claim(out: Path, config: Config) -> None:

@@ -3,7 +3,8 @@
 The page is made from the document that `compare --json` prints, so that it can be made again from a saved one:
 
     metric    the score's name, e.g. accuracy
-    rows      [{split, model, method, mean, ci95: [low, high] | null, seeds}]
+    tests     [{split, records, apart}]    test records, and those that no silo's record is near
+    rows      [{split, model, method, mean, ci95: [low, high] | null, seeds[, apart: {mean, ci95, seeds}]}]
     gains     [{split, model, better, than, mean, ci95, seeds}]    paired by seed: better − than
     silo_gains [{split, silo, mean, ci95, seeds}]    FedCoLLM's small model − the one that the silo trained alone
 """
@@ -28,6 +29,8 @@ METHOD_NAMES = {
     "fedcollm": "FedCoLLM",
     "server_only": "Server data only",
     "centralized": "All data in one place",
+    "control": "Silos that teach nothing",
+    "counts": "Word counts, no model",
 }
 OURS = "fedcollm"
 
@@ -71,9 +74,30 @@ def write_compare(document: Mapping[str, object], out: Path) -> Path:
             gains=[_gains(*group, metric) for group in _groups(comparison.children("gains"))],
             silo_gains=[_silo_gains(*group, metric) for group in _groups(comparison.children("silo_gains"))],
             seeds=max((row.whole("seeds") or 1 for row in rows), default=0),
+            headline=_headline(comparison.children("gains"), metric),
+            tests=[_test(test) for test in comparison.children("tests")],
         )
     )
     return write_page(page, out)
+
+
+def _headline(gains: list[Document], metric: str) -> list[str]:
+    """Say, split by split, what taking part is worth: the gain over silos that teach nothing."""
+    return [
+        f"{_title(row)}: taking part is worth {number_text.gain(0, drawn.mean, metric)} "
+        f"({_signed_interval(drawn.interval, metric)})."
+        for row in gains
+        if (row.text("better"), row.text("than")) == (OURS, "control")
+        for drawn in [_drawn(row, "", False)]
+    ]
+
+
+def _test(test: Document) -> str:
+    records, apart = test.whole("records") or 0, test.whole("apart") or 0
+    return (
+        f"{_title(test)}: {records:,} test records, of which {apart:,} are apart: no silo has a record of the same "
+        "words but for one"
+    )
 
 
 def _groups(rows: list[Document]) -> list[tuple[str, str, list[Document]]]:
@@ -97,7 +121,7 @@ def _methods(title: str, identifier: str, rows: list[Document], metric: str) -> 
     table = [
         Row(
             label=drawn.label,
-            cells=[number_text.score(drawn.mean, metric), _interval(drawn, metric), _seeds(row)],
+            cells=[number_text.score(drawn.mean, metric), _interval(drawn, metric), _apart(row, metric), _seeds(row)],
             marked=drawn.marked,
         )
         for drawn, row in zip(intervals, rows, strict=True)
@@ -148,6 +172,14 @@ def _drawn(row: Document, label: str, marked: bool) -> Interval:
     if mean is None:
         raise RunError(f"{row.place}.mean must hold a number")
     return Interval(label=label, mean=mean, interval=row.interval("ci95"), marked=marked)
+
+
+def _apart(row: Document, metric: str) -> str:
+    """Return the score on the test records that are apart."""
+    if "apart" not in row.items:
+        return "–"
+    mean = row.child("apart").number("mean")
+    return "–" if mean is None else number_text.score(mean, metric)
 
 
 def _seeds(row: Document) -> str:

@@ -14,7 +14,9 @@ def compare_words(found: Json, out: Path) -> str:
     for split, model in dict.fromkeys((row["split"], row["model"]) for row in rows):
         lines += [f"{str(model).upper()}, {split} split ({found['metric']})"]
         lines += [
-            f"  {row['method']:<12} {_interval(row)}" for row in rows if (row["split"], row["model"]) == (split, model)
+            f"  {row['method']:<12} {_interval(row)}{_apart(row)}"
+            for row in rows
+            if (row["split"], row["model"]) == (split, model)
         ]
         lines += [
             f"  {row['better']} over {row['than']}: {_interval(row, signed=True)}"
@@ -26,8 +28,17 @@ def compare_words(found: Json, out: Path) -> str:
             for row in cast(Sequence[Json], found["silo_gains"])
             if row["split"] == split and model == "slm"
         ]
+    lines += [
+        f"{test['records']} test records in the {test['split']} split; apart: the {test['apart']} that no silo's "
+        "record is near (same words but for one)"
+        for test in cast(Sequence[Json], found["tests"])
+    ]
     lines += [f"Page: {out / 'compare.html'}"]
     return "\n".join(lines)
+
+
+def _apart(row: Json) -> str:
+    return f"; apart {100 * cast(float, cast(Json, row['apart'])['mean']):.2f}" if "apart" in row else ""
 
 
 def _interval(row: Json, *, signed: bool = False) -> str:

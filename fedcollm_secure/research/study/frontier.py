@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from fedcollm_secure.research.seed_statistics import interval, score_interval
+from fedcollm_secure.research.seed_statistics import Measured, interval, score_interval
 
 Json = Mapping[str, object]
 LOWER_IS_BETTER = {"perplexity"}
+COSTS = ("seconds", "bytes")
 
 
 def groups(points: Sequence[Json]) -> list[Json]:
@@ -30,23 +31,34 @@ def _group(points: Sequence[Json]) -> Json:
     first = points[0]
     shared = {key: first[key] for key in ("epsilon", "factors", "aggregation", "way", "metric")}
     metric = cast(str, first["metric"])
-    scores = {name: score_interval(_numbers(points, name), metric).as_json() for name in ("slm", "llm")}
-    costs = {name: math.fsum(_numbers(points, name)) / len(points) for name in ("seconds", "bytes")}
-    return {**shared, **scores, **costs, **_against_control(points)}
+    scores = {name: score_interval(_measured(points, name), metric).as_json() for name in ("slm", "llm")}
+    costs = {name: math.fsum(cast(float, point[name]) for point in points) / len(points) for name in COSTS}
+    return {**shared, **scores, **costs, **_against_control(points), **_beside_counts(points)}
 
 
 def _against_control(points: Sequence[Json]) -> Json:
-    """Return what the small model of the control scores, and the gain over it, seed by seed."""
+    """Return what the small model of the control scores, and the gain over it, seed by seed and record by record."""
     if not all("control" in point for point in points):
         return {}
-    ours, theirs = _numbers(points, "slm"), _numbers(points, "control")
-    gains = [one - other for one, other in zip(ours, theirs, strict=True)]
-    control = score_interval(theirs, cast(str, points[0]["metric"]))
+    controls = _measured([cast(Json, point["control"]) for point in points], "slm")
+    gains = [one.minus(other) for one, other in zip(_measured(points, "slm"), controls, strict=True)]
+    control = score_interval(controls, cast(str, points[0]["metric"]))
     return {"control": control.as_json(), "over_control": interval(gains).as_json()}
 
 
-def _numbers(points: Sequence[Json], key: str) -> list[float]:
-    return [cast(float, point[key]) for point in points]
+def _beside_counts(points: Sequence[Json]) -> Json:
+    """Return what the silos' word counts score at the same ε, where there are labels to count by."""
+    if not all("counts" in point for point in points):
+        return {}
+    return {"counts": score_interval(_measured(points, "counts"), "accuracy").as_json()}
+
+
+def _measured(points: Sequence[Json], name: str) -> list[Measured]:
+    by_record = [cast(Mapping[str, Sequence[float]], point.get("by_record", {})).get(name, []) for point in points]
+    return [
+        Measured(score=cast(float, point[name]), by_record=tuple(shares), test=cast(str, point.get("test", "")))
+        for point, shares in zip(points, by_record, strict=True)
+    ]
 
 
 def _beats(other: Json, group: Json) -> bool:

@@ -13,7 +13,7 @@ def study_words(document: Json, out: Path) -> str:
     """Show each combination, with a star where no other beats it."""
     best = cast(Sequence[Json], document["frontier"])
     rows = [_row(group, group in best) for group in cast(Sequence[Json], document["groups"])]
-    header = ("", "way", "ε", "SLM", "over control", "LLM", "seconds", "bytes")
+    header = ("", "way", "ε", "SLM", "over control", "counts", "LLM", "seconds", "bytes")
     widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
     return "\n".join([*lines, "* no other has at most this ε and a better SLM", f"Page: {out / 'study.html'}"])
@@ -27,6 +27,7 @@ def _row(group: Json, best: bool) -> tuple[str, ...]:
         "∞" if epsilon is None else f"{epsilon:g}",
         _score(cast(Json, group["slm"]), metric),
         _over(group, metric),
+        _score(cast(Json, group["counts"]), "accuracy") if "counts" in group else "no labels",
         _score(cast(Json, group["llm"]), metric),
         f"{cast(float, group['seconds']):.0f}",
         number_text.amount(cast(float, group["bytes"])),

@@ -4,11 +4,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
+from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import RunError
 from fedcollm_secure.federation.run_directory import RunDirectory
+from fedcollm_secure.learning.evaluate import Evaluation, Judged
+from fedcollm_secure.learning.pair import load_adapter
 from fedcollm_secure.operations.live_progress import SilentShow
-from fedcollm_secure.operations.run_command import run
+from fedcollm_secure.operations.run_command import run_prepared
+from fedcollm_secure.research import word_counts
+from fedcollm_secure.research.evaluation_set import EvaluationSet
 from fedcollm_secure.research.resumable_work import fresh, write_result
 from fedcollm_secure.research.study.sweep import Point
 
@@ -19,7 +24,9 @@ def run_point(point: Point, say: Callable[[str], None]) -> None:
     """Compute the result if it is missing; a run that was interrupted goes on where it can."""
     if point.result_file.is_file():
         return
-    result = result_of(point, _summary(point))
+    prepared = prepare(point.config)
+    out, summary = _run(point, prepared)
+    result = {**result_of(point, summary), **answers_of(prepared, out)}
     write_result(point.result_file, result)
     bound = "∞" if point.epsilon is None else f"{point.epsilon:g}"
     say(f"ε = {bound}, {point.way}, seed {point.config.seed}: {_in_words(result)}")
@@ -46,19 +53,36 @@ def result_of(point: Point, summary: Json) -> Json:
     }
 
 
-def _summary(point: Point) -> Json:
-    """Return the summary of the finished run, resuming or starting it."""
+def answers_of(prepared: Prepared, out: Path) -> Json:
+    """Return what the finished run's models, and word counts, answer to each test record, for paired intervals."""
+    evaluation = Evaluation(
+        prepared.holdings.test, prepared.encoder, tokens_per_batch=prepared.config.evaluate.tokens_per_batch
+    )
+    judged: dict[str, Judged] = {}
+    for name, adapter in (("slm", prepared.server_slm), ("llm", prepared.server_llm)):
+        load_adapter(adapter, out / "adapters" / name)
+        judged[name] = evaluation.judge(adapter.model)
+    counts: Json = {}
+    if word_counts.can_follow(prepared.config):
+        judged["counts"] = word_counts.judge(prepared)
+        counts = {"counts": judged["counts"].scores["accuracy"]}
+    by_record = {name: each.by_record for name, each in judged.items()}
+    return {**counts, "by_record": by_record, "test": EvaluationSet.of(prepared).digest}
+
+
+def _run(point: Point, prepared: Prepared) -> tuple[Path, Json]:
+    """Return the folder and the summary of the finished run, resuming or starting it."""
     out = point.path / "run"
     finished = _finished(out)
     if finished is not None:
-        return finished
+        return out, finished
     show = SilentShow()
     if (out / "config.yaml").is_file():
         try:
-            return run(point.config, out, resuming=True, show=show)
+            return out, run_prepared(prepared, out, resuming=True, show=show)
         except RunError:  # it died before its first round was kept
             out = fresh(out)
-    return run(point.config, out, resuming=False, show=show)
+    return out, run_prepared(prepared, out, resuming=False, show=show)
 
 
 def _finished(out: Path) -> Json | None:

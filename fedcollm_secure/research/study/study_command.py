@@ -28,14 +28,22 @@ def study(sweep: Sweep, out: Path, *, say: Say) -> Json:
     run_all(missing, run_point, say)
     results = [_read(point) for point in points]
     found = groups(results)
-    document: Json = {"name": sweep.name, "points": results, "groups": found, "frontier": frontier(found)}
+    lines = [_line(result) for result in results]
+    document: Json = {"name": sweep.name, "points": lines, "groups": found, "frontier": frontier(found)}
     if controls:
-        document = {**document, "controls": [_read(point) for point in controls.values()]}
+        document = {**document, "controls": [_line(_read(point)) for point in controls.values()]}
     (out / "study.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_study(document, out / "study.html")
     return document
 
 
 def _read(point: Point) -> Json:
+    """Return the point's result, with its control's."""
     result = cast(Json, json.loads(point.result_file.read_text(encoding="utf-8")))
-    return result if point.control is None else {**result, "control": _read(point.control)["slm"]}
+    return result if point.control is None else {**result, "control": _read(point.control)}
+
+
+def _line(result: Json) -> Json:
+    """Return what the document says of a point: all but the answers to each test record."""
+    line = {key: value for key, value in result.items() if key not in ("by_record", "test")}
+    return {**line, "control": cast(Json, line["control"])["slm"]} if "control" in line else line

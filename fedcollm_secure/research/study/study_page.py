@@ -5,6 +5,7 @@ The page is made from the document that `study --json` prints, so that it can be
     points    [{epsilon: number | null, factors, aggregation, seed, slm, llm, seconds, bytes, …}]
     groups    [{epsilon, way, slm: {mean, ci95, seeds}, llm: {…}, seconds, bytes, metric}]    means over seeds
               [, control: {mean, ci95, seeds}, over_control: {…}]     where the study has a control: the paired gain
+              [, counts: {mean, ci95, seeds}]     where there are labels: the silos' word counts at the same ε
     frontier  those groups that no other beats
 """
 
@@ -39,7 +40,9 @@ class Group:
     seconds: float
     bytes: float
     best: bool
+    control: Score | None
     over_control: Score | None
+    counts: Score | None
 
     @property
     def bound(self) -> str:
@@ -71,7 +74,7 @@ def write_study(document: Mapping[str, object], out: Path) -> Path:
             title=study.text("name") or "Study",
             metric=number_text.metric_name(metric),
             lower_is_better=metric in number_text.LOWER_IS_BETTER,
-            utility=[_against_epsilon(groups, model, metric) for model in MODEL_NAMES] if groups else [],
+            utility=_utility(groups, metric) if groups else [],
             costs=_costs(groups, metric) if groups else [],
             rows=[_row(group, metric) for group in groups],
             points=len(study.children("points")),
@@ -92,8 +95,14 @@ def _group(entry: Document, best: bool) -> Group:
         seconds=seconds,
         bytes=traffic,
         best=best,
-        over_control=_score(entry.child("over_control")) if "over_control" in entry.items else None,
+        control=_score_or_none(entry, "control"),
+        over_control=_score_or_none(entry, "over_control"),
+        counts=_score_or_none(entry, "counts"),
     )
+
+
+def _score_or_none(entry: Document, key: str) -> Score | None:
+    return _score(entry.child(key)) if key in entry.items else None
 
 
 def _score(entry: Document) -> Score:
@@ -103,15 +112,61 @@ def _score(entry: Document) -> Score:
     return Score(mean=mean, interval=entry.interval("ci95"), seeds=entry.whole("seeds") or 1)
 
 
+def _utility(groups: Sequence[Group], metric: str) -> list[Figure]:
+    """Draw what was gained over the control, where there is one, and what each model scores."""
+    found = [_against_epsilon(groups, model, metric) for model in MODEL_NAMES]
+    return [_gain_against_epsilon(groups, metric), *found] if all(group.over_control for group in groups) else found
+
+
 def _against_epsilon(groups: Sequence[Group], model: str, metric: str) -> Figure:
-    """Draw a model's score against ε, strongest privacy first, evenly spaced."""
-    bounds = sorted({group.epsilon for group in groups if group.epsilon is not None})
-    names = [f"{bound:g}" for bound in bounds] + (["∞"] if any(group.epsilon is None for group in groups) else [])
-    trends = _trends(groups, model, lambda group: float(names.index(group.bound)))
+    """Draw a model's score against ε, strongest privacy first, evenly spaced, with the word counts' beside it."""
+    names = _bounds(groups)
+    trends = _trends(groups, lambda group: group.scores[model], _at(names))
+    trends += [Trend(label="word counts", points=_points(_one_each(groups), lambda group: group.counts, _at(names)))]
     told = "; ".join(f"{group.way}, ε {group.bound}: {_mean(group, model, metric)}" for group in groups)
     title = MODEL_NAMES[model]
-    svg = draw_trends(trends, metric, ("ε", names), (f"{title} against ε. {told}", f"epsilon-{model}"))
+    drawn = [trend for trend in trends if trend.points]
+    svg = draw_trends(drawn, metric, ("ε", names), (f"{title} against ε. {told}", f"epsilon-{model}"))
     return Figure(title=title, svg=svg)
+
+
+def _gain_against_epsilon(groups: Sequence[Group], metric: str) -> Figure:
+    """Draw the small model's gain over silos that teach nothing, and by their means what word counts do."""
+    names = _bounds(groups)
+    trends = _trends(groups, lambda group: group.over_control, _at(names))
+    beside = [_counts_over_control(group) for group in _one_each(groups)]
+    points = [
+        (_at(names)(group), gain, None)
+        for group, gain in zip(_one_each(groups), beside, strict=True)
+        if gain is not None
+    ]
+    trends += [Trend(label="word counts", points=points)] if points else []
+    told = "; ".join(
+        f"{group.way}, ε {group.bound}: {number_text.gain(0, group.over_control.mean, metric)}"
+        for group in groups
+        if group.over_control
+    )
+    title = "Small model, gain over the control"
+    svg = draw_trends(trends, metric, ("ε", names), (f"{title}. {told}", "epsilon-gain"), gains=True)
+    return Figure(title=title, svg=svg)
+
+
+def _counts_over_control(group: Group) -> float | None:
+    return group.counts.mean - group.control.mean if group.counts and group.control else None
+
+
+def _one_each(groups: Sequence[Group]) -> list[Group]:
+    """Return one group for each ε: word counts do not depend on what travels."""
+    return list({group.epsilon: group for group in reversed(groups)}.values())
+
+
+def _bounds(groups: Sequence[Group]) -> list[str]:
+    bounds = sorted({group.epsilon for group in groups if group.epsilon is not None})
+    return [f"{bound:g}" for bound in bounds] + (["∞"] if any(group.epsilon is None for group in groups) else [])
+
+
+def _at(names: Sequence[str]) -> Callable[[Group], float]:
+    return lambda group: float(names.index(group.bound))
 
 
 def _costs(groups: Sequence[Group], metric: str) -> list[Figure]:
@@ -122,7 +177,7 @@ def _costs(groups: Sequence[Group], metric: str) -> list[Figure]:
     ]
     figures: list[Figure] = []
     for name, cost, write in named:
-        trends = _trends(groups, "slm", cost)
+        trends = _trends(groups, lambda group: group.scores["slm"], cost)
         told = "; ".join(
             f"{group.way}, ε {group.bound}: {write(cost(group))}, {_mean(group, 'slm', metric)}" for group in groups
         )
@@ -132,18 +187,23 @@ def _costs(groups: Sequence[Group], metric: str) -> list[Figure]:
     return figures
 
 
-def _trends(groups: Sequence[Group], model: str, x: Callable[[Group], float]) -> list[Trend]:
+def _trends(
+    groups: Sequence[Group], score: Callable[[Group], Score | None], x: Callable[[Group], float]
+) -> list[Trend]:
     return [
         Trend(
             label=number_text.shortened(way, 26),
-            points=[
-                (x(group), group.scores[model].mean, group.scores[model].interval)
-                for group in groups
-                if group.way == way
-            ],
+            points=_points([group for group in groups if group.way == way], score, x),
         )
         for way in dict.fromkeys(group.way for group in groups)
     ]
+
+
+def _points(
+    groups: Sequence[Group], score: Callable[[Group], Score | None], x: Callable[[Group], float]
+) -> list[tuple[float, float, tuple[float, float] | None]]:
+    scored = [(x(group), score(group)) for group in groups]
+    return sorted((at, each.mean, each.interval) for at, each in scored if each is not None)
 
 
 def _mean(group: Group, model: str, metric: str) -> str:
@@ -156,6 +216,7 @@ def _row(group: Group, metric: str) -> dict[str, object]:
         cells += [_mean(group, model, metric), _interval(group.scores[model], metric)]
     gain = group.over_control
     cells += ["–", "–"] if gain is None else [number_text.score(gain.mean, metric), _interval(gain, metric)]
+    cells += ["–" if group.counts is None else number_text.score(group.counts.mean, "accuracy")]
     cells += [number_text.duration(group.seconds), number_text.amount(group.bytes), str(group.scores["slm"].seeds)]
     return {"label": group.way, "cells": cells, "marked": group.best}
 
