@@ -27,6 +27,7 @@ SLOW = (
     "learning/test_company.py",
     "privacy/test_blocks.py",
     "privacy/test_dpsgd.py",
+    "research/test_resumable_work.py",
 )
 """Files that take a minute or so: `make test` runs them, the tests against the wheel do not."""
 

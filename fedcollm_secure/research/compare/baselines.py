@@ -17,7 +17,7 @@ is a rate of right answers, a result also has it by test record, and `test_set.j
 no silo's record is near them (`evaluation_set`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +68,8 @@ def run_grid_point(point: GridPoint, say: Callable[[str], None]) -> None:
     if not point.missing:
         return
     baselines = Baselines(point)
+    for text in baselines.notices:
+        say(text)
     for method in point.missing:
         if method == TEST_SET:
             write_result(point.result_file(TEST_SET), baselines.test_set())
@@ -93,6 +95,11 @@ class Baselines:
             self._prepared.encoder,
             tokens_per_batch=point.config.evaluate.tokens_per_batch,
         )
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Return what the holder of the records should be told of them, such as how many were left out."""
+        return self._prepared.notices
 
     def test_set(self) -> Result:
         """Return the digest of the test records, and which of them are apart (`evaluation_set`)."""

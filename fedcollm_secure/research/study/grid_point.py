@@ -25,6 +25,8 @@ def run_point(point: Point, say: Callable[[str], None]) -> None:
     if point.result_file.is_file():
         return
     prepared = prepare(point.config)
+    for text in prepared.notices:
+        say(text)
     out, summary = _run(point, prepared)
     result = {**result_of(point, summary), **answers_of(prepared, out)}
     write_result(point.result_file, result)
