@@ -68,6 +68,6 @@ class LogReader:
         return view.recent.told(head, known=self.size)
 
 
-def quorum_cosigned(note: bytes, silos: Witnesses) -> bool:
+def quorum_cosigned(note: str, silos: Witnesses) -> bool:
     """Return whether a quorum of the roster's silos cosigned this head."""
     return len(cosigners(Note.decode(note), silos.keys)) >= silos.quorum
