@@ -17,7 +17,7 @@ from fedcollm_crypto.masking.requests import ASK_VECTOR
 from fedcollm_crypto.masking.stages import Answered, Heard, Released, StageEntry, Where
 from fedcollm_crypto.note import Note
 from fedcollm_secure.audit_log.events import SumAgreed
-from fedcollm_secure.audit_log.journal import AttemptJoined, heard_size, last_ledger
+from fedcollm_secure.audit_log.journal import AttemptJoined
 from fedcollm_secure.audit_log.unseen_lines import Told, hold_ledger, require_logged, require_one_story
 from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.messages import Begin
@@ -70,7 +70,7 @@ class Admission:
         head = memory.witness.check(begin.view)
         if begin.view.recent is None:
             raise ProtocolError("view: expected the log's recent lines")
-        told = begin.view.recent.told(head, known=heard_size(memory.journal))
+        told = begin.view.recent.told(head, known=memory.journal.heard_size)
         told.require_next(manifest.round)
         # (3) It names every sum that this silo helped to open, each once and none beforehand, and the average that the
         #     model was distilled from.
@@ -82,7 +82,7 @@ class Admission:
             terms.trust_region.check(manifest, begin.adapter, begin.reference, averaged)
         # (4) The ledger is no older copy.
         if terms.budget is not None:
-            hold_ledger(terms.budget.ledger, self.name, told.closed, remembered=last_ledger(memory.journal))
+            hold_ledger(terms.budget.ledger, self.name, told.closed, remembered=memory.journal.last_ledger)
         return told
 
     def act(self, manifest: RoundManifest, begin: Begin, told: Told) -> str:

@@ -22,7 +22,7 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import Part, Pledge
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
-from fedcollm_secure.audit_log.journal import GENESIS, RoundEnded, heard_size
+from fedcollm_secure.audit_log.journal import GENESIS, RoundEnded
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.errors import FedCoLLMError
 from fedcollm_secure.federation.admission import Admission, cosignature
@@ -147,7 +147,7 @@ class Silo:
     def _show(self, view: View | None) -> Iterator[bytes]:
         witness = self._memory.witness
         lines = cosignature(witness, view) if view else ""
-        return note_reply(Cosigned(lines=lines, size=witness.head.size, heard=heard_size(self._memory.journal)))
+        return note_reply(Cosigned(lines=lines, size=witness.head.size, heard=self._memory.journal.heard_size))
 
 
 def _refusal(error: CryptoError | PrivacyError | FedCoLLMError) -> Refusal:
