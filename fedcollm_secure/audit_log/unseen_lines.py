@@ -1,4 +1,4 @@
-"""The log's lines that a silo has not seen yet, shown to it with proof when a round begins.
+"""The log's lines that a silo has not seen yet, shown to it with proof whenever it is to cosign a head.
 
     coordinator → silo   all lines from the one that closed the last round, or from the first that this silo has not
                          cosigned, to the head of the same View, and the inclusion proof of the last of them. They
@@ -6,13 +6,17 @@
     silo                 1. the last line is the last leaf of the tree that the keeper signed; each names the one before
                          2. nothing is left out: they begin no later than where this silo's memory of the log ends, and
                             the last round that they close is the one before that which begins
-                         3. every sum that this silo helped to open stands there as it was; each in one way, none
-                            before its attempt; else `unlogged_sum`
-                         4. the silo's ledger holds the head that the closing line names for it, and the head that its
-                            own journal named last, else `ledger_rolled_back`
+                         3. every sum that this silo helped to open stands there as it was; each in one way, and, where
+                            an attempt begins, none before it; else `unlogged_sum`
+                         4. where a round begins, the silo's ledger holds the head that the closing line names for it,
+                            and the head that its own journal named last, else `ledger_rolled_back`
 
-What a silo learns here of sums that others opened is part of what it holds to (`masking.invariant`). With 3, no sum
-can follow on one that the log does not name: two sums share an honest silo, and that one refuses.
+Invariant: a silo never cosigns a head of a log in which a sum that it has helped to open in this session is missing or
+other. The lines reach back to the head of the attempt that the silo joined last, and a sum is named after that; what is
+older it found named when it joined. So no sum can follow on one that the log does not name, nor can the log end without
+it: two sums share an honest silo, and so do a sum and a quorum. The head that names a sum is cosigned before its shares
+are asked for. Whether the sum that is opened then is that one, the decryptor sees, or the silo at the next head. What a
+silo learns of sums that others opened is part of what it holds to (`masking.invariant`) as soon as it joins an attempt.
 
 Guarantee: a silo whose ledger was put back to a copy from before the last closed round reserves nothing: it refuses
 instead, and the log keeps the refusal. That holds while its journal was not put back as well; and where it was, while

@@ -6,7 +6,8 @@
     Step    4. … the first time the aggregation asks for the vector: train → Δ → integers → record the release
             5. … say what the aggregation says
     Close   6. mark the round done, say where the ledger stands
-    Show       cosign the head once more: the last one, so that nobody can cut the log's tail off
+    Show       check the log as in 2, and cosign the head: one that names a sum, for a decryptor that will open it; the
+               last one, so that nobody can cut the log's tail off
 
 A silo checks for itself and refuses with a reason; it never takes the server's word for a model, a plan or a cohort.
 What it does not begin leaves no trace: nothing is cosigned, reserved or journalled.
@@ -25,7 +26,7 @@ from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
 from fedcollm_secure.audit_log.journal import GENESIS, RoundEnded
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.errors import FedCoLLMError
-from fedcollm_secure.federation.admission import Admission, cosignature
+from fedcollm_secure.federation.admission import Admission
 from fedcollm_secure.federation.contribution import Contribution
 from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode
 from fedcollm_secure.federation.replies import (
@@ -145,9 +146,9 @@ class Silo:
         return note_reply(note)
 
     def _show(self, view: View | None) -> Iterator[bytes]:
-        witness = self._memory.witness
-        lines = cosignature(witness, view) if view else ""
-        return note_reply(Cosigned(lines=lines, size=witness.head.size, heard=self._memory.journal.heard_size))
+        lines = self._admission.cosign(view) if view else ""
+        size, heard = self._memory.witness.head.size, self._memory.journal.heard_size
+        return note_reply(Cosigned(lines=lines, size=size, heard=heard))
 
 
 def _refusal(error: CryptoError | PrivacyError | FedCoLLMError) -> Refusal:
