@@ -34,6 +34,7 @@ from fedcollm_secure.federation.replies import (
     Cosigned,
     Refusal,
     declined_reply,
+    disk_refusal,
     greeting_reply,
     note_reply,
     payload_reply,
@@ -71,11 +72,18 @@ class Silo:
         self._last_closed = 0
 
     def handle(self, message: bytes) -> Chunks:
-        """Answer one message; what goes wrong becomes a refusal that says why and nothing private.
+        """Answer one message; what goes wrong, a disk that fails too, becomes a refusal that says nothing private.
 
         Guarantee: no vector leaves before the round stands reserved and its release stands recorded in the ledger,
         and a round's vector is computed once: a repeated attempt sends the same integers.
         """
+        try:
+            return self.answer(message)
+        except OSError as error:
+            return note_reply(disk_refusal(error))
+
+    def answer(self, message: bytes) -> Chunks:
+        """Answer as `handle` does, but for a disk that fails: in a simulation it is everybody's. Raises: OSError."""
         try:
             return self._answer(message)
         except (CryptoError, PrivacyError, FedCoLLMError) as error:

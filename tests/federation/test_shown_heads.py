@@ -132,6 +132,23 @@ def test_a_head_without_the_lines_or_with_too_few_is_not_cosigned(session: Sessi
     assert session.silos.known("silo-01") == known
 
 
+def test_a_silo_whose_disk_is_full_refuses_and_cosigns_once_there_is_room(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(session, log_it=True)
+    session.log.append(PASSED)
+    known, view = session.silos.known("silo-01"), session.view("silo-01")
+    with monkeypatch.context() as full:
+        full.setattr("os.write", lambda *_: 0)
+        assert isinstance(reply := shown(session, "silo-01", view), Refusal)
+
+    assert reply.reason_code == "disk_failed"
+    assert str(session.folder) not in reply.reason
+    assert session.silos.known("silo-01") == known
+    session.silos.restart("silo-01")
+    assert isinstance(shown(session, "silo-01", view), Cosigned)
+
+
 def test_a_silo_that_opened_nothing_cosigns_what_others_opened(session: Session) -> None:
     manifest = session.manifest(adapter=version(0))
     session.attempt(manifest, version(0), deaf={"silo-04": "manifest"}, log_it=False)
