@@ -9,7 +9,8 @@ import pytest
 
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import RoundManifest
-from fedcollm_secure.assurance.attacks.protection import CLASSICAL, POST_QUANTUM, bfv
+from fedcollm_secure.assurance.attacks.malicious_server import Blocked
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, POST_QUANTUM, bfv, ckks
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.audit_log.events import Event, GatePassed, SumAgreed
@@ -130,6 +131,41 @@ def test_a_head_without_the_lines_or_with_too_few_is_not_cosigned(session: Sessi
         assert isinstance(reply := shown(session, "silo-01", replace(view, recent=recent)), Refusal)
         assert (reply.reason_code, reason in reply.reason) == ("protocol_violation", True)
     assert session.silos.known("silo-01") == known
+
+
+@pytest.fixture
+def trusting(tmp_path: Path) -> Iterator[Session]:
+    """Begin a session under CKKS, where silos remember no sums."""
+    with Worker() as worker:
+        begun = Session(Neighbourhood(4, tmp_path, protection=ckks(worker)))
+        yield begun
+        begun.silos.close()
+
+
+def test_under_ckks_a_log_without_a_sum_that_an_honest_decryptor_opened_is_a_fork(trusting: Session) -> None:
+    fork = copied(trusting, "fork")
+    opened(trusting, log_it=True)
+    for number in range(trusting.log.head.size):
+        fork.append(GatePassed(round=number, gate="range"))
+
+    for party in trusting.members:
+        assert isinstance(reply := shown(trusting, party, trusting.view(party, fork)), Refusal)
+        assert reply.reason_code == "forked_log"
+    trusting.log.append(PASSED)
+    assert isinstance(shown(trusting, "silo-01", trusting.view("silo-01")), Cosigned)
+
+
+def test_under_ckks_a_decryptor_in_league_with_the_server_opens_a_sum_that_no_log_names(
+    trusting: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Blocked, match="unlogged_sum"):
+        opened(trusting, log_it=False)
+    monkeypatch.setattr(LogReader, "require_logged", lambda *_: None)
+    session = Session(trusting.region)
+    opened(session, log_it=False)
+
+    assert isinstance(shown(session, "silo-01", session.view("silo-01")), Cosigned)
+    session.silos.close()
 
 
 def test_a_silo_whose_disk_is_full_refuses_and_cosigns_once_there_is_room(
