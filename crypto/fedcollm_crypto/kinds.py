@@ -90,26 +90,6 @@ class Text:
         return _text(value)
 
 
-class Utf8:
-    """Bytes that are UTF-8, and travel as text of at most `longest` characters."""
-
-    def __init__(self, longest: int) -> None:
-        """Take the longest."""
-        self.longest = longest
-
-    def read(self, where: str, value: Json) -> bytes:
-        """Return the bytes."""
-        if not isinstance(value, str) or len(value) > self.longest:
-            raise unexpected(where, f"text of at most {self.longest} characters was", value)
-        return value.encode()
-
-    def write(self, value: object) -> str:
-        """Return the text."""
-        if not isinstance(value, bytes):
-            raise mistyped("bytes", value)
-        return value.decode()
-
-
 class Choice:
     """One of a few values that are spelt out, as `Literal` declares them."""
 

@@ -192,12 +192,12 @@ def _wire(
         worker=resources.enter_context(Worker(progress=narrator.encrypting)),
     )
     handlers = {
-        name: on_one_disk(name, narrator.serves(name, keeping_optimizer(run, name, make_silo(site, name).handle)))
+        name: on_one_disk(name, narrator.serves(name, keeping_optimizer(run, name, make_silo(site, name).answer)))
         for name in prepared.silos
     }
     if parties.decryptor is not None:
         name = parties.decryptor.party
-        handlers[name] = on_one_disk(name, make_decryptor(site, name).handle)
+        handlers[name] = on_one_disk(name, make_decryptor(site, name).answer)
     engine, traffic = LocalEngine(handlers), Traffic()
     coordinator = Coordinator(
         terms=Terms(

@@ -98,11 +98,28 @@ class Journal:
         except LogError:
             self._file.close()
             raise
+        self._cosigned = self._heard = 0
+        self._ledger: str | None = None
+        for entry in self._entries:
+            self._note(entry)
 
     @property
     def entries(self) -> tuple[JournalEntry, ...]:
         """Return all entries, the oldest first."""
         return tuple(self._entries)
+
+    @property
+    def last_ledger(self) -> str | None:
+        """Return where the silo's ledger stood when a round was closed last; None before that."""
+        return self._ledger
+
+    @property
+    def heard_size(self) -> int:
+        """Return up to where the silo heard every line of the log: the head of the attempt that it joined last.
+
+        A head that it cosigned outside of an attempt does not count: what its lines said of others is not remembered.
+        """
+        return self._heard
 
     def append(self, entry: JournalEntry) -> None:
         """Write one entry; it is on the disk when this returns. Raises: OSError when it could not be written whole."""
@@ -118,32 +135,23 @@ class Journal:
         self._file.append(line)
         self._entries.append(entry)
         self._previous = _link(line)
+        self._note(entry)
 
     def close(self) -> None:
         """Give up the lock."""
         self._file.close()
 
-
-def last_ledger(journal: Journal) -> str | None:
-    """Return where the silo's ledger stood when a round was closed last; None before that."""
-    return next((entry.ledger for entry in reversed(journal.entries) if isinstance(entry, RoundEnded)), None)
-
-
-def heard_size(journal: Journal) -> int:
-    """Return up to where the silo was shown every line of the log: the head of the attempt that it joined last.
-
-    A head that it cosigned on its own, without the lines, does not count: what they said it has still to hear.
-    """
-    size = heard = 0
-    for entry in journal.entries:
+    def _note(self, entry: JournalEntry) -> None:
+        """Keep what is asked for often, so that nobody reads the entries again for it."""
         match entry:
             case HeadCosigned():
-                size = check_note(entry.note).size
+                self._cosigned = check_note(entry.note).size
             case AttemptJoined():
-                heard = size
+                self._heard = self._cosigned
+            case RoundEnded():
+                self._ledger = entry.ledger
             case _:
                 pass
-    return heard
 
 
 def read_journal(path: Path) -> list[JournalEntry]:

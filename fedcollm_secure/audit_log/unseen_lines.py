@@ -1,17 +1,22 @@
-"""The log's lines that a silo has not seen yet, shown to it with proof when a round begins.
+"""The log's lines that a silo has not seen yet, shown to it with proof whenever it is to cosign a head.
 
     coordinator → silo   all lines from the one that closed the last round, or from the first that this silo has not
-                         cosigned, to the head of the same View, and the inclusion proof of the last of them
+                         cosigned, to the head of the same View, and the inclusion proof of the last of them. They
+                         travel as they stand in the file, a newline behind each: no byte of them is spelt otherwise
     silo                 1. the last line is the last leaf of the tree that the keeper signed; each names the one before
                          2. nothing is left out: they begin no later than where this silo's memory of the log ends, and
                             the last round that they close is the one before that which begins
-                         3. every sum that this silo helped to open stands there as it was; each in one way, none
-                            before its attempt; else `unlogged_sum`
-                         4. the silo's ledger holds the head that the closing line names for it, and the head that its
-                            own journal named last, else `ledger_rolled_back`
+                         3. every sum that this silo helped to open stands there as it was; each in one way, and, where
+                            an attempt begins, none before it; else `unlogged_sum`
+                         4. where a round begins, the silo's ledger holds the head that the closing line names for it,
+                            and the head that its own journal named last, else `ledger_rolled_back`
 
-What a silo learns here of sums that others opened is part of what it holds to (`masking.invariant`). With 3, no sum
-can follow on one that the log does not name: two sums share an honest silo, and that one refuses.
+Invariant: a silo never cosigns a head of a log in which a sum that it has helped to open in this session is missing or
+other. The lines reach back to the head of the attempt that the silo joined last, and a sum is named after that; what is
+older it found named when it joined. So no sum can follow on one that the log does not name, nor can the log end without
+it: two sums share an honest silo, and so do a sum and a quorum. The head that names a sum is cosigned before its shares
+are asked for. Whether the sum that is opened then is that one, the decryptor sees, or the silo at the next head. What a
+silo learns of sums that others opened is part of what it holds to (`masking.invariant`) as soon as it joins an attempt.
 
 Guarantee: a silo whose ledger was put back to a copy from before the last closed round reserves nothing: it refuses
 instead, and the log keeps the refusal. That holds while its journal was not put back as well; and where it was, while
@@ -21,41 +26,73 @@ the server neither forks the log (`witness.py`), nor leaves a head out, nor clos
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import ClassVar
 
-from fedcollm_crypto.bounds import MAX_BYTES
 from fedcollm_crypto.checkpoint import Checkpoint
-from fedcollm_crypto.declared import Declared, Listed
+from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError, Refused
-from fedcollm_crypto.kinds import Natural, Utf8
+from fedcollm_crypto.kinds import Natural
 from fedcollm_crypto.masking.stages import Heard, Released, Where
-from fedcollm_crypto.merkle import Proof, verify_inclusion
+from fedcollm_crypto.merkle import Proof, leaf_hash, verify_inclusion
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.audit_log.events import RoundClosed, RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.log_entry import Entry, read_line, read_unchained
+from fedcollm_secure.audit_log.untrusted_files import LINES_BYTES
 
-Line: TypeAlias = Annotated[bytes, Utf8(MAX_BYTES)]
-MAX_LINES = 1 << 16  # a round of thousands of silos, all of which were lost three times
+MAX_LINES = 1 << 20  # thousands of attempts among a hundred silos, all of which were lost each time
+MAX_LINES_BYTES = LINES_BYTES  # a longer log nobody verifies either
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recent(Declared):
-    """Lines of the log from index `first` to the head, and the inclusion proof of the last one."""
+class Proved(Declared):
+    """Where the lines begin, and the inclusion proof of the last one: what stands before them on the wire."""
+
+    KIND: ClassVar[str] = "recent"
 
     first: Natural
-    lines: Annotated[tuple[Line, ...], Listed(least=1, most=MAX_LINES)]
     proof: Proof
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recent:
+    """Lines of the log from index `first` to the head, and the inclusion proof of the last one."""
+
+    first: int
+    lines: tuple[bytes, ...]
+    proof: tuple[bytes, ...]
+
+    @property
+    def proved(self) -> Proved:
+        """Return what stands before the lines on the wire."""
+        return Proved(first=self.first, proof=self.proof)
+
+    @property
+    def text(self) -> bytes:
+        """Return the lines as they stand in the log's file."""
+        return b"".join(line + b"\n" for line in self.lines)
+
+    @classmethod
+    def of(cls, proved: Proved, text: bytes) -> "Recent":
+        """Read what `proved` and `text` were. Raises: ProtocolError beyond the bounds, before any line is parsed."""
+        if len(text) > MAX_LINES_BYTES:
+            raise ProtocolError(f"recent.lines: at most {MAX_LINES_BYTES} bytes were expected, got {len(text)}")
+        count = text.count(b"\n")
+        if not 1 <= count <= MAX_LINES or not text.endswith(b"\n"):
+            raise ProtocolError(f"recent.lines: 1 to {MAX_LINES} whole lines were expected, got {count}")
+        return cls(first=proved.first, lines=tuple(text.split(b"\n")[:-1]), proof=proved.proof)
 
     def told(self, head: Checkpoint, *, known: int) -> "Told":
         """Return what these lines tell under `head`, to a silo that cosigned `known` entries. Raises: ProtocolError."""
-        entries = self._entries()
-        if self.first + len(entries) != head.size:
-            raise ProtocolError(f"recent: expected lines up to entry {head.size}, got {self.first + len(entries)}")
-        verify_inclusion(entries[-1].leaf, head.size - 1, head.size, self.proof, head.root)  # (1)
+        if not self.lines or self.first + len(self.lines) != head.size:
+            raise ProtocolError(f"recent: expected lines up to entry {head.size}, got {self.first + len(self.lines)}")
+        verify_inclusion(leaf_hash(self.lines[-1]), head.size - 1, head.size, self.proof, head.root)  # (1)
+        if self.first > known:  # (2)
+            raise ProtocolError(f"recent: expected all lines since the round before, and since known: {known}")
+        entries = self._entries()  # not before here: what the keeper did not sign costs one hash
         events = [entry.event for entry in entries]
         closed = [event for event in events if isinstance(event, RoundClosed)]
-        if self.first > known or (not closed and self.first):  # (2)
-            raise ProtocolError("recent: expected all lines since the one that closed the last round, and since known")
+        if not closed and self.first:
+            raise ProtocolError("recent: expected all lines since the one that closed the last round")
         agreed = tuple(event for event in events if isinstance(event, SumAgreed))
         begun = tuple(event for event in events if isinstance(event, RoundStarted))
         return Told(closed=closed[-1] if closed else None, begun=begun, agreed=agreed)

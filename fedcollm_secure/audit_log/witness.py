@@ -11,11 +11,13 @@ Guarantee: an honest silo never cosigns two heads of one log of which neither co
 if its journal is not rolled back.
 """
 
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
+from fedcollm_crypto import canonical
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign, keepers_part, open_checkpoint
 from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError, Refused
@@ -25,20 +27,58 @@ from fedcollm_crypto.merkle import EMPTY_ROOT, Proof, verify_consistency
 from fedcollm_crypto.note import MAX_NOTE_BYTES, Note, SignatureLine
 from fedcollm_secure.audit_log.checkpoint_folder import key_name
 from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, HeadSeen, Journal, check_note
-from fedcollm_secure.audit_log.unseen_lines import Recent
+from fedcollm_secure.audit_log.unseen_lines import Proved, Recent
+
+_LENGTH = struct.Struct("<I")
+MAX_SHOWN_BYTES = 8 * MAX_NOTE_BYTES
+"""Longest JSON of a view: a note, whose newlines are escaped, and two proofs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class View(Declared):
-    """What a silo is shown of the log: a signed checkpoint, and proof that it grew out of its first `old` entries.
+class Shown(Declared):
+    """What travels of a view as JSON: all but the lines, which follow."""
 
-    `recent`: the lines since the last closed round, against which a silo holds its ledger when a round begins.
-    """
+    KIND: ClassVar[str] = "view"
 
     note: Annotated[str, Text(MAX_NOTE_BYTES)]
     old: Natural
     proof: Proof
+    recent: Proved | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a silo is shown of the log: a signed checkpoint, and proof that it grew out of its first `old` entries.
+
+    `recent`: the lines since the last closed round, and since the last that this silo was shown. A silo holds its
+    ledger against them when a round begins, and the sums that it helped to open whenever it cosigns.
+    """
+
+    note: str
+    old: int
+    proof: tuple[bytes, ...]
     recent: Recent | None = None
+
+    def encode(self) -> bytes:
+        """Return its bytes: the length of the JSON, the JSON (`Shown`), and the lines as they stand in the log."""
+        proved = self.recent.proved if self.recent else None
+        shown = Shown(note=self.note, old=self.old, proof=self.proof, recent=proved)
+        head = canonical.encode(shown.to_body())
+        return b"".join((_LENGTH.pack(len(head)), head, self.recent.text if self.recent else b""))
+
+    @classmethod
+    def decode(cls, data: bytes) -> "View":
+        """Read a view; its cost grows with its bytes. Raises: ProtocolError for what is none, or beyond its bounds."""
+        if len(data) < _LENGTH.size:
+            raise ProtocolError("view: cut off before its length")
+        end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+        if end > len(data):
+            raise ProtocolError(f"view: expected {end} bytes, got {len(data)}")
+        shown = Shown.from_body(canonical.decode(data[_LENGTH.size : end], MAX_SHOWN_BYTES))
+        if shown.recent is None and end < len(data):
+            raise ProtocolError(f"view: expected no lines, got {len(data) - end} bytes")
+        recent = Recent.of(shown.recent, data[end:]) if shown.recent else None
+        return cls(note=shown.note, old=shown.old, proof=shown.proof, recent=recent)
 
 
 class Witness:

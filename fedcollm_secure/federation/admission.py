@@ -17,7 +17,7 @@ from fedcollm_crypto.masking.requests import ASK_VECTOR
 from fedcollm_crypto.masking.stages import Answered, Heard, Released, StageEntry, Where
 from fedcollm_crypto.note import Note
 from fedcollm_secure.audit_log.events import SumAgreed
-from fedcollm_secure.audit_log.journal import AttemptJoined, heard_size, last_ledger
+from fedcollm_secure.audit_log.journal import AttemptJoined
 from fedcollm_secure.audit_log.unseen_lines import Told, hold_ledger, require_logged, require_one_story
 from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.messages import Begin
@@ -67,22 +67,18 @@ class Admission:
             )
         # (2) All silos of the attempt are shown one head of the log; it grew out of the one that this silo knows.
         require_named_head(manifest, begin.view)
-        head = memory.witness.check(begin.view)
-        if begin.view.recent is None:
-            raise ProtocolError("view: expected the log's recent lines")
-        told = begin.view.recent.told(head, known=heard_size(memory.journal))
+        told = self._told(begin.view)
         told.require_next(manifest.round)
         # (3) It names every sum that this silo helped to open, each once and none beforehand, and the average that the
         #     model was distilled from.
         told.require_before(manifest.order)
-        require_one_story([*self._heard(), *map(self._entry, told.agreed)])
-        require_logged(self._not_yet_heard(), told.agreed)
+        self._require_sums(told)
         if terms.trust_region is not None:
             averaged = told.closed.averaged_digest if told.closed else ""
             terms.trust_region.check(manifest, begin.adapter, begin.reference, averaged)
         # (4) The ledger is no older copy.
         if terms.budget is not None:
-            hold_ledger(terms.budget.ledger, self.name, told.closed, remembered=last_ledger(memory.journal))
+            hold_ledger(terms.budget.ledger, self.name, told.closed, remembered=memory.journal.last_ledger)
         return told
 
     def act(self, manifest: RoundManifest, begin: Begin, told: Told) -> str:
@@ -100,11 +96,33 @@ class Admission:
         memory.journal.append(AttemptJoined(round=manifest.round, attempt=manifest.attempt, manifest_digest=digest_of))
         return lines
 
+    def cosign(self, view: View) -> str:
+        """Return the cosignature of a head that is shown outside of an attempt.
+
+        Guarantee: as for one that begins an attempt: never of a log in which a sum that this silo has helped to open in
+        this session is missing, is over other silos or of another model, or is named in two ways.
+        Raises: Refused, ProtocolError; then nothing was cosigned.
+        """
+        self._require_sums(self._told(view))
+        return cosignature(self.memory.witness, view)
+
     def pledge(self) -> Pledge:
         """Return what this silo's hello says of its ledger and the log."""
         budget = self.terms.budget
         head = budget.ledger.head if budget is not None else ""
         return Pledge(ledger_reservation_hash=head, cosignature=self.memory.witness.last_line)
+
+    def _told(self, view: View) -> Told:
+        """Return what the lines tell of a log that grew out of the one that this silo knows."""
+        head = self.memory.witness.check(view)
+        if view.recent is None:
+            raise ProtocolError("view: expected the log's recent lines")
+        return view.recent.told(head, known=self.memory.journal.heard_size)
+
+    def _require_sums(self, told: Told) -> None:
+        """Hold the log to every sum that this silo helped to open, and to what it heard of those of others."""
+        require_one_story([*self._heard(), *map(self._entry, told.agreed)])
+        require_logged(self._not_yet_heard(), told.agreed)
 
     def _not_yet_heard(self) -> list[Released]:
         """Return the sums of this session that this silo helped to open and has not found in the log yet."""

@@ -15,7 +15,7 @@ from fedcollm_secure.audit_log.events import HeadAttested
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.engines.engine import Engine
-from fedcollm_secure.federation.exchange import Traffic
+from fedcollm_secure.federation.exchange import Messages, Traffic
 from fedcollm_secure.federation.messages import Show, encode
 from fedcollm_secure.federation.replies import Cosigned, read_reply
 
@@ -124,11 +124,10 @@ class Attestation:
             self._sizes[party], self._heard[party] = reply.size, reply.heard
 
     def _ask(self, requests: Mapping[str, Show]) -> list[tuple[str, Cosigned]]:
-        messages = {party: encode(request) for party, request in requests.items()}
         found: list[tuple[str, Cosigned]] = []
-        if not messages:
+        if not requests:
             return found
-        self._traffic.down += sum(map(len, messages.values()))
+        messages = Messages(requests, lambda _, request: encode(request), self._traffic)
         for party, chunks in self._engine.exchange(messages):
             try:
                 reply = read_reply(chunks)

@@ -13,7 +13,7 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.log_reader import LogReader
 from fedcollm_secure.federation.messages import Show, Step, decode
-from fedcollm_secure.federation.replies import Cosigned, Refusal, note_reply, payload_reply
+from fedcollm_secure.federation.replies import Cosigned, Refusal, disk_refusal, note_reply, payload_reply
 
 
 class DecryptingParty:
@@ -25,7 +25,18 @@ class DecryptingParty:
         self._reader = reader
 
     def handle(self, message: bytes) -> Chunks:
-        """Answer one message; what goes wrong becomes a refusal that says why and nothing private."""
+        """Answer one message; what goes wrong, a disk that fails too, becomes a refusal that says nothing private.
+
+        Guarantee: no key is used and no head is kept that the journal could not take; what it took is there after a
+        restart.
+        """
+        try:
+            return self.answer(message)
+        except OSError as error:
+            return note_reply(disk_refusal(error))
+
+    def answer(self, message: bytes) -> Chunks:
+        """Answer as `handle` does, but for a disk that fails: in a simulation it is everybody's. Raises: OSError."""
         try:
             return self._answer(message)
         except CryptoError as error:

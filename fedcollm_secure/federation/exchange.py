@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from fedcollm_crypto.aggregation import Chunks, Exchange
 from fedcollm_crypto.errors import ProtocolError
@@ -15,6 +16,7 @@ from fedcollm_secure.federation.replies import Closed, Cosigned, Declined, Greet
 from fedcollm_secure.federation.transcript import Transcript
 from fedcollm_secure.learning.vectors import Float32
 
+Content = TypeVar("Content")
 Note = Callable[[str, Refusal | Closed | Cosigned | ProtocolError], None]
 """Told (party, note) when a reply is not the aggregation's."""
 
@@ -49,23 +51,29 @@ class Traffic:
         return counted
 
 
-class _Messages(Mapping[str, bytes]):
-    """Requests that are encoded as they are sent, so that θ is not copied once per silo."""
+class Messages(Mapping[str, bytes], Generic[Content]):
+    """Requests that are encoded as they are sent, so that θ and the log's lines are not copied once per silo."""
 
-    def __init__(self, payloads: Mapping[str, bytes], wrap: Callable[[str, bytes], bytes], traffic: Traffic) -> None:
+    def __init__(
+        self, payloads: Mapping[str, Content], wrap: Callable[[str, Content], bytes], traffic: Traffic
+    ) -> None:
+        """Take what each party is sent, and what makes bytes of it, which are counted."""
         self._payloads = payloads
         self._wrap = wrap
         self._traffic = traffic
 
     def __getitem__(self, party: str) -> bytes:
+        """Return a party's request, made anew each time."""
         message = self._wrap(party, self._payloads[party])
         self._traffic.down += len(message)
         return message
 
     def __iter__(self) -> Iterator[str]:
+        """Go through the parties."""
         return iter(self._payloads)
 
     def __len__(self) -> int:
+        """Return how many there are."""
         return len(self._payloads)
 
 
@@ -107,7 +115,7 @@ def begin_then_step(engine: Engine, opening: Opening, traffic: Traffic, note: No
     def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
         nonlocal stage
         stage += 1
-        for party, chunks in engine.exchange(_Messages(requests, wrap, traffic)):
+        for party, chunks in engine.exchange(Messages(requests, wrap, traffic)):
             try:
                 payload = unwrap(party, chunks)
             except ProtocolError as error:

@@ -150,7 +150,8 @@ def warnings(config: Config, cohort: int) -> list[str]:
     if isinstance(config.aggregation, Ckks):
         found.append(
             f"ckks: {config.aggregation.decryptor} is a trusted aggregator that recomputes the sum and could read each "
-            "silo's update; bfv keeps masks inside the ciphertexts, so that nobody alone can"
+            "silo's update, and alone remembers which sums it opened: keep one for all runs over the same records. bfv "
+            "keeps masks inside the ciphertexts, so that nobody alone can, and its silos remember"
         )
     if isinstance(config.aggregation, Masked) and not config.security.post_quantum:
         found.append(
@@ -202,8 +203,8 @@ def _against_malice(config: Config) -> str:
     bound = f"with at most {_count(config.security.colluding, 'colluding silo')}"
     if isinstance(config.aggregation, Ckks):
         return (
-            f"if {config.aggregation.decryptor} is honest: it recomputes the sum over silos that all committed before "
-            f"any sent; {bound}"
+            f"if {config.aggregation.decryptor} is honest, and the same in all runs over these records: it recomputes "
+            f"the sum over silos that all committed before any sent, and opens one of a model version; {bound}"
         )
     return f"signed keys, one manifest for all, consistency round; {bound}"
 

@@ -1,7 +1,7 @@
 """The messages between coordinator and silo, around the aggregation's own bytes.
 
     request   Begin(view of the log, proofs, reference, θ_t, basis, payload) | Step(payload) | Close(round, adapter)
-              Show(view)
+              Show(view), nothing behind its kind where there is none. A view is JSON, then lines of the log
     reply     Payload: byte 1, then the aggregation's chunks        Refusal, Closed, Cosigned: byte 2, 3, 4, then JSON
               Greeting, to Begin: byte 5, the cosignature with its length, then the aggregation's chunks
               Declined, to Begin: byte 6, then a refusal that the silo signed
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcollm_crypto import canonical
-from fedcollm_crypto.containers import OrNull
-from fedcollm_crypto.declared import Declared, Nested
+from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.derivation import HASH_BYTES
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.kinds import HexText, Natural
 from fedcollm_secure.audit_log.witness import View
 
-MAGIC = b"FedCoLLM\x03"
+MAGIC = b"FedCoLLM\x04"
 _BEGIN, _STEP, _CLOSE, _SHOW = 1, 2, 3, 4
+_SIZE = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,10 @@ class Close(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show(Declared):
+class Show:
     """Show a head of the log for its cosignature; without a view, ask only which head the silo cosigned last."""
 
-    view: Annotated[View | None, OrNull(Nested(View))]
+    view: View | None
 
 
 Request = Begin | Step | Close | Show
@@ -76,16 +76,16 @@ def encode(request: Request) -> bytes:
     """Return the bytes of a request."""
     match request:
         case Begin():
-            view, proofs = canonical.encode(request.view.to_body()), b"".join(map(_sized, request.proofs))
+            view, proofs = request.view.encode(), b"".join(map(_sized, request.proofs))
             vectors = (vector.astype("<f4").tobytes() for vector in (request.reference, request.adapter, request.basis))
-            parts = (_sized(part) for part in (view, proofs, *vectors))
+            parts = (piece for part in (view, proofs, *vectors) for piece in (_SIZE.pack(len(part)), part))
             return b"".join((_head(_BEGIN), *parts, request.payload))
         case Step():
             return _head(_STEP) + request.payload
         case Close():
             return _head(_CLOSE) + canonical.encode(request.to_body())
         case Show():
-            return _head(_SHOW) + canonical.encode(request.to_body())
+            return _head(_SHOW) + (request.view.encode() if request.view else b"")
 
 
 def decode(message: bytes) -> Request:
@@ -96,21 +96,21 @@ def decode(message: bytes) -> Request:
     """
     if message[: len(MAGIC)] != MAGIC or len(message) == len(MAGIC):
         raise ProtocolError("message: expected this version's prefix; the two sides run different releases")
-    kind, rest = message[len(MAGIC)], message[len(MAGIC) + 1 :]
+    kind, rest = message[len(MAGIC)], memoryview(message)[len(MAGIC) + 1 :]
     match kind:
         case 1:
             return _begin(rest)
         case 2:
-            return Step(payload=rest)
+            return Step(payload=bytes(rest))
         case 3:
-            return Close.from_body(canonical.decode(rest))
+            return Close.from_body(canonical.decode(bytes(rest)))
         case 4:
-            return Show.from_body(canonical.decode(rest))
+            return Show(view=View.decode(bytes(rest)) if rest else None)
         case _:
             raise ProtocolError(f"message: unknown kind {kind}")
 
 
-def _begin(data: bytes) -> Begin:
+def _begin(data: memoryview) -> Begin:
     view, rest = _cut(data)
     proofs, rest = _cut(rest)
     reference, rest = _cut(rest)
@@ -118,23 +118,23 @@ def _begin(data: bytes) -> Begin:
     basis, payload = _cut(rest)
     return Begin(
         proofs=_proofs(proofs),
-        view=View.from_body(canonical.decode(view)),
+        view=View.decode(bytes(view)),
         reference=_floats(reference),
         adapter=_floats(adapter),
         basis=_floats(basis),
-        payload=payload,
+        payload=bytes(payload),
     )
 
 
-def _proofs(data: bytes) -> tuple[bytes, ...]:
+def _proofs(data: memoryview) -> tuple[bytes, ...]:
     found: list[bytes] = []
     while data:
         proof, data = _cut(data)
-        found.append(proof)
+        found.append(bytes(proof))
     return tuple(found)
 
 
-def _floats(data: bytes) -> NDArray[np.float32]:
+def _floats(data: memoryview) -> NDArray[np.float32]:
     if len(data) % 4:
         raise ProtocolError("message: expected whole float32 words in the adapter and the basis")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
@@ -145,13 +145,13 @@ def _head(kind: int) -> bytes:
 
 
 def _sized(data: bytes) -> bytes:
-    return struct.pack("<Q", len(data)) + data
+    return _SIZE.pack(len(data)) + data
 
 
-def _cut(data: bytes) -> tuple[bytes, bytes]:
+def _cut(data: memoryview) -> tuple[memoryview, memoryview]:
     if len(data) < 8:
         raise ProtocolError("message: cut off before a length")
-    (size,) = struct.unpack_from("<Q", data)
+    (size,) = _SIZE.unpack_from(data)
     if size > len(data) - 8:
         raise ProtocolError(f"message: expected {size} more bytes, got {len(data) - 8}")
     return data[8 : 8 + size], data[8 + size :]

@@ -1,6 +1,7 @@
 """The replies of a silo to the coordinator, around the aggregation's own bytes; `messages` shows all forms."""
 
 import itertools
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -89,6 +90,21 @@ def note_reply(note: Refusal | Closed | Cosigned) -> Iterator[bytes]:
     """Return a refusal, a closing note or a cosignature as a reply."""
     kind = {Refusal: _REFUSAL, Closed: _CLOSED, Cosigned: _COSIGNED}[type(note)]
     yield kind + canonical.encode(note.to_body())
+
+
+def disk_refusal(error: OSError) -> Refusal:
+    """Return what the server is told of a party's own disk that failed: what the system said, and no path.
+
+    A disk that fails in the midst of a vector cuts the reply off instead: its sender did not answer.
+    """
+    cause = error if error.errno is not None else error.__cause__
+    code = cause.errno if isinstance(cause, OSError) else None
+    said = f" ({os.strerror(code)})" if code is not None else ""
+    return Refusal(
+        reason_code="disk_failed",
+        reason=f"this party's own disk could not be read or written{said}. Nothing was signed, opened or sent that it "
+        "could not record; once there is room, start the party again",
+    )
 
 
 Reply = Iterator[bytes] | Refusal | Closed | Cosigned | Greeting | Declined

@@ -6,7 +6,8 @@
     Step    4. … the first time the aggregation asks for the vector: train → Δ → integers → record the release
             5. … say what the aggregation says
     Close   6. mark the round done, say where the ledger stands
-    Show       cosign the head once more: the last one, so that nobody can cut the log's tail off
+    Show       check the log as in 2, and cosign the head: one that names a sum, for a decryptor that will open it; the
+               last one, so that nobody can cut the log's tail off
 
 A silo checks for itself and refuses with a reason; it never takes the server's word for a model, a plan or a cohort.
 What it does not begin leaves no trace: nothing is cosigned, reserved or journalled.
@@ -22,10 +23,10 @@ from fedcollm_crypto.errors import CryptoError, ProtocolError, Refused
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.policy import Part, Pledge
 from fedcollm_privacy.errors import BudgetExhausted, PrivacyError
-from fedcollm_secure.audit_log.journal import GENESIS, RoundEnded, heard_size
+from fedcollm_secure.audit_log.journal import GENESIS, RoundEnded
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.errors import FedCoLLMError
-from fedcollm_secure.federation.admission import Admission, cosignature
+from fedcollm_secure.federation.admission import Admission
 from fedcollm_secure.federation.contribution import Contribution
 from fedcollm_secure.federation.messages import Begin, Close, Show, Step, decode
 from fedcollm_secure.federation.replies import (
@@ -33,6 +34,7 @@ from fedcollm_secure.federation.replies import (
     Cosigned,
     Refusal,
     declined_reply,
+    disk_refusal,
     greeting_reply,
     note_reply,
     payload_reply,
@@ -70,11 +72,18 @@ class Silo:
         self._last_closed = 0
 
     def handle(self, message: bytes) -> Chunks:
-        """Answer one message; what goes wrong becomes a refusal that says why and nothing private.
+        """Answer one message; what goes wrong, a disk that fails too, becomes a refusal that says nothing private.
 
         Guarantee: no vector leaves before the round stands reserved and its release stands recorded in the ledger,
         and a round's vector is computed once: a repeated attempt sends the same integers.
         """
+        try:
+            return self.answer(message)
+        except OSError as error:
+            return note_reply(disk_refusal(error))
+
+    def answer(self, message: bytes) -> Chunks:
+        """Answer as `handle` does, but for a disk that fails: in a simulation it is everybody's. Raises: OSError."""
         try:
             return self._answer(message)
         except (CryptoError, PrivacyError, FedCoLLMError) as error:
@@ -145,9 +154,9 @@ class Silo:
         return note_reply(note)
 
     def _show(self, view: View | None) -> Iterator[bytes]:
-        witness = self._memory.witness
-        lines = cosignature(witness, view) if view else ""
-        return note_reply(Cosigned(lines=lines, size=witness.head.size, heard=heard_size(self._memory.journal)))
+        lines = self._admission.cosign(view) if view else ""
+        size, heard = self._memory.witness.head.size, self._memory.journal.heard_size
+        return note_reply(Cosigned(lines=lines, size=size, heard=heard))
 
 
 def _refusal(error: CryptoError | PrivacyError | FedCoLLMError) -> Refusal:

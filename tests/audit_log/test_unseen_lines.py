@@ -13,9 +13,10 @@ from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.stages import Released, Where
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
+from fedcollm_secure.audit_log import unseen_lines
 from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
 from fedcollm_secure.audit_log.log import AuditLog
-from fedcollm_secure.audit_log.unseen_lines import Recent, Told, hold_ledger, require_logged
+from fedcollm_secure.audit_log.unseen_lines import Proved, Recent, Told, hold_ledger, require_logged
 
 Begin = Callable[..., Any]
 DIGEST = "cd" * 32
@@ -100,21 +101,45 @@ def test_a_log_that_is_opened_again_shows_the_same(witnessed: Begin, tmp_path: P
 
 def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_path: Path) -> None:
     recent = shown(witnessed(tmp_path / "log").extend(1))
-    body: Any = decode(encode(recent.to_body()))
-    assert Recent.from_body(body) == recent
+    body: Any = decode(encode(recent.proved.to_body()))
+    assert Recent.of(Proved.from_body(body), recent.text) == recent
 
     hashes: list[Any] = [["00"], ["00" * 32] * 65]
-    bodies: list[Any] = [
-        {"lines": []},
-        {"lines": [3]},
-        {"proof": hashes[0]},
-        {"proof": hashes[1]},
-        {"first": -1},
-        {"x": 1},
-    ]
+    bodies: list[Any] = [{"proof": hashes[0]}, {"proof": hashes[1]}, {"first": -1}, {"x": 1}]
     for wrong in bodies:
         with pytest.raises(ProtocolError, match="recent"):
-            Recent.from_body({**body, **wrong})
+            Proved.from_body({**body, **wrong})
+
+
+def test_lines_beyond_the_bounds_are_refused_before_one_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unseen_lines, "MAX_LINES", 3)
+    monkeypatch.setattr(unseen_lines, "MAX_LINES_BYTES", 8)
+    proved = Proved(first=0, proof=())
+
+    assert Recent.of(proved, b"a\nb\ncd\n").lines == (b"a", b"b", b"cd")
+    for text in (b"", b"\n\n\n\n", b"a\nb"):
+        with pytest.raises(ProtocolError, match=f"1 to 3 whole lines were expected, got {text.count(10)}"):
+            Recent.of(proved, text)
+    with pytest.raises(ProtocolError, match="at most 8 bytes were expected, got 9"):
+        Recent.of(proved, b"abcdefgh\n")
+
+
+def test_a_keeper_that_did_not_sign_the_last_line_has_none_parsed(
+    witnessed: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = witnessed(tmp_path / "log").extend(1)
+    recent, head, read = shown(log), head_of(log), list[bytes]()
+
+    def parse(line: bytes, **_: object) -> None:
+        read.append(line)
+
+    monkeypatch.setattr(unseen_lines, "read_unchained", parse)
+    monkeypatch.setattr(unseen_lines, "read_line", parse)
+    with pytest.raises(ProtocolError, match="root"):
+        told(replace(recent, lines=(recent.lines[0], b"{}")), head)
+    with pytest.raises(ProtocolError, match="and since known"):
+        replace(recent, first=1, lines=recent.lines[1:]).told(head, known=0)
+    assert read == []
 
 
 def test_lines_that_the_head_does_not_cover_prove_nothing(witnessed: Begin, tmp_path: Path) -> None:

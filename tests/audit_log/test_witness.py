@@ -14,7 +14,7 @@ from fedcollm_crypto.note import Note
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
 from fedcollm_secure.audit_log.journal import HeadCosigned, HeadRefused, Journal, read_journal
 from fedcollm_secure.audit_log.run_verification import verify_log
-from fedcollm_secure.audit_log.witness import View, Witness
+from fedcollm_secure.audit_log.witness import MAX_SHOWN_BYTES, Shown, View, Witness
 from fedcollm_secure.errors import LogError, RunError
 
 Begin = Callable[..., Any]
@@ -113,16 +113,26 @@ def test_post_quantum_silos_cosign_with_both_keys(witnessed: Begin, tmp_path: Pa
 
 
 def test_a_view_survives_the_journey_and_nothing_else_does(witnessed: Begin, tmp_path: Path):
-    view = witnessed(tmp_path).extend(1, 2).extend(3).view("north")
-    body: Any = decode(encode(view.to_body()))
-    assert View.from_body(body) == view
+    log = witnessed(tmp_path).extend(1, 2).extend(3)
+    view = log.view("north")
+    full = replace(view, recent=log.log.recent(0))
+    assert (View.decode(view.encode()), View.decode(full.encode())) == (view, full)
+    body: Any = Shown(note=view.note, old=view.old, proof=view.proof).to_body()
+    assert Shown.from_body(decode(encode(body))).to_body() == body
 
     with pytest.raises(ProtocolError, match=r"view.proof: a list of at most 64 was"):
-        View.from_body({**body, "proof": ["00" * 32] * 65})
+        Shown.from_body({**body, "proof": ["00" * 32] * 65})
     with pytest.raises(ProtocolError, match=r"view.proof: 32 bytes"):
-        View.from_body({**body, "proof": ["00"]})
+        Shown.from_body({**body, "proof": ["00"]})
     with pytest.raises(ProtocolError, match=r"view.old"):
-        View.from_body({**body, "old": -1})
+        Shown.from_body({**body, "old": -1})
+    for cut in (b"", full.encode()[:3], view.encode()[:-1]):
+        with pytest.raises(ProtocolError, match="view: "):
+            View.decode(cut)
+    with pytest.raises(ProtocolError, match="expected no lines, got 5 bytes"):
+        View.decode(view.encode() + b"line\n")
+    with pytest.raises(ProtocolError, match=f"at most {MAX_SHOWN_BYTES} bytes"):
+        View.decode((MAX_SHOWN_BYTES + 1).to_bytes(4, "little") + b"[" * (MAX_SHOWN_BYTES + 1))
 
 
 @pytest.mark.parametrize("damage", ["changed", "deleted", "swapped", "unknown"])

@@ -84,8 +84,6 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
             return st.text(LETTERS, max_size=8) | st.just("x" * kind.longest)
         case kinds.Text():
             return st.sampled_from(["", "0", "1.25", "inf"])
-        case kinds.Utf8():
-            return st.text(LETTERS, max_size=8).map(str.encode)
         case kinds.Choice(options=options):
             return st.sampled_from(options)
         case kinds.Whole(low=low, high=high) | kinds.BigWhole(low=low, high=high):
@@ -160,7 +158,7 @@ def messages(kind: type[Declared]) -> st.SearchStrategy[Any]:
 def wrong(kind: Kind, good: Any) -> Iterator[Any]:  # JSON that is read
     """Return JSON that no field of this kind may hold, of which each is wrong in one way."""
     shapes: dict[type, Any] = {type(None): None, bool: True, str: "?", list: [0], dict: {"?": 0}, int: -1}
-    if not isinstance(kind, kinds.Text | kinds.Utf8):
+    if not isinstance(kind, kinds.Text):
         yield "?"
     shapes.pop(type(good), None)
     if isinstance(kind, containers.OrNull):
@@ -174,7 +172,7 @@ def wrong(kind: Kind, good: Any) -> Iterator[Any]:  # JSON that is read
         case kinds.Octets() | kinds.HexText():
             yield from (good + "00", good + " ", "G" * len(good) or "G")
             yield from (bad for bad in (good[2:], " " + good[1:], good.upper()) if bad != good)
-        case kinds.Text(longest=longest) | kinds.Utf8(longest=longest) if longest < 1 << 20:
+        case kinds.Text(longest=longest) if longest < 1 << 20:
             yield "x" * (longest + 1)
         case kinds.Whole(low=low, high=high):
             yield from (low - 1, high + 1, str(good), float(good))

@@ -205,7 +205,7 @@ def test_what_is_no_adapter_is_refused_before_anything_is_reserved(
         return Identity.load("server", tmp_path / "run" / "server" / "identity.pem")
 
     def hostile(self: LocalEngine, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
-        request = decode(bytes(requests.get("silo-1") or b"FedCoLLM\x03\x02"))
+        request = decode(bytes(requests.get("silo-1") or b"FedCoLLM\x04\x02"))
         if isinstance(request, Begin) and not refused:
             whole = request.adapter
             for wrong in (whole[:-1], whole[:0], whole * np.float32("nan"), whole + np.float32("inf")):

@@ -1,5 +1,6 @@
 """The decryptor reads the log: it opens the sum that the log names for it, under the head that the silos were shown."""
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedcollm_crypto.checkpoint import Checkpoint, NoteKey, cosign
+from fedcollm_crypto.durable import NotWritten
 from fedcollm_crypto.errors import Refused
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
@@ -230,6 +232,47 @@ def test_decryptor_answers_no_other_message_than_its_own(scene: Scene) -> None:
     assert isinstance(reply, Refusal)
     assert reply.reason_code == "protocol_violation"
     assert b"".join(read_reply(party.handle(encode(Step(payload=b"question"))))) == b"question"  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_a_refusal_that_names_no_path_and_leaves_the_decryptor_as_it_was(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = DecryptingParty(end=_Nothing(), reader=scene.reader)
+    view = scene.view()
+
+    with monkeypatch.context() as full:
+        full.setattr("os.write", no_room)
+        reply = read_reply(party.handle(encode(Show(view=view))))
+    assert isinstance(reply, Refusal)
+    assert reply.reason_code == "disk_failed"
+    assert "No space left on device" in reply.reason
+    assert str(tmp_path) not in reply.reason
+    assert (scene.reader.size, scene.journal.entries) == (0, ())
+
+    scene.journal.close()
+    again = DecryptingParty(end=_Nothing(), reader=scene.restart())
+    assert read_reply(again.handle(encode(Show(view=None)))) == Cosigned(lines="", size=0, heard=0)
+    assert read_reply(again.handle(encode(Show(view=view)))) == Cosigned(lines="", size=1, heard=1)
+
+
+def test_an_end_whose_journal_has_no_room_refuses_and_opens_nothing(scene: Scene, tmp_path: Path) -> None:
+    class Full:
+        """An end that cannot write that its key is used."""
+
+        def handle(self, request: bytes) -> tuple[bytes, ...]:
+            raise NotWritten(tmp_path / "stages.jsonl", "the disk is full")
+
+    party = DecryptingParty(end=Full(), reader=scene.reader)
+    reply = read_reply(party.handle(encode(Step(payload=b"question"))))
+
+    assert isinstance(reply, Refusal)
+    assert (reply.reason_code, str(tmp_path) in reply.reason) == ("disk_failed", False)
+    with pytest.raises(NotWritten):  # a simulation ends: its disk is everybody's
+        party.answer(encode(Step(payload=b"question")))
+
+
+def no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class _Nothing:

@@ -7,10 +7,12 @@ from fedcollm_secure.assurance.attacks.attack_outcome import Outcome
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.protection import Protection, each_protection
 
+NO_MEANING = "has no meaning here"
+
 Way = Callable[[], bool]
 """Return whether the goal was reached. Raises: Blocked."""
 WaysUnder = Callable[[Protection], Mapping[str, Way]]
-"""Return the ways to try on silos under this protection: the same names under each."""
+"""Return the ways to try on silos under this protection: the same under each, or none where it has no meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +60,19 @@ def try_under_each(ways_under: WaysUnder) -> Outcome:
     first, *_ = tried.values()
     found = [one for ways in tried.values() for one in ways.values()]
     reached = sum(one.reached for one in found)
-    figures = {"protections": len(tried), "ways_tried": len(found), "ways_refused": len(found) - reached}
+    figures = {
+        "protections": sum(map(bool, tried.values())),
+        "ways_tried": len(found),
+        "ways_refused": len(found) - reached,
+    }
     for name, ways in tried.items():
         figures |= {f"{name}_ways": len(ways), f"{name}_refused": sum(not one.reached for one in ways.values())}
-    rows = [(name, *(ways[name].words for ways in tried.values())) for name in first]
+    rows = [(name, *(ways[name].words if ways else NO_MEANING for ways in tried.values())) for name in first]
+    under = [name for name, ways in tried.items() if ways]
     return Outcome(
         succeeded=reached > 0,
         reason=", ".join(dict.fromkeys(one.reason for one in found if not one.reached)),
-        told=f"{len(first)} ways under each of {', '.join(map(_spaced, tried))}: {reached or 'none'} reaches the goal",
+        told=f"{len(first)} ways under each of {', '.join(map(_spaced, under))}: {reached or 'none'} reaches the goal",
         figures=figures,
         table=[("way", *map(_spaced, tried)), *rows],
     )

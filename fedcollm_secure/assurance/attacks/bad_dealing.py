@@ -74,7 +74,9 @@ def against_twin() -> Outcome:
 
 
 def ways(protection: Protection) -> dict[str, Way]:
-    """Return both, and what a conviction could be good for."""
+    """Return both, and what a conviction could be good for; none under CKKS, where nobody deals shares."""
+    if protection.trusting:
+        return {}
     return {
         "junk boxes": partial(throws_somebody_out, junk_boxes, protection),
         "shares of nothing": partial(throws_somebody_out, shares_of_nothing, protection),

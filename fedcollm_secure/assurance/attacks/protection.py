@@ -1,4 +1,4 @@
-"""How a toy federation protects its sums: masks of either profile, or BFV around them. Attacks run under each."""
+"""How a toy federation protects its sums: masks of either profile, BFV around them, or CKKS alone."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,12 +13,14 @@ class Protection:
     """One way to protect a sum.
 
     `profile`: which keys agree on the masks, and who signs. `worker`: the child in which BFV computes, where masked
-    vectors travel inside ciphertexts that a decryptor opens; None where they travel as they are.
+    vectors travel inside ciphertexts that a decryptor opens; or CKKS, where `trusting`: vectors without masks, which
+    the decryptor could read. None where masked vectors travel as they are.
     """
 
     name: str
     profile: Profile = "classical"
     worker: Worker | None = field(default=None, repr=False)
+    trusting: bool = False
 
     @property
     def post_quantum(self) -> bool:
@@ -35,8 +37,13 @@ def bfv(worker: Worker) -> Protection:
     return Protection(name="bfv", worker=worker)
 
 
+def ckks(worker: Worker) -> Protection:
+    """Return CKKS without masks, whose decryptor is honest: it opens what the log names, and remembers it."""
+    return Protection(name="ckks", worker=worker, trusting=True)
+
+
 @contextmanager
 def each_protection() -> Generator[tuple[Protection, ...]]:
-    """Lend all three; one child computes for everybody, and ends with the loan."""
+    """Lend all four; one child computes for everybody, and ends with the loan."""
     with Worker() as worker:
-        yield CLASSICAL, POST_QUANTUM, bfv(worker)
+        yield CLASSICAL, POST_QUANTUM, bfv(worker), ckks(worker)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.requests import ASK_VECTOR
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
+from fedcollm_secure.assurance.attacks.encrypted_consortium import DECRYPTOR
 from fedcollm_secure.assurance.attacks.protection import CLASSICAL, Protection
 from fedcollm_secure.assurance.attacks.toy_federation import Session
-from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
+from fedcollm_secure.assurance.attacks.toy_region import House, Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins.former_rules import rules_that_look_at_one_attempt
 
 SILOS = 7
@@ -62,6 +64,22 @@ def recover_in_a_second_session(*, smaller_roster: bool, again: int = 0, protect
             start = version(number + 1) if again else adapter
             deaf = {} if smaller_roster else {victim: ASK_VECTOR}
             without = session.attempt(session.manifest(adapter=start), start, deaf=deaf).total
+        return np.array_equal(everybody - without, region.vector(victim))
+
+
+def recover_under_another_decryptor(protection: Protection) -> bool:
+    """Open a second session without the last silo under a decryptor that remembers no sum; return what comes of it.
+
+    Under CKKS the silos remember none either: this reaches its goal, and stands in no attack's list for that reason.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        region = Neighbourhood(SILOS, Path(folder), protection=protection)
+        first, adapter = Session(region), version(0)
+        *others, victim = first.members
+        everybody = first.attempt(first.manifest(adapter=adapter), adapter).total
+        region.decryptor = House(identity=Identity.generate(DECRYPTOR, post_quantum=protection.post_quantum))
+        second = Session(region, others)
+        without = second.attempt(second.manifest(adapter=adapter), adapter).total
         return np.array_equal(everybody - without, region.vector(victim))
 
 

@@ -1,12 +1,15 @@
 """The ends of a toy session's aggregation, as its region's protection has them."""
 
-from fedcollm_crypto.aggregation import SiloEnd
+from fedcollm_crypto.aggregation import PartyEnd, ServerEnd, SiloEnd
 from fedcollm_crypto.homomorphic.ciphertext_carriers import CiphertextSilo
 from fedcollm_crypto.homomorphic.custody import DecryptorSetup, RequireLogged
 from fedcollm_crypto.homomorphic.decryptor import Decryptor
 from fedcollm_crypto.homomorphic.masked_server import EncryptedServer
 from fedcollm_crypto.homomorphic.masked_silo import EncryptedSilo
 from fedcollm_crypto.homomorphic.silo_key import SiloKey
+from fedcollm_crypto.homomorphic.trustee import Trustee
+from fedcollm_crypto.homomorphic.trusting_server import TrustingServer
+from fedcollm_crypto.homomorphic.trusting_silo import TrustingSilo
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest
 from fedcollm_crypto.masking.policy import Expected, Part
@@ -47,10 +50,14 @@ def own_terms(region: Neighbourhood, session: str) -> Expected:
     )
 
 
-def server_end(region: Neighbourhood, roster: Roster, manifest: RoundManifest) -> MaskedServer | EncryptedServer:
+def server_end(region: Neighbourhood, roster: Roster, manifest: RoundManifest) -> ServerEnd:
     """Return the server's end of one attempt."""
     if region.protection.worker is None:
         return MaskedServer(manifest=manifest, roster=roster, signer=region.server)
+    if region.protection.trusting:
+        return TrustingServer(
+            manifest=manifest, roster=roster, signer=region.server, trustee=DECRYPTOR, packing=region.packing
+        )
     return EncryptedServer(
         manifest=manifest,
         roster=roster,
@@ -68,11 +75,13 @@ def silo_end(region: Neighbourhood, roster: Roster, party: str, part: Part) -> S
     if worker is None:
         return MaskedSilo(setup=setup, part=part)
     packing = region.packing
+    if region.protection.trusting:
+        return TrustingSilo(setup=setup, part=part, packing=packing, worker=worker)
     return EncryptedSilo(setup=setup, part=part, packing=packing, scheme=as_bfv(packing.scheme), worker=worker)
 
 
 def puppet_end(region: Neighbourhood, roster: Roster, party: str, deal: Deal | None) -> PuppetEnd:
-    """Return the end of a silo in league with the server."""
+    """Return the end of a silo in league with the server. Raises: TypeError under CKKS, where nobody deals."""
     signer, vector, worker = region.houses[party].identity, region.vector(party), region.protection.worker
     if worker is None:
         return PuppetEnd(signer=signer, roster=roster, vector=vector, deal=deal)
@@ -86,7 +95,7 @@ def puppet_end(region: Neighbourhood, roster: Roster, party: str, deal: Deal | N
     return PuppetEnd(signer=signer, roster=roster, vector=vector, deal=deal, take=key.take, carrier=carrier)
 
 
-def decryptor_end(region: Neighbourhood, roster: Roster, worker: Worker, require_logged: RequireLogged) -> Decryptor:
+def decryptor_end(region: Neighbourhood, roster: Roster, worker: Worker, require_logged: RequireLogged) -> PartyEnd:
     """Return the decryptor, which opens what `require_logged` finds in the log."""
     setup = DecryptorSetup(
         identity=region.decryptor.identity,
@@ -97,4 +106,6 @@ def decryptor_end(region: Neighbourhood, roster: Roster, worker: Worker, require
         worker=worker,
         require_logged=require_logged,
     )
+    if region.protection.trusting:
+        return Trustee(setup=setup, packing=region.packing)
     return Decryptor(setup=setup, packing=region.packing, scheme=as_bfv(region.packing.scheme))

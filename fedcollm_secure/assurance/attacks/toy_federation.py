@@ -11,12 +11,13 @@ import numpy as np
 
 from fedcollm_crypto.aggregation import Ask, PartyId, Sum, Vector
 from fedcollm_crypto.errors import CryptoError
+from fedcollm_crypto.homomorphic.commitments import COMMIT_REQUEST, SEND_REQUEST
 from fedcollm_crypto.homomorphic.decryptor_client import DecryptorLine, ask_key, take_key
 from fedcollm_crypto.homomorphic.messages import attach
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.conviction import Guilty
 from fedcollm_crypto.masking.manifest import Quantisation, RoundManifest, threshold
-from fedcollm_crypto.masking.requests import MANIFEST, STAGES
+from fedcollm_crypto.masking.requests import ASK_VECTOR, MANIFEST, STAGES
 from fedcollm_crypto.masking.requests import Refusal as SignedRefusal
 from fedcollm_crypto.signed import Signed, sign
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER
@@ -38,6 +39,8 @@ from fedcollm_secure.audit_log.log import AuditLog, origin
 from fedcollm_secure.audit_log.witness import View
 from fedcollm_secure.federation.messages import Begin, Show, Step
 from fedcollm_secure.learning.vectors import Float32, digest
+
+_OF_CKKS = {COMMIT_REQUEST: MANIFEST, SEND_REQUEST: ASK_VECTOR}
 
 
 class Session:
@@ -143,9 +146,9 @@ class Session:
             while isinstance(ask, Ask):
                 stage = _stage(ask)
                 for party, request in ask.requests.items():
-                    if party in deaf and STAGES.index(stage) >= STAGES.index(deaf[party]):
+                    if party in deaf and _number(stage) >= _number(deaf[party]):
                         continue
-                    step = replace(begins[party], payload=request) if stage == MANIFEST else Step(payload=request)
+                    step = replace(begins[party], payload=request) if _number(stage) == 0 else Step(payload=request)
                     try:
                         end.absorb(party, [self.silos.send(party, step)])
                     except Blocked as blocked:
@@ -207,7 +210,8 @@ class Session:
             question = ask_key(line, manifest, scheme).requests[DECRYPTOR]
             line.absorb([self.silos.send(DECRYPTOR, Step(payload=question))])
             manifest, _, key = take_key(line, manifest, scheme)
-        request = sign(signer, MANIFEST, manifest.to_body()).encode()
+        kind = COMMIT_REQUEST if self.region.protection.trusting else MANIFEST
+        request = sign(signer, kind, manifest.to_body()).encode()
         return attach(key, request) if key else request
 
     def _begin(self, manifest: RoundManifest) -> None:
@@ -242,6 +246,12 @@ class Session:
             )
         )
         return log
+
+
+def _number(stage: str) -> int:
+    """Return a stage's place among the masked sum's, −1 for a talk with the decryptor. CKKS has two of them."""
+    named = _OF_CKKS.get(stage, stage)
+    return STAGES.index(named) if named in STAGES else -1
 
 
 def _stage(ask: Ask) -> str:

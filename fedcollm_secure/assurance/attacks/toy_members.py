@@ -21,7 +21,7 @@ from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_ends import decryptor_end, puppet_end, silo_end
 from fedcollm_secure.assurance.attacks.toy_region import RULE, SCHEMA, Neighbourhood, drift, version
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses, key_name
-from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal, heard_size
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
 from fedcollm_secure.audit_log.log import origin
 from fedcollm_secure.audit_log.witness import View, Witness
 from fedcollm_secure.federation.decryptor import DecryptingParty
@@ -131,7 +131,7 @@ class Members:
 
     def heard(self, party: PartyId) -> int:
         """Return up to which entry a party was shown the log's lines: a decryptor with every head that it keeps."""
-        return self.known(party) if party == DECRYPTOR else heard_size(self._journals[party])
+        return self.known(party) if party == DECRYPTOR else self._journals[party].heard_size
 
     def traces(self, party: PartyId) -> tuple[int, int, int]:
         """Return what a silo has written: entries of its journals, and the size of the head that it cosigned last."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcollm_crypto.aggregation import PartyId, Vector
 from fedcollm_crypto.fixedpoint import FixedPoint
-from fedcollm_crypto.homomorphic.packing import bfv_packing
+from fedcollm_crypto.homomorphic.packing import bfv_packing, ckks_packing
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.policy import SiloPolicy
 from fedcollm_crypto.masking.stages import MemoryStages
@@ -66,7 +66,8 @@ class Neighbourhood:
         }
         self.encoding = FixedPoint(clip=2.0, bits=24, ring_bits=64, max_weight=1, max_silos=silos)
         self.decryptor = House(identity=Identity.generate(DECRYPTOR, post_quantum=hybrid))
-        self.packing = bfv_packing(largest=self.encoding.largest_sum, silos=silos)
+        pack = ckks_packing if protection.trusting else bfv_packing
+        self.packing = pack(largest=self.encoding.largest_sum, silos=silos)
         """Of no use where nothing is encrypted, as is the decryptor."""
         self.sessions = 0
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from fedcollm_crypto.homomorphic.commitments import Commitment
+from fedcollm_crypto.masking.messages import Hello
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 from fedcollm_secure.assurance.attacks.attack_variants import Way, try_under_each
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
@@ -87,7 +89,7 @@ def manifest_in_a_step(protection: Protection) -> bool:
             payload = session.first_request(manifest)
             begin = Begin(view=session.view(victim), reference=NOTHING, adapter=adapter, payload=payload)
             reply = session.silos.send(victim, begin if number == 1 else Step(payload=payload))
-        return session.kind_of(reply) == "hello"
+        return session.kind_of(reply) in (Hello.KIND, Commitment.KIND)
 
 
 def two_logs(protection: Protection) -> bool:

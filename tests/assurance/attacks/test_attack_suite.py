@@ -28,7 +28,7 @@ def test_all_attacks_run_and_none_gets_through(
 ) -> None:
     for name, fewer in (("MEMBERS", 10), ("OTHERS", 200), ("STEPS", 40)):  # A13 trains for half a minute otherwise
         monkeypatch.setattr(membership_scores, name, fewer)
-    only_one = nullcontext((CLASSICAL,))  # all three are tried in test_between_attempts
+    only_one = nullcontext((CLASSICAL,))  # all four are tried in test_between_attempts
     monkeypatch.setattr(attack_variants, "each_protection", lambda: only_one)
     code = cli.main(["attack", "--json"])
     found = json.loads(capsys.readouterr().out)["attacks"]
@@ -43,11 +43,11 @@ def test_all_attacks_run_and_none_gets_through(
 def test_the_document_says_under_which_protections_an_attack_ran(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["attack", "A16", "--json"]) == 0
     (attack,) = json.loads(capsys.readouterr().out)["attacks"]
-    protected, names = attack["protected"], ["masked_classical", "masked_post_quantum", "bfv"]
+    protected, names = attack["protected"], ["masked_classical", "masked_post_quantum", "bfv", "ckks"]
 
-    assert protected["protections"] == 3
-    assert protected["table"][0] == ["way", "masked classical", "masked post quantum", "bfv"]
-    assert [protected[f"{name}_ways"] for name in names] == [protected[f"{name}_refused"] for name in names] == [5] * 3
+    assert protected["protections"] == 4
+    assert protected["table"][0] == ["way", "masked classical", "masked post quantum", "bfv", "ckks"]
+    assert [protected[f"{name}_ways"] for name in names] == [protected[f"{name}_refused"] for name in names] == [5] * 4
 
 
 def test_a_person_is_told_what_was_done_and_why_it_failed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +22,7 @@ from fedcollm_secure.assurance.attacks import (
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack
 from fedcollm_secure.assurance.attacks.attack_variants import WaysUnder, try_under_each, try_ways
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
-from fedcollm_secure.assurance.attacks.protection import CLASSICAL, POST_QUANTUM, Protection, bfv
+from fedcollm_secure.assurance.attacks.protection import CLASSICAL, POST_QUANTUM, Protection, bfv, ckks
 from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, version
 from fedcollm_secure.assurance.attacks.twins import former_rules as former
@@ -68,6 +68,13 @@ def a_conviction_opens_anything() -> Generator[None]:
         yield
 
 
+@contextmanager
+def a_decryptor_that_forgets() -> Generator[None]:
+    """Take its own rule from a decryptor without masks: a version is opened once, whoever asks."""
+    with patch.object(invariant, "require_unreleased", former.allow):
+        yield
+
+
 Without = Callable[[], AbstractContextManager[None]]
 WITHOUT: dict[str, tuple[Without, Callable[[Protection], bool]]] = {
     "A14": (former.rules_that_look_at_one_attempt, lambda p: two_cohorts.split_into_two_sums(3, protection=p)),
@@ -85,10 +92,13 @@ WITHOUT: dict[str, tuple[Without, Callable[[Protection], bool]]] = {
 }
 
 
-@pytest.fixture(params=["masked_classical", "masked_post_quantum", "bfv"])
+PROTECTIONS = ["masked_classical", "masked_post_quantum", "bfv", "ckks"]
+
+
+@pytest.fixture(params=PROTECTIONS)
 def protection(request: pytest.FixtureRequest) -> Iterator[Protection]:
     with Worker() as worker:
-        yield {one.name: one for one in (CLASSICAL, POST_QUANTUM, bfv(worker))}[request.param]
+        yield {one.name: one for one in (CLASSICAL, POST_QUANTUM, bfv(worker), ckks(worker))}[request.param]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -99,6 +109,9 @@ def test_the_attack_works_on_silos_that_look_at_one_attempt(name: str) -> None:
 @pytest.mark.parametrize("name", UNDER_EACH)
 def test_every_way_is_refused_with_its_reason_or_gains_nothing(name: str, protection: Protection) -> None:
     ways, codes = UNDER_EACH[name]
+    if (name, protection.name) == ("A18", "ckks"):  # nobody deals shares there
+        assert ways(protection) == {}
+        return
     outcome = try_ways(ways(protection))
 
     assert not outcome.succeeded
@@ -109,8 +122,26 @@ def test_every_way_is_refused_with_its_reason_or_gains_nothing(name: str, protec
 @pytest.mark.parametrize("name", WITHOUT)
 def test_without_its_rules_the_attack_works_under_each_protection(name: str, protection: Protection) -> None:
     without, attack = WITHOUT[name]
-    with without():
+    if (name, protection.name) == ("A18", "ckks"):  # nobody deals shares there
+        assert bad_dealing.ways(protection) == {}
+        return
+    with without(), a_decryptor_that_forgets() if protection.trusting else nullcontext():
         assert attack(protection)
+
+
+def test_the_decryptors_memory_alone_stops_a_second_sum_under_ckks() -> None:
+    """Without the rules of the silos, and with that one: what the silos do not remember, the decryptor does (A14)."""
+    with Worker() as worker, former.rules_that_look_at_one_attempt(), pytest.raises(Blocked, match="released"):
+        two_cohorts.split_into_two_sums(3, protection=ckks(worker))
+
+
+def test_another_decryptor_opens_a_second_sum_where_silos_remember_none(protection: Protection) -> None:
+    """Silos remember which sums they helped to open; under CKKS they do not know, and a second decryptor does not."""
+    if protection.trusting:
+        assert second_session.recover_under_another_decryptor(protection)
+    else:
+        with pytest.raises(Blocked, match="other_set"):
+            second_session.recover_under_another_decryptor(protection)
 
 
 def test_an_honest_manifest_leaves_the_trace_that_no_other_does(protection: Protection) -> None:
@@ -145,17 +176,29 @@ def test_only_the_decryptor_keeps_a_sum_shut_that_the_log_does_not_name_yet(
             _one_sum(tmp_path, protection, log_it=False)
 
 
-@pytest.mark.parametrize("falls", ["", "masked_post_quantum", "bfv"])
+@pytest.mark.parametrize("falls", ["", *PROTECTIONS[1:]])
 def test_an_outcome_counts_the_ways_under_each_protection(falls: str) -> None:
     outcome = try_under_each(lambda one: {"refused": refuse, "open": lambda: one.name == falls})
 
     assert outcome.succeeded == bool(falls)
-    assert (outcome.figures["protections"], outcome.figures["ways_tried"]) == (3, 6)
-    for name in ("masked_classical", "masked_post_quantum", "bfv"):
+    assert (outcome.figures["protections"], outcome.figures["ways_tried"]) == (4, 8)
+    for name in PROTECTIONS:
         assert (outcome.figures[f"{name}_ways"], outcome.figures[f"{name}_refused"]) == (2, 1 if name == falls else 2)
     assert outcome.reason == "no_reason, gains_nothing"
-    assert outcome.table[1] == ("refused", *["refused (no_reason)"] * 3)
+    assert outcome.table[1] == ("refused", *["refused (no_reason)"] * 4)
     assert outcome.table[2].count("REACHES ITS GOAL") == outcome.succeeded
+
+
+def test_an_outcome_says_where_an_attack_has_no_meaning() -> None:
+    outcome = try_under_each(lambda one: {} if one.trusting else {"refused": refuse})
+
+    assert not outcome.succeeded
+    assert (outcome.figures["protections"], outcome.figures["ways_tried"], outcome.figures["ckks_ways"]) == (3, 3, 0)
+    assert outcome.table == [
+        ("way", "masked classical", "masked post quantum", "bfv", "ckks"),
+        ("refused", *["refused (no_reason)"] * 3, "has no meaning here"),
+    ]
+    assert outcome.told == "1 ways under each of masked classical, masked post quantum, bfv: none reaches the goal"
 
 
 def refuse() -> bool:
