@@ -84,10 +84,14 @@ def replace(path: Path, data: bytes, *, private: bool = False, disk: Disk = DISK
         file.write(data)
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet. Raises: FileExistsError; NotWritten, and then it does not exist."""
+def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file that must not exist yet; a `private` one its owner alone can read.
+
+    Raises: FileExistsError; NotWritten, and then it does not exist.
+    """
     with told(path, but=FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600 if private else 0o666)
     with os.fdopen(descriptor, "wb") as file:
         try:
             file.write(data)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
+from fedcollm_crypto import durable
 from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.errors import ProtocolError
 
@@ -90,16 +91,14 @@ class Identity:
     def save(self, path: Path, password: bytes | None = None) -> None:
         """Write a PEM file of PKCS#8 blocks that its owner alone can read; encrypted when there is a password.
 
-        Raises: FileExistsError rather than overwrite a key.
+        Raises: FileExistsError rather than overwrite a key; NotWritten, and then there is none.
         """
         encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         keys: list[Ed25519PrivateKey | MLDSA44PrivateKey] = [self.key, *([self.mldsa44] if self.mldsa44 else [])]
         pem = [
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption) for key in keys
         ]
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"".join(pem))
+        durable.write_new(path, b"".join(pem), private=True)
 
     @property
     def public_key(self) -> bytes:

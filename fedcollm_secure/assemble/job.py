@@ -127,12 +127,17 @@ def resume(prepared: Prepared, out: Path, watch: Watch, progress: Progress = tel
     if clear_unbegun(run):
         return start(prepared, out, watch, progress)
     parties = load_parties(prepared, run)
-    events = [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
+    session = _session(_events(run))
     with ExitStack() as resources:
-        log = resources.enter_context(closing(AuditLog.open(run.audit, parties.server, origin(_session(events)))))
+        log = resources.enter_context(closing(AuditLog.open(run.audit, parties.server, origin(session))))
+        events = _events(run)  # read again now that nobody else can append
         job = _resumed(prepared, parties, run, log, events, _narrator(prepared, watch, progress), resources)
         job.resources = resources.pop_all()
     return job
+
+
+def _events(run: RunDirectory) -> list[Event]:
+    return [entry.event for entry in read_log(run.audit / LOG_NAME).entries]
 
 
 def _resumed(

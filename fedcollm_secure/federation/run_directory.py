@@ -57,7 +57,7 @@ class RunDirectory:
         """
         if path.exists() and any(path.iterdir()):
             raise NotStarted(f"{path} is not empty; choose another --out, or go on with --resume")
-        path.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path)
         run = cls(path)
         run.write_text("config.yaml", config)
         return run

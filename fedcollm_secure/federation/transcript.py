@@ -10,13 +10,12 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcollm_crypto import canonical
+from fedcollm_crypto import canonical, durable
 from fedcollm_crypto.aggregation import Chunks, PartyId
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.names import check_name
@@ -34,21 +33,25 @@ class Transcript:
         """Keep what the silos were asked to start from."""
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "manifest.json").write_bytes(canonical.encode(manifest.to_body()))
-        (self._folder / "adapter.bin").write_bytes(adapter.astype("<f4").tobytes())
+        durable.make_folder(self._folder)
+        durable.replace(self._folder / "manifest.json", canonical.encode(manifest.to_body()))
+        durable.replace(self._folder / "adapter.bin", adapter.astype("<f4").tobytes())
 
     def keep(self, stage: int, party: PartyId, reply: Chunks) -> Iterator[bytes]:
         """Pass the reply on; what is read of it is digested and kept."""
-        hasher, file = hashlib.sha256(), self._file(stage, party)
+        path, hasher = self._path(stage, party), hashlib.sha256()
+        with durable.told(path):
+            file = path.open("wb")
         try:
             for chunk in reply:
                 hasher.update(chunk)
-                file.write(chunk)
+                with durable.told(path):
+                    file.write(chunk)
                 yield chunk
         finally:  # a bad reply is read no further than to where it is bad
             self._digests.setdefault(party, {})[stage] = hasher.digest()
-            file.close()
+            with durable.told(path):
+                file.close()
 
     def digests(self) -> Mapping[PartyId, str]:
         """Return each silo's digest over all that it said."""
@@ -63,12 +66,12 @@ class Transcript:
         found = {party: stages[last].hex() for party, stages in sorted(self._digests.items()) if last in stages}
         return last, found
 
-    def _file(self, stage: int, party: PartyId) -> BinaryIO:
+    def _path(self, stage: int, party: PartyId) -> Path:
         if self._folder is None:
-            return Path(os.devnull).open("wb")
+            return Path(os.devnull)
         path = self._folder / str(stage) / file_name(party)
-        path.parent.mkdir(exist_ok=True)
-        return path.open("wb")
+        durable.make_folder(path.parent)
+        return path
 
 
 def file_name(party: PartyId) -> str:
