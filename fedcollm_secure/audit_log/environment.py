@@ -9,7 +9,7 @@ stands where a distribution has no RECORD, and for one that is installed for edi
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from fedcollm_secure.errors import LogError
 
 ENVIRONMENTS = "environments"
 PROGRAM = "fedcollm-secure"
+_LINE = re.compile(r"([!-<>-~]+)==([!-~]+) (-|[0-9a-f]{64})")
 
 
 def installed(found: Mapping[str, metadata.Distribution] | None = None) -> str:
@@ -58,27 +59,36 @@ def closure(name: str) -> dict[str, metadata.Distribution]:
 
 
 def check_environments(audit: Path, entries: Sequence[Entry]) -> list[str]:
-    """Hold each list against the digest that the log names; return which are missing. Raises: LogError."""
+    """Hold each list against the digest that the log names, and the log's versions against the list.
+
+    Return which lists are missing. Raises: LogError.
+    """
     missing: list[str] = []
     all_named: set[str] = set()
     for entry in entries:
         if isinstance(entry.event, RunStarted | RunResumed):
-            named = entry.event.environment_digest
-            all_named.add(f"{named}.txt")
-            path = audit / ENVIRONMENTS / f"{named}.txt"
-            if not untrusted_files.is_there(path):
-                missing.append(f"{ENVIRONMENTS}/{path.name} is missing")
-            elif sha256(untrusted_files.read_regular(path)).hexdigest() != named:
-                raise LogError(f"{ENVIRONMENTS}/{path.name} was changed: it is not what the log names", entry.index)
-    refuse_unnamed(audit / ENVIRONMENTS, all_named)
+            name = f"{entry.event.environment_digest}.txt"
+            all_named.add(name)
+            if untrusted_files.is_there(audit / ENVIRONMENTS / name):
+                _check_list(audit / ENVIRONMENTS / name, entry.event, entry.index)
+            else:
+                missing.append(f"{ENVIRONMENTS}/{name} is missing")
+    untrusted_files.refuse_unnamed(audit / ENVIRONMENTS, all_named)
     return missing
 
 
-def refuse_unnamed(folder: Path, named: Collection[str]) -> None:
-    """Raise LogError for a file that no entry names: it would pass for evidence."""
-    there = untrusted_files.names_in(folder) if untrusted_files.is_there(folder) else []
-    if strange := sorted(set(there) - set(named)):
-        raise LogError(f"{folder.name}/{untrusted_files.printable(strange[0])} is named by no entry of the log")
+def _check_list(path: Path, event: RunStarted | RunResumed, index: int) -> None:
+    data = untrusted_files.read_regular(path)
+    if sha256(data).hexdigest() != event.environment_digest:
+        raise LogError(f"{ENVIRONMENTS}/{path.name} was changed: it is not what the log names", index)
+    lines = data.decode("ascii", errors="replace").split("\n")
+    found = [_LINE.fullmatch(line) for line in lines[:-1]]
+    versions = {one[1]: one[2] for one in found if one}
+    if lines[-1] or len(versions) != len(lines) - 1:
+        raise LogError(f"{ENVIRONMENTS}/{path.name} is no list of distributions, a line each, each once", index)
+    for name, version in sorted(event.software.items()):
+        if versions.get(name) != version:
+            raise LogError(f"the log says {name} {version}, and what was installed {versions.get(name)}", index)
 
 
 def _normal(requirement: str) -> str:

@@ -1,23 +1,35 @@
-"""Hold what the log says of its sums against itself: who agreed to open them, what came of them, who was convicted.
+"""Hold what the log says of its sums against itself: no line can be left out, added, moved or bent unseen.
 
-stage_answered  in order of an attempt's stages; what was accepted is among what was answered
-sum_agreed      once for an attempt that began, from its adapter, over silos of its cohort
-round_summed    follows a sum_agreed of the same attempt; the sum in the clear, where nobody agrees, is left out. Its
-                digest of each party's replies is that over the party's digests in the attempt's stages
-round_closed    over the silos that agreed; `averaged_digest` is the average's, or, where there is none or a gate threw
-                it away, that of the round before: a round without a sum moves no reference. The manifests of the next
-                round name it too
-party_convicted its proof lies under audit/proofs/, and convicts that silo under the run's roster
+An attempt's lines, in their order; all of them stand before the next attempt begins, and before the round closes:
+
+round_started   the round after the last that was closed; attempts count from 1, none is left out; nobody who was
+                convicted before is asked
+stage_answered  in the order of the exchanges that the run's aggregation has (`attempt_stages`). What is accepted is
+                among what was answered. In the silos' stages only those answer whom the silos' stage before accepted,
+                in the first one only the cohort; in the decryptor's only the decryptor. So the accepted only get fewer
+sum_agreed      once, from the attempt's adapter, when all stages before it have an answer that counts. It is over the
+                silos whose vectors were accepted; under ckks, where the decryptor may refuse one, over some of them
+sum_decrypted   under encryption alone: once, after sum_agreed, of the same pass (`openings` holds it to the statement)
+party_…         who left, refused or was convicted: of the round that is open, after its first attempt began
+round_summed    every stage of the aggregation has an answer that counts; a sum was agreed to, and under encryption
+                decrypted; whoever was asked and is not in the sum has a party_… line since the attempt began. The
+                digest of each party's replies is that over the party's digests in the stages
+
+A round closes once, in turn, after at least one attempt, all of them from one adapter.
+  with a sum    the last attempt is summed; the summed attempts are the passes 0, 1, … over the same silos, with one
+                average; those silos are the contributors
+  without one   no contributors, no weight, the digest of nothing
+  either way    the gates say so (`logged_gates`); `averaged_digest` is the average's, or, where there is none or a gate
+                threw it away, that of the round before: a round without a sum moves no reference. The manifests of the
+                next round name it too
+
+A run stops, and is resumed, with as many rounds as are closed, under one configuration. In the clear nobody agrees.
 """
 
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 
-from fedcollm_crypto.errors import ProtocolError
-from fedcollm_crypto.masking.conviction import BadDealing
-from fedcollm_crypto.roster import Roster
-from fedcollm_secure.audit_log import untrusted_files
+from fedcollm_secure.audit_log.attempt_stages import PROTOCOLS, Protocol
 from fedcollm_secure.audit_log.events import (
     GatePassed,
     GateRejected,
@@ -27,182 +39,152 @@ from fedcollm_secure.audit_log.events import (
     RoundClosed,
     RoundStarted,
     RoundSummed,
+    RunResumed,
     RunStarted,
+    RunStopped,
     StageAnswered,
     SumAgreed,
+    SumDecrypted,
 )
 from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_attempt import Attempt
+from fedcollm_secure.audit_log.logged_gates import Gates
 from fedcollm_secure.errors import LogError
 
-PROOFS = "proofs"
-IN_THE_CLEAR = "unsafe_plain"
-KEEPS_THE_AVERAGE = {"trust_region"}  # a gate on what was made of the average afterwards
+NOTHING_SUMMED = sha256(b"").hexdigest()
 
 
 def check_sums(entries: Sequence[Entry]) -> None:
-    """Check each round that was closed. Raises: LogError with the entry that does not fit."""
+    """Check each line that speaks of a round. Raises: LogError with the entry that does not fit."""
     started = entries[0].event if entries else None
-    agrees = isinstance(started, RunStarted) and started.aggregation != IN_THE_CLEAR
-    before: list[Entry] = []
-    last = ""
+    if not isinstance(started, RunStarted):
+        return  # no beginning: `run_verification` says so
+    protocol = PROTOCOLS.get(started.aggregation)
+    if protocol is None:
+        raise LogError(f"{started.aggregation} is no aggregation of this program: {', '.join(PROTOCOLS)}", 0)
+    run = _Run(started, protocol)
     for entry in entries:
-        match entry.event:
-            case SumAgreed() as agreed:
-                _check_agreed(before, agreed, entry.index)
-            case StageAnswered() as stage:
-                _check_stage(before, stage, entry.index)
-            case RoundSummed() as summed:
-                _check_replies(before, summed, entry.index)
-                if agrees:
-                    _agreed(before, summed, entry.index)
-            case RoundClosed() as closed:
-                _check_closed(before, closed, entry.index, last, agrees=agrees)
-                before, last = [], closed.averaged_digest
-                continue
-            case _:
-                pass
-        before.append(entry)
+        run.take(entry)
 
 
-def check_parties(entries: Sequence[Entry], roster: Roster) -> None:
-    """Hold each party that the log names against the roster, and what it says of a round against its beginning.
+class _Run:
+    """The run so far: its closed rounds, and the round that is open, each attempt of it once."""
 
-    Raises: LogError for a party that the roster does not list, a stage that others answered than were asked (but the
-    decryptor), or a gate, a loss or a refusal in a round that did not begin.
-    """
-    members = {member.id for member in roster.members}
-    decryptors = {member.id for member in roster.members if member.role == "decryptor"}
-    asked: dict[tuple[int, int], set[str]] = {}
-    begun: set[int] = set()
-    for entry in entries:
-        named: set[str] = set()
+    def __init__(self, started: RunStarted, protocol: Protocol) -> None:
+        self._started = started
+        self._protocol = protocol
+        self._closed = 0
+        self._average = ""  # that closed the last round
+        self._convicted: set[str] = set()
+        self._attempts: list[Attempt] = []  # of the open round
+        self._gates = Gates()
+
+    def take(self, entry: Entry) -> None:
+        index = entry.index
         match entry.event:
             case RoundStarted() as one:
-                asked[one.round, one.attempt], named = set(one.cohort), set(one.cohort)
-                begun.add(one.round)
+                self._begin(one, index)
             case StageAnswered() as one:
-                named = set(one.replies)
-                if not named <= asked.get((one.round, one.attempt), set()) | decryptors:
-                    raise LogError(f"round {one.round}: others answered than were asked", entry.index)
-            case PartyDropped() | PartyRefused() | GatePassed() | GateRejected() as one:
-                named = {one.party} if isinstance(one, PartyDropped | PartyRefused) else set()
-                if one.round not in begun:
-                    raise LogError(f"something is said of round {one.round}, which did not begin", entry.index)
+                self._attempt(one, "a stage", index).answer(one, index)
+            case SumAgreed() as one:
+                self._attempt(one, "silos agreed to a sum", index).agree(one, index)
+            case SumDecrypted() as one:
+                self._attempt(one, "a sum", index).decrypt(one, index)
+            case RoundSummed() as one:
+                self._summed(one, index).sum_up(one, index)
+            case PartyDropped() | PartyRefused() | PartyConvicted() as one:
+                self._lose(one, index)
+            case GatePassed() | GateRejected() as one:
+                self._require_open(one.round, index)
+                self._gates.take(one)
             case RoundClosed() as one:
-                named = {*one.contributors, *one.ledgers, *one.epsilon}
+                self._close(one, index)
+            case RunStopped() | RunResumed() as one:
+                self._hold(one, index)
             case _:
                 pass
-        if not named <= members:
-            raise LogError("a party is named that is not in the roster", entry.index)
+
+    def _begin(self, one: RoundStarted, index: int) -> None:
+        if (one.round, one.attempt) != (self._closed + 1, len(self._attempts) + 1):
+            raise LogError(
+                f"round {one.round}, attempt {one.attempt} begins out of turn, after {self._closed} closed rounds and "
+                f"{len(self._attempts)} attempts",
+                index,
+            )
+        if guilty := self._convicted & set(one.cohort):
+            raise LogError(f"round {one.round} asks {min(guilty)}, who was convicted before", index)
+        self._attempts.append(Attempt(one, self._protocol))
+        self._gates.begin_again()
+
+    def _attempt(self, one: StageAnswered | SumAgreed | SumDecrypted, what: str, index: int) -> Attempt:
+        """Return the attempt that a line is of: the one that is under way."""
+        if not self._attempts or (one.round, one.attempt) != (self._closed + 1, len(self._attempts)):
+            raise LogError(f"{what} of round {one.round}, attempt {one.attempt}, which never began, or is over", index)
+        return self._attempts[-1]
+
+    def _summed(self, one: RoundSummed, index: int) -> Attempt:
+        self._require_open(one.round, index)
+        if not 1 <= one.attempt <= len(self._attempts):
+            raise LogError(f"round {one.round}, attempt {one.attempt} was summed, and never began", index)
+        return self._attempts[one.attempt - 1]
+
+    def _lose(self, one: PartyDropped | PartyRefused | PartyConvicted, index: int) -> None:
+        self._require_open(one.round, index)
+        self._attempts[-1].lost.add(one.party)
+        if isinstance(one, PartyConvicted):
+            self._convicted.add(one.party)
+
+    def _require_open(self, number: int, index: int) -> None:
+        if not self._attempts or number != self._closed + 1:
+            raise LogError(f"something is said of round {number}, which is not under way", index)
+
+    def _hold(self, one: RunStopped | RunResumed, index: int) -> None:
+        if one.rounds_done != self._closed:
+            raise LogError(f"the run stood at {self._closed} closed rounds, and the log says {one.rounds_done}", index)
+        if isinstance(one, RunResumed) and one.config_digest != self._started.config_digest:
+            raise LogError("the run was resumed under another configuration", index)
+
+    def _close(self, closed: RoundClosed, index: int) -> None:
+        if not self._attempts or closed.round != self._closed + 1:
+            raise LogError(f"round {closed.round} is closed, and no attempt at it began", index)
+        summed = [attempt for attempt in self._attempts if attempt.summed]
+        if summed:
+            self._check_passes(summed, closed, index)
+        elif closed.contributors or closed.total_weight or closed.sum_digest != NOTHING_SUMMED:
+            raise LogError(
+                f"round {closed.round} is closed with contributors, and none of its attempts was summed", index
+            )
+        self._check_average(summed, closed, index)
+        self._gates.check(closed.round, index, summed=bool(summed))
+        self._closed, self._average, self._attempts = closed.round, closed.averaged_digest, []
+        self._gates.begin_again()
+
+    def _check_passes(self, summed: Sequence[Attempt], closed: RoundClosed, index: int) -> None:
+        if any(attempt.survivors != frozenset(closed.contributors) for attempt in summed):
+            raise LogError(f"round {closed.round} is closed over other silos than those that agreed", index)
+        if not self._attempts[-1].summed:
+            raise LogError(f"round {closed.round} is closed with a sum, and not with its last attempt's", index)
+        if self._protocol.agrees and [attempt.linear_pass for attempt in summed] != list(range(len(summed))):
+            raise LogError(f"round {closed.round} is closed, and not each of its passes was summed once", index)
+        if len({attempt.summed.averaged_digest for attempt in summed if attempt.summed}) > 1:
+            raise LogError(f"the passes of round {closed.round} come to two averages", index)
+
+    def _check_average(self, summed: Sequence[Attempt], closed: RoundClosed, index: int) -> None:
+        """Hold what closes a round against what came out; without a sum the last average stands."""
+        adapters = {attempt.started.adapter_digest for attempt in self._attempts}
+        if len(adapters) > 1:
+            raise LogError(f"round {closed.round} began from two adapters: one model version makes a round", index)
+        average = self._average or self._attempts[-1].started.adapter_digest
+        if summed and summed[-1].summed and not self._gates.rejected:
+            average = summed[-1].summed.averaged_digest
+        if closed.averaged_digest != average:
+            raise LogError(
+                f"round {closed.round} is closed with another average than the one that came out: silos would hold the "
+                "next adapter against a reference of the server's own choice",
+                index,
+            )
 
 
 def averages(entries: Sequence[Entry]) -> dict[int, str]:
     """Return, by round, the digest of what the model was distilled from when that round closed."""
     return {entry.event.round: entry.event.averaged_digest for entry in entries if isinstance(entry.event, RoundClosed)}
-
-
-def check_convictions(audit: Path, entries: Sequence[Entry], roster: Roster | None) -> list[str]:
-    """Verify the proof of each conviction; return which proofs, or the roster, are missing. Raises: LogError."""
-    missing: list[str] = []
-    begun = {entry.event.manifest_digest for entry in entries if isinstance(entry.event, RoundStarted)}
-    for entry in entries:
-        if isinstance(entry.event, PartyConvicted):
-            path = audit / PROOFS / f"{entry.event.proof_digest}.json"
-            if roster is None or not untrusted_files.is_there(path):
-                missing.append(f"{PROOFS}/{path.name} is missing" if roster else "no roster to check a conviction by")
-                continue
-            proof = _check_proof(untrusted_files.read_regular(path), entry.event, entry.index, roster)
-            if proof.manifest.terms_hash.hex() not in begun:
-                raise LogError(f"the proof against {entry.event.party} is of another log's attempt", entry.index)
-    return missing
-
-
-def _check_proof(data: bytes, event: PartyConvicted, index: int, roster: Roster) -> BadDealing:
-    try:
-        proof = BadDealing.decode(data)
-        proof.verify(roster)
-    except ProtocolError as error:
-        raise LogError(f"the proof against {event.party}: {error}", index) from error
-    told = (event.proof_digest, event.party, event.fault, event.round, event.attempt)
-    where = proof.manifest.round, proof.manifest.attempt
-    if told != (sha256(data).hexdigest(), proof.accused, proof.fault, *where):
-        raise LogError(f"the proof against {event.party} is another than the log names", index)
-    return proof
-
-
-def _check_agreed(before: Sequence[Entry], agreed: SumAgreed, index: int) -> None:
-    """Hold who agreed against what they were asked: silos that join later take these lines for what was opened."""
-    attempt = agreed.round, agreed.attempt
-    events = [entry.event for entry in before]
-    asked = [event for event in events if isinstance(event, RoundStarted) and (event.round, event.attempt) == attempt]
-    if not asked or asked[-1].adapter_digest != agreed.adapter_digest:
-        raise LogError(f"silos agreed to a sum of round {attempt[0]}, attempt {attempt[1]}, that never began so", index)
-    if not set(agreed.survivors) <= set(asked[-1].cohort):
-        raise LogError(f"silos agreed to a sum of round {attempt[0]} that were not asked in it", index)
-    named = (event for event in events if isinstance(event, SumAgreed))
-    if any((one.round, one.attempt, one.linear_pass) == (*attempt, agreed.linear_pass) for one in named):
-        raise LogError(f"a sum of round {attempt[0]}, attempt {attempt[1]} is agreed to twice", index)
-
-
-def _check_stage(before: Sequence[Entry], stage: StageAnswered, index: int) -> None:
-    """Hold a stage against the attempt that it is of, and against the stages before it."""
-    attempt, events = (stage.round, stage.attempt), [entry.event for entry in before]
-    if not any(isinstance(one, RoundStarted) and (one.round, one.attempt) == attempt for one in events):
-        raise LogError(f"a stage of round {attempt[0]}, attempt {attempt[1]} was answered, which never began", index)
-    earlier = [one.stage for one in _stages(before, *attempt)]
-    if stage.stage < 1 or (earlier and earlier[-1] >= stage.stage):
-        raise LogError(f"stages of round {attempt[0]}, attempt {attempt[1]} are not in their order", index)
-    if not set(stage.accepted) <= stage.replies.keys():
-        raise LogError(f"stage {stage.stage} of round {attempt[0]} counts silos that did not answer", index)
-
-
-def _check_replies(before: Sequence[Entry], summed: RoundSummed, index: int) -> None:
-    said: dict[str, list[bytes]] = {}
-    for stage in _stages(before, summed.round, summed.attempt):
-        for party, reply in stage.replies.items():
-            said.setdefault(party, []).append(bytes.fromhex(reply))
-    if {party: sha256(b"".join(replies)).hexdigest() for party, replies in said.items()} != dict(summed.replies):
-        raise LogError(
-            f"round {summed.round}, attempt {summed.attempt}: the digests of all replies are not over those of its "
-            "stages",
-            index,
-        )
-
-
-def _stages(before: Sequence[Entry], number: int, attempt: int) -> list[StageAnswered]:
-    events = (entry.event for entry in before)
-    return [one for one in events if isinstance(one, StageAnswered) and (one.round, one.attempt) == (number, attempt)]
-
-
-def _agreed(before: Sequence[Entry], summed: RoundSummed, index: int) -> SumAgreed:
-    for entry in reversed(before):
-        event = entry.event
-        if isinstance(event, SumAgreed) and (event.round, event.attempt) == (summed.round, summed.attempt):
-            return event
-    raise LogError(f"round {summed.round}, attempt {summed.attempt} was summed, and no silos agreed to open it", index)
-
-
-def _check_closed(before: Sequence[Entry], closed: RoundClosed, index: int, last: str, *, agrees: bool) -> None:
-    """Hold what closes a round against what came out; without a sum the `last` average stands."""
-    of_round = [entry.event for entry in before]
-    summed = [event for event in of_round if isinstance(event, RoundSummed) and event.round == closed.round]
-    if summed and agrees:
-        survivors = _agreed(before, summed[0], index).survivors
-        if closed.contributors and sorted(survivors) != sorted(closed.contributors):
-            raise LogError(f"round {closed.round} is closed over other silos than those that agreed", index)
-    started = [event for event in of_round if isinstance(event, RoundStarted) and event.round == closed.round]
-    thrown_away = any(
-        isinstance(event, GateRejected) and event.round == closed.round and event.gate not in KEEPS_THE_AVERAGE
-        for event in of_round
-    )
-    if not started:
-        return  # such a log is cut short of its beginning, which other checks say
-    if len({event.adapter_digest for event in started}) > 1:
-        raise LogError(f"round {closed.round} began from two adapters: one model version makes a round", index)
-    average = summed[-1].averaged_digest if summed and not thrown_away else last or started[-1].adapter_digest
-    if closed.averaged_digest != average:
-        raise LogError(
-            f"round {closed.round} is closed with another average than the one that came out: silos would hold the "
-            "next adapter against a reference of the server's own choice",
-            index,
-        )

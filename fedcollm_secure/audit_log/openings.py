@@ -15,7 +15,6 @@ from fedcollm_crypto.masking.manifest import Encryption
 from fedcollm_crypto.roster import Roster
 from fedcollm_crypto.signed import Signed
 from fedcollm_secure.audit_log import untrusted_files
-from fedcollm_secure.audit_log.environment import refuse_unnamed
 from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed, SumDecrypted
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.roster_and_manifests import MANIFESTS, read_manifest
@@ -41,7 +40,7 @@ def check_openings(audit: Path, entries: Sequence[Entry], roster: Roster | None)
                 _check_statement(audit, untrusted_files.read_regular(path), entry.event, roster)
             except (ProtocolError, ValueError) as error:
                 raise LogError(f"the statement of {entry.event.decryptor}: {error}", entry.index) from error
-    refuse_unnamed(audit / STATEMENTS, named)
+    untrusted_files.refuse_unnamed(audit / STATEMENTS, named)
     return missing
 
 

@@ -1,6 +1,6 @@
 """The roster and the manifests that a log names and does not hold itself, held against its digests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster, read_roster
 from fedcollm_secure.audit_log import untrusted_files
-from fedcollm_secure.audit_log.events import RoundStarted, RunStarted
+from fedcollm_secure.audit_log.events import RoundStarted, RunStarted, SumAgreed
 from fedcollm_secure.audit_log.log import LogContents
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.logged_sums import averages
@@ -64,37 +64,62 @@ def _mldsa44_of(data: bytes, keeper: NoteKey) -> bytes:
 
 
 def check_manifests(audit: Path, contents: LogContents) -> list[str]:
-    """Hold each attempt's manifest against its digest in the log; return which are missing.
+    """Hold each attempt's manifest against its digest in the log, and the log's lines against it; return the missing.
 
-    Raises: LogError for another manifest, or one whose head of the log is not a head of this log's past.
+    Raises: LogError for another manifest, for a line that says otherwise than it, or for one whose head of the log is
+    not a head of this log's past.
     """
-    started = [entry for entry in contents.entries if isinstance(entry.event, RoundStarted)]
-    return [f"{MANIFESTS}/{name} is missing" for entry in started if (name := _check_manifest(audit, entry, contents))]
+    missing: list[str] = []
+    closed = averages(contents.entries)
+    asked: dict[tuple[int, int], RoundManifest] = {}
+    for entry in contents.entries:
+        match entry.event:
+            case RoundStarted() as one:
+                path = audit / MANIFESTS / f"{one.round}-{one.attempt}.json"
+                if untrusted_files.is_there(path):
+                    asked[one.round, one.attempt] = _check_manifest(path, one, entry.index, contents, closed)
+                else:
+                    missing.append(f"{MANIFESTS}/{path.name} is missing")
+            case SumAgreed() as one if (one.round, one.attempt) in asked:
+                _check_agreed(asked[one.round, one.attempt], one, entry.index)
+            case _:
+                pass
+    return missing
 
 
-def _check_manifest(audit: Path, entry: Entry, contents: LogContents) -> str:
-    """Return the name of a manifest that is not there, or nothing."""
-    event = entry.event
-    if not isinstance(event, RoundStarted):
-        return ""
-    name = f"{event.round}-{event.attempt}.json"
-    path = audit / MANIFESTS / name
-    if not untrusted_files.is_there(path):
-        return name
+def _check_manifest(
+    path: Path, event: RoundStarted, index: int, contents: LogContents, closed: Mapping[int, str]
+) -> RoundManifest:
     manifest = read_manifest(path)
+    name = f"{MANIFESTS}/{path.name}"
     if manifest.hash.hex() != event.manifest_digest:
-        raise LogError(f"{MANIFESTS}/{name} is not the manifest that the log names", entry.index)
+        raise LogError(f"{name} is not the manifest that the log names", index)
+    told = (event.round, event.attempt, event.cohort, event.adapter_digest, event.plan_digest)
+    asked = (manifest.round, manifest.attempt, manifest.cohort, manifest.adapter_hash, manifest.train_cfg_hash)
+    if told != asked or manifest.roster_hash != _roster_digest(contents):
+        raise LogError(f"{name}: the log says of this attempt what its manifest does not", index)
     try:
         head = Checkpoint.of(manifest.log_checkpoint)
     except ProtocolError as error:
-        raise LogError(f"{MANIFESTS}/{name}: {error}", entry.index) from error
-    if manifest.prev_result_hash and manifest.prev_result_hash != averages(contents.entries).get(event.round - 1):
-        raise LogError(
-            f"{MANIFESTS}/{name}: its reference is not the average that closed the round before", entry.index
-        )
-    if head.size > entry.index or contents.tree.root(head.size) != head.root:
-        raise LogError(f"{MANIFESTS}/{name}: the silos were shown another log than this one", entry.index)
-    return ""
+        raise LogError(f"{name}: {error}", index) from error
+    if manifest.prev_result_hash and manifest.prev_result_hash != closed.get(event.round - 1):
+        raise LogError(f"{name}: its reference is not the average that closed the round before", index)
+    if head.size > index or contents.tree.root(head.size) != head.root:
+        raise LogError(f"{name}: the silos were shown another log than this one", index)
+    return manifest
+
+
+def _check_agreed(manifest: RoundManifest, agreed: SumAgreed, index: int) -> None:
+    told = f"silos agreed to a sum of round {agreed.round}, attempt {agreed.attempt}"
+    if agreed.linear_pass != manifest.linear_pass:
+        raise LogError(f"{told}, of another pass than its manifest asks for", index)
+    if len(agreed.survivors) < manifest.floor:
+        raise LogError(f"{told} over {len(agreed.survivors)} silos, its manifest asks for {manifest.floor}", index)
+
+
+def _roster_digest(contents: LogContents) -> str:
+    started = contents.entries[0].event
+    return started.roster_digest if isinstance(started, RunStarted) else ""
 
 
 def read_manifest(path: Path) -> RoundManifest:

@@ -3,11 +3,11 @@
     log.jsonl ── chain, order of events
       ├─ checkpoints/           signed by the keeper, cosigned by a quorum of silos, each consistent with the entries
       ├─ roster.json            = the digest in RunStarted
-      ├─ manifests/             = the digests in RoundStarted
+      ├─ manifests/             = the digests in RoundStarted, and what it and SumAgreed say of the attempt
       ├─ proofs/                = the digests in PartyConvicted, and each convicts its silo
       ├─ statements/            = the digests in SumDecrypted, and each is the decryptor's, about that sum
-      ├─ environments/          = the digests in RunStarted and RunResumed
-      ├─ config.yaml            = the digest in RunStarted
+      ├─ environments/          = the digests in RunStarted and RunResumed, and the versions that they name
+      ├─ config.yaml            = the digest in RunStarted; its gates are those that spoke of each round
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
       ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
       ├─ silos/NAME/ledger.jsonl   whole, and holding the head that the last RoundClosed commits to
@@ -28,10 +28,12 @@ from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, s
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
-from fedcollm_secure.audit_log.logged_sums import check_convictions, check_parties, check_sums
+from fedcollm_secure.audit_log.logged_gates import asked_gates, check_gates
+from fedcollm_secure.audit_log.logged_parties import check_convictions, check_parties
+from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
-from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, require_plain
+from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, read_text, require_plain
 from fedcollm_secure.audit_log.witnessed_heads import check_journals
 from fedcollm_secure.errors import LogError
 
@@ -67,7 +69,7 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
         *found.missing,
         *check_manifests(folder / "audit", contents),
         *check_environments(folder / "audit", contents.entries),
-        *_check_config(folder, contents),
+        *check_config(folder, contents),
         *_check_adapters(folder, contents),
         *check_journals(folder, contents),
         *check_ledgers(folder, last_closed(contents)),
@@ -161,7 +163,8 @@ def _check_held_head(contents: LogContents, held: Head | None) -> None:
         raise LogError(f"the log was rewritten: its first {held.size} entries are not those of the head you hold")
 
 
-def _check_config(folder: Path, contents: LogContents) -> list[str]:
+def check_config(folder: Path, contents: LogContents) -> list[str]:
+    """Hold config.yaml against the log, and gates against it; return it if it is missing. Raises: LogError."""
     started = contents.entries[0].event if contents.entries else None
     if not isinstance(started, RunStarted):
         return []
@@ -170,6 +173,7 @@ def _check_config(folder: Path, contents: LogContents) -> list[str]:
         return ["config.yaml is missing"]
     if file_digest(config) != started.config_digest:
         raise LogError("config.yaml is not the configuration that the run was started with", 0)
+    check_gates(contents.entries, asked_gates(read_text(config)))
     return []
 
 

@@ -14,12 +14,13 @@ from fedcollm_privacy.errors import LedgerError
 from fedcollm_privacy.ledger import read_book
 from fedcollm_secure.audit_log import run_verification
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.audit_log.environment import check_environments
 from fedcollm_secure.audit_log.equivocation import Sight, compare, sight
 from fedcollm_secure.audit_log.ledger_heads import ledger_lines
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
 from fedcollm_secure.audit_log.recomputed_epsilon import check_budget
 from fedcollm_secure.audit_log.recomputed_round import recompute
-from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, read_roster_of
 from fedcollm_secure.audit_log.untrusted_files import KEY_BYTES, is_there, read_text, require_plain, shown
 from fedcollm_secure.errors import ConfigError, LogError, RunError
 from fedcollm_secure.operations.evidence.pack_verification import INDEX_NAME, verify_pack
@@ -58,14 +59,19 @@ def _pack(folder: Path, held: Head | None, key: NoteKey | None) -> Found:
 
 
 def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
-    """Check one log file with its checkpoints; without `key` the `log.pub` beside it is believed."""
+    """Check one log file with all that lies beside it; without `key` the `log.pub` there is believed."""
     _require_path("verify log", file)
 
     def check() -> Found:
         found = run_verification.verify_log(file, public_key=key, held=held)
         head = found.contents.head
         signed = {"signed": found.attested.signed_size, "cosigned": found.attested.cosigned_size}
-        missing = (*["the last line is torn"] * bool(found.contents.torn_bytes), *found.missing)
+        missing = (
+            *["the last line is torn"] * bool(found.contents.torn_bytes),
+            *found.missing,
+            *check_manifests(file.parent, found.contents),
+            *check_environments(file.parent, found.contents.entries),
+        )
         if missing:
             return INCOMPLETE, {**_document(False, head.size, head.root, reason="; ".join(missing)), **signed}
         cut = "a tail cut off together with its checkpoints shows only against a head held elsewhere (--head)"

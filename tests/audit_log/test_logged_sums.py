@@ -1,9 +1,8 @@
-"""The log's sums against themselves: who agreed, with what average a round closed, who was convicted."""
+"""The log's sums against themselves: what an honest server writes passes, whatever it leaves out or bends is found."""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,20 @@ from fedcollm_secure.audit_log.events import (
     Event,
     GateRejected,
     PartyConvicted,
-    RoundClosed,
-    RoundStarted,
-    RoundSummed,
     RunStarted,
-    StageAnswered,
-    SumAgreed,
 )
 from fedcollm_secure.audit_log.log import read_log
-from fedcollm_secure.audit_log.logged_sums import check_convictions, check_sums
+from fedcollm_secure.audit_log.logged_parties import check_convictions
+from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.errors import LogError
+from tests.witnessed_log import DIGEST, attempt_lines, attempt_started, round_closed, round_lines
 
 Begin = Callable[..., Any]
-START, AVERAGE, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
-STARTED = RoundStarted(
-    round=1, attempt=1, cohort=("north", "south"), adapter_digest=START, plan_digest=OTHER, manifest_digest=OTHER
-)
-AGREED = SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=START, survivors=("north", "south"))
-SUMMED = RoundSummed(round=1, attempt=1, averaged_digest=AVERAGE, is_mean=True, replies={})
-STAGE = StageAnswered(round=1, attempt=1, stage=1, accepted=("north",), replies={"north": START, "south": OTHER})
-CLOSED = RoundClosed(
-    round=1,
-    contributors=("south", "north"),
-    total_weight=2,
-    sum_digest=OTHER,
-    averaged_digest=AVERAGE,
-    adapter_before=OTHER,
-    adapter_after=OTHER,
-    llm_adapter_digest=OTHER,
-    ledgers={},
-    epsilon={},
-)
+START, AVERAGE, OTHER = DIGEST, "bb" * 32, "cc" * 32
+STARTED = attempt_started(1)
+ATTEMPT = attempt_lines()
+STAGES, AGREED = ATTEMPT[1:-2], ATTEMPT[-2]
+RANGE, SUMMED, CLOSED = round_lines(averaged=AVERAGE)[-3:]
 
 
 @pytest.fixture
@@ -62,13 +44,13 @@ def check(witnessed: Begin, tmp_path: Path) -> Callable[..., None]:
 
 
 def test_a_round_that_closes_with_what_was_summed_is_in_order(check: Callable[..., None]) -> None:
-    check(STARTED, AGREED, SUMMED, CLOSED)
+    check(*ATTEMPT, RANGE, SUMMED, CLOSED)
 
 
 def test_a_round_that_closes_with_another_average_is_found(check: Callable[..., None]) -> None:
     with pytest.raises(LogError, match="a reference of the server's own choice") as found:
-        check(STARTED, AGREED, SUMMED, replace(CLOSED, averaged_digest=OTHER))
-    assert found.value.first_bad == 4
+        check(*ATTEMPT, RANGE, SUMMED, replace(CLOSED, averaged_digest=OTHER))
+    assert found.value.first_bad == len(ATTEMPT) + 3
 
 
 @pytest.mark.parametrize(
@@ -82,7 +64,7 @@ def test_a_round_that_closes_with_another_average_is_found(check: Callable[..., 
     ],
 )
 def test_what_a_gate_threw_away_is_no_average(check: Callable[..., None], gate: str, average: str, holds: bool) -> None:
-    events = (STARTED, AGREED, GateRejected(round=1, gate=gate, reason="above_limit"), SUMMED)
+    events = (*ATTEMPT, RANGE, GateRejected(round=1, gate=gate, reason="above_limit"), SUMMED)
     closed = replace(CLOSED, averaged_digest=average)
 
     if holds:
@@ -93,14 +75,13 @@ def test_what_a_gate_threw_away_is_no_average(check: Callable[..., None], gate: 
 
 
 def test_the_digests_of_all_replies_are_over_those_of_the_stages(check: Callable[..., None]) -> None:
-    stages = [replace(STAGE, stage=number, replies={"north": START, "south": OTHER}) for number in (1, 2)]
-    over = {party: sha256(bytes.fromhex(said) * 2).hexdigest() for party, said in (("north", START), ("south", OTHER))}
+    over = dict(SUMMED.replies)
 
-    check(STARTED, *stages, AGREED, replace(SUMMED, replies=over), CLOSED)
+    check(*ATTEMPT, RANGE, replace(SUMMED, replies=over), CLOSED)
     with pytest.raises(LogError, match="not over those of its stages"):
-        check(STARTED, stages[0], AGREED, replace(SUMMED, replies=over), CLOSED)
+        check(*ATTEMPT[:-1], replace(SUMMED, replies=over), CLOSED)
     with pytest.raises(LogError, match="not over those of its stages"):
-        check(STARTED, *stages, AGREED, replace(SUMMED, replies={**over, "west": START}), CLOSED)
+        check(*ATTEMPT, replace(SUMMED, replies={**over, "west": START}), CLOSED)
 
 
 @pytest.mark.parametrize(
@@ -117,40 +98,42 @@ def test_a_stage_that_does_not_fit_its_attempt_is_found(
     check: Callable[..., None], stages: tuple[dict[str, Any], ...], match: str
 ) -> None:
     with pytest.raises(LogError, match=match):
-        check(STARTED, *(replace(STAGE, **changes) for changes in stages))
+        check(STARTED, *(replace(STAGES[0], **changes) for changes in stages))
 
 
 def test_a_round_without_a_sum_closes_with_what_it_began_from(check: Callable[..., None]) -> None:
     rejected = GateRejected(round=1, gate="sum", reason="lost_in_a_crash")
 
-    check(STARTED, AGREED, rejected, replace(CLOSED, contributors=(), averaged_digest=START))
+    check(STARTED, *STAGES, AGREED, rejected, round_closed(1, averaged_digest=START))
 
 
 def test_a_sum_that_nobody_agreed_to_is_found(check: Callable[..., None]) -> None:
+    without = [event for event in ATTEMPT if event != AGREED]
     with pytest.raises(LogError, match="no silos agreed to open it"):
-        check(STARTED, SUMMED, CLOSED)
+        check(*without, SUMMED, CLOSED)
     with pytest.raises(LogError, match="no silos agreed to open it"):
-        check(STARTED, replace(STARTED, attempt=2), replace(AGREED, attempt=2), SUMMED, CLOSED)
+        check(*without, *attempt_lines(attempt=2), SUMMED, CLOSED)
 
 
 def test_a_round_without_a_sum_moves_no_reference(check: Callable[..., None]) -> None:
     """Else a server could walk it wherever it likes through rounds in which it asks nobody."""
     second = (replace(STARTED, round=2, adapter_digest=OTHER), GateRejected(round=2, gate="sum", reason="lost"))
-    closed = replace(CLOSED, round=2, contributors=())
+    closed = round_closed(2)
+    first = (*ATTEMPT, RANGE, SUMMED, CLOSED)
 
-    check(STARTED, AGREED, SUMMED, CLOSED, *second, replace(closed, averaged_digest=AVERAGE))
+    check(*first, *second, replace(closed, averaged_digest=AVERAGE))
     with pytest.raises(LogError, match="a reference of the server's own choice"):
-        check(STARTED, AGREED, SUMMED, CLOSED, *second, replace(closed, averaged_digest=OTHER))
+        check(*first, *second, replace(closed, averaged_digest=OTHER))
 
 
 def test_a_round_that_closes_over_others_than_those_who_agreed_is_found(check: Callable[..., None]) -> None:
     with pytest.raises(LogError, match="closed over other silos"):
-        check(STARTED, AGREED, SUMMED, replace(CLOSED, contributors=("north", "west")))
+        check(*ATTEMPT, RANGE, SUMMED, replace(CLOSED, contributors=("north", "west")))
 
 
 def test_in_the_clear_nobody_has_to_agree(witnessed: Begin, tmp_path: Path) -> None:
     log = witnessed(tmp_path / "run")
-    for event in (STARTED, SUMMED, CLOSED):
+    for event in round_lines("unsafe_plain"):
         log.log.append(event)
     entries = read_log(log.path).entries
     started = entries[0].event
@@ -159,6 +142,27 @@ def test_in_the_clear_nobody_has_to_agree(witnessed: Begin, tmp_path: Path) -> N
     check_sums([replace(entries[0], event=replace(started, aggregation="unsafe_plain")), *entries[1:]])
     with pytest.raises(LogError, match="no silos agreed"):
         check_sums(entries)
+
+
+def test_each_line_is_looked_at_once_however_long_the_round(witnessed: Begin, tmp_path: Path) -> None:
+    """Each line is taken in by itself: nothing before it is read again."""
+    reads = 0
+
+    class Counted(list):  # type: ignore[type-arg]  # a test's own list
+        def __iter__(self) -> Any:
+            nonlocal reads
+            for item in super().__iter__():
+                reads += 1
+                yield item
+
+    log = witnessed(tmp_path / "run")
+    for number in range(1, 31):
+        for event in attempt_lines(attempt=number):
+            log.log.append(event)
+    entries = read_log(log.path).entries
+
+    check_sums(Counted(entries))
+    assert reads == len(entries)
 
 
 def test_a_conviction_without_its_proof_is_incomplete_and_one_with_another_proof_is_found(

@@ -13,26 +13,15 @@ import pytest
 
 from fedcollm_crypto.keys import Identity
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStopped
 from fedcollm_secure.audit_log.file_digests import folder_digest, summary_digest
 from fedcollm_secure.audit_log.journal import HeadRefused, Journal
 from fedcollm_secure.audit_log.log import AuditLog, Head, read_log, read_public_key
 from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.errors import LogError, RunError
+from tests.witnessed_log import DIGEST, PLAN, lost_sum, round_closed, without_a_sum
 
-DIGEST = "ab" * 32
 Begin = Callable[..., Any]
-PLAN = RecordPlan(
-    epsilon=8.0,
-    delta=1e-5,
-    clip_norm=1.0,
-    sampling_rate=0.5,
-    noise_multiplier=3.0,
-    steps_per_round=1,
-    rounds=3,
-    batch_size=4,
-)
 
 
 def write_adapters(folder: Path, number: int) -> tuple[str, str]:
@@ -58,20 +47,11 @@ def close_round(log, number: int) -> None:
     before = folder_digest(folder / "adapters" / "slm") if number > 1 else DIGEST
     small, large = write_adapters(folder, number)
     ledgers = {silo: spend(folder, silo, number) for silo in ("north", "south")}
-    log.log.append(
-        RoundClosed(
-            round=number,
-            contributors=("north", "south"),
-            total_weight=2,
-            sum_digest=DIGEST,
-            averaged_digest=DIGEST,
-            adapter_before=before,
-            adapter_after=small,
-            llm_adapter_digest=large,
-            ledgers=ledgers,
-            epsilon={"north": "1.5", "south": "1.5"},
-        )
-    )
+    log.begin(1, number=number)
+    log.log.append(lost_sum(number))
+    said = {"adapter_before": before, "adapter_after": small, "llm_adapter_digest": large}
+    spent = {"north": "1.5", "south": "1.5"}
+    log.log.append(round_closed(number, ledgers=ledgers, epsilon=spent, **said))
 
 
 def finish(log) -> None:
@@ -102,7 +82,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def killed(run: Path) -> Path:
     """The same run, killed after round 2: no summary, and no last entry, which nobody had cosigned yet."""
     drop_entries(run, 1)
-    (run / "audit" / "checkpoints" / "4.txt").unlink()
+    (run / "audit" / "checkpoints" / "8.txt").unlink()
     for journal in run.glob("silos/*/journal.jsonl"):
         journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
     (run / "summary.json").unlink()
@@ -126,7 +106,7 @@ def test_a_finished_run_verifies(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert verified.incomplete is None
     assert {"size": verified.entries, "root": verified.root} == summary["log"]
-    assert verified.signed == verified.cosigned == verified.entries == 4
+    assert verified.signed == verified.cosigned == verified.entries == 8
 
 
 def replace_in(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -161,7 +141,7 @@ def edit_roster(old: str, new: str) -> Callable[[Path], None]:
 
 TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "score in the summary": (replace_in("summary.json", "1.5", "1.4"), "summary.json was changed"),
-    "head in the summary": (replace_in("summary.json", '"size": 4', '"size": 3'), "names another head"),
+    "head in the summary": (replace_in("summary.json", '"size": 8', '"size": 7'), "names another head"),
     "summary that is no JSON": (replace_in("summary.json", "{", "["), "not JSON"),
     "summary that is a list": (lambda run: (run / "summary.json").write_text("[]"), "one JSON object"),
     "configuration": (replace_in("config.yaml", "test", "tests"), "config.yaml is not the configuration"),
@@ -232,14 +212,14 @@ def test_a_cosignature_of_another_head_does_not_verify(run: Path, fork: Path) ->
 
 
 def test_cosignatures_below_the_quorum_leave_the_last_entries_on_the_keepers_word(run: Path) -> None:
-    path = run / "audit/checkpoints/4.txt"
+    path = run / "audit/checkpoints/8.txt"
     kept = [line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("— west")]
     path.write_text("".join(kept), encoding="utf-8")
 
     found = verify_run(run)
 
-    assert "cosigned by 2 of 3 silos, 3 are needed; from entry 3 on" in str(found.incomplete)
-    assert (found.signed, found.cosigned) == (4, 3)
+    assert "cosigned by 2 of 3 silos, 3 are needed; from entry 7 on" in str(found.incomplete)
+    assert (found.signed, found.cosigned) == (8, 7)
 
 
 def test_without_the_roster_no_cosignature_counts(run: Path) -> None:
@@ -250,9 +230,9 @@ def test_without_the_roster_no_cosignature_counts(run: Path) -> None:
 
 def test_a_tail_cannot_be_cut_where_a_silos_journal_is_at_hand(run: Path) -> None:
     drop_entries(run, 1)
-    (run / "audit/checkpoints/4.txt").unlink()
+    (run / "audit/checkpoints/8.txt").unlink()
 
-    with pytest.raises(LogError, match=r"the log was cut: silos/north/journal\.jsonl holds a head of 4"):
+    with pytest.raises(LogError, match=r"the log was cut: silos/north/journal\.jsonl holds a head of 8"):
         verify_run(run)
 
 
@@ -343,19 +323,8 @@ def test_a_killed_run_may_not_hold_older_or_foreign_adapters(killed: Path) -> No
 def test_a_run_killed_in_its_first_round_may_still_hold_the_initial_adapters(witnessed: Begin, tmp_path: Path) -> None:
     log = witnessed(tmp_path)
     small, _ = write_adapters(tmp_path, 0)
-    closed = RoundClosed(
-        round=1,
-        contributors=("north",),
-        total_weight=1,
-        sum_digest=DIGEST,
-        averaged_digest=DIGEST,
-        adapter_before=small,
-        adapter_after=DIGEST,
-        llm_adapter_digest=DIGEST,
-        ledgers={},
-        epsilon={},
-    )
-    log.log.append(closed)
+    for event in without_a_sum(1, adapter_before=small):
+        log.log.append(event)
     assert "did not finish" in str(verify_run(tmp_path).incomplete)
 
     (tmp_path / "adapters" / "slm" / "adapter_config.json").write_text("{}")
@@ -386,7 +355,7 @@ def test_entries_after_the_end_or_a_second_beginning_are_refused(run: Path, tmp_
     log.append(RunStopped(reason="afterthought", rounds_done=2))
     with pytest.raises(LogError, match="follow run_finished") as caught:
         verify_run(run)
-    assert caught.value.first_bad == 4
+    assert caught.value.first_bad == 8
 
     other = AuditLog.create(tmp_path / "other" / "audit", Identity.generate("server"), "test")
     other.append(RunStopped(reason="no_beginning", rounds_done=0))

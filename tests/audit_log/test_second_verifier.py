@@ -12,24 +12,15 @@ import numpy as np
 import pytest
 
 from fedcollm_crypto.merkle import leaf_hash
-from fedcollm_secure.audit_log.events import Event, RoundClosed, RunFinished, SumAgreed
+from fedcollm_secure.audit_log.events import Event, RunFinished, SumAgreed
 from fedcollm_secure.audit_log.log_entry import write_line
 from fedcollm_secure.operations.verify_command import verify_log
-from tests.witnessed_log import DIGEST, round_started
+from tests.second_verifier import NODE, ROOT, VERIFIER, needs_node, node
+from tests.witnessed_log import DIGEST, attempt_lines, attempt_started, lost_sum, round_closed, without_a_sum
 
-ROOT = Path(__file__).parent.parent.parent
-VERIFIER = ROOT / "fedcollm_secure" / "audit_log" / "verifier" / "verify.mjs"
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed, and the second verifier runs on it")
+pytestmark = needs_node
 
 Begin = Callable[..., Any]
-
-
-def node(*arguments: object) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run(
-        [str(NODE), VERIFIER, *map(str, arguments), "--json"], capture_output=True, text=True, check=False
-    )
-    return done.returncode, json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +90,7 @@ def forge_a_tail(audit: Path) -> None:
 
 
 TAMPERINGS: dict[str, Callable[[Path], object]] = {
-    "flipped": lambda audit: edit(audit / "log.jsonl", '"round":2', '"round":3'),
+    "flipped": lambda audit: edit(audit / "log.jsonl", '"attempt":2', '"attempt":3'),
     "deleted": lambda audit: rewrite(audit, [*lines_of(audit)[:2], *lines_of(audit)[3:]]),
     "reordered": lambda audit: rewrite(audit, [lines_of(audit)[i] for i in (0, 2, 1, 3, 4, 5)]),
     "repeated": lambda audit: rewrite(audit, [lines_of(audit)[i] for i in (0, 1, 1, 2, 3, 4, 5)]),
@@ -148,56 +139,47 @@ def test_both_agree_on_random_changes(audit: Path) -> None:
         assert abs(found["first_bad"] - ours_found["first_bad"]) <= 1
 
 
-CLOSED = RoundClosed(
-    round=1,
-    contributors=("north",),
-    total_weight=1,
-    sum_digest=DIGEST,
-    averaged_digest=DIGEST,
-    adapter_before=DIGEST,
-    adapter_after=DIGEST,
-    llm_adapter_digest=DIGEST,
-    ledgers={},
-    epsilon={},
-)
-
-
 def test_both_find_a_round_that_is_closed_twice(witnessed: Begin, tmp_path: Path) -> None:
     log = witnessed(tmp_path / "run")
-    log.log.append(CLOSED)
-    log.log.append(CLOSED)
+    for event in (*without_a_sum(1), round_closed(1)):
+        log.log.append(event)
     log.attest()
 
     code, found = node(tmp_path / "run")
     ours, ours_found = verify_log(log.path, None, None)
-    assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]) == (1, 2)
+    assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]) == (1, 4)
 
 
-AGREED = SumAgreed(round=1, attempt=0, linear_pass=0, adapter_digest=DIGEST, survivors=("north", "south"))
+BEFORE = attempt_lines()[:-2]  # up to where a sum may be agreed to
+AGREED = SumAgreed(round=1, attempt=1, linear_pass=0, adapter_digest=DIGEST, survivors=("north", "south"))
 SAID_OF_SUMS: dict[str, tuple[list[Event], int | None]] = {
     "as it was": ([AGREED], None),
-    "two passes": ([AGREED, replace(AGREED, linear_pass=1)], None),
-    "twice": ([AGREED, AGREED], 3),
-    "twice, over others": ([AGREED, replace(AGREED, survivors=("north",))], 3),
-    "of an attempt to come": ([replace(AGREED, attempt=1)], 2),
-    "of another round": ([replace(AGREED, round=2)], 2),
-    "from another adapter": ([replace(AGREED, adapter_digest="cd" * 32)], 2),
-    "over a silo that was not asked": ([replace(AGREED, survivors=("north", "west"))], 2),
-    "begun from two adapters": ([replace(round_started(1), attempt=1, adapter_digest="cd" * 32), CLOSED], 3),
-    "begun twice": ([replace(round_started(1), attempt=1), CLOSED], None),
+    "two passes": ([AGREED, *attempt_lines(attempt=2, linear_pass=1)], None),
+    "two passes in one attempt": ([AGREED, replace(AGREED, linear_pass=1)], 1),
+    "twice": ([AGREED, AGREED], 1),
+    "twice, over others": ([AGREED, replace(AGREED, survivors=("north",))], 1),
+    "of an attempt to come": ([replace(AGREED, attempt=2)], 0),
+    "of another round": ([replace(AGREED, round=2)], 0),
+    "from another adapter": ([replace(AGREED, adapter_digest="cd" * 32)], 0),
+    "over a silo that was not asked": ([replace(AGREED, survivors=("north", "west"))], 0),
+    "begun from two adapters": (
+        [replace(attempt_started(2), adapter_digest="cd" * 32), lost_sum(1), round_closed(1)],
+        2,
+    ),
+    "begun twice": ([attempt_started(2), lost_sum(1), round_closed(1)], None),
 }
 
 
 @pytest.mark.parametrize("name", SAID_OF_SUMS)
 def test_both_find_what_no_silos_can_have_agreed_to(name: str, witnessed: Begin, tmp_path: Path) -> None:
     log, (events, first_bad) = witnessed(tmp_path / "run"), SAID_OF_SUMS[name]
-    log.log.append(round_started(1))
-    for event in events:
+    for event in (*BEFORE, *events):
         log.log.append(event)
     log.attest()
+    place = None if first_bad is None else 1 + len(BEFORE) + first_bad
 
-    assert node(tmp_path / "run")[1].get("first_bad") == first_bad
-    assert verify_log(log.path, None, None)[1].get("first_bad") == first_bad
+    assert node(tmp_path / "run")[1].get("first_bad") == place
+    assert verify_log(log.path, None, None)[1].get("first_bad") == place
 
 
 def test_a_path_that_is_not_there_or_a_bad_key_is_a_usage_error(audit: Path) -> None:

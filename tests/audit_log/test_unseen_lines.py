@@ -12,39 +12,18 @@ from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.stages import Released, Where
 from fedcollm_privacy.ledger import Ledger
-from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.audit_log import unseen_lines
 from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.audit_log.unseen_lines import Proved, Recent, Told, hold_ledger, require_logged
+from tests.witnessed_log import PLAN, round_closed
 
 Begin = Callable[..., Any]
 DIGEST = "cd" * 32
-PLAN = RecordPlan(
-    epsilon=8.0,
-    delta=1e-5,
-    clip_norm=1.0,
-    sampling_rate=0.5,
-    noise_multiplier=3.0,
-    steps_per_round=1,
-    rounds=3,
-    batch_size=4,
-)
 
 
 def closed(number: int, **ledgers: str) -> RoundClosed:
-    return RoundClosed(
-        round=number,
-        contributors=("north",),
-        total_weight=1,
-        sum_digest=DIGEST,
-        averaged_digest=DIGEST,
-        adapter_before=DIGEST,
-        adapter_after=DIGEST,
-        llm_adapter_digest=DIGEST,
-        ledgers=ledgers,
-        epsilon={},
-    )
+    return round_closed(number, ledgers=ledgers)
 
 
 def agreed(number: int, *survivors: str) -> SumAgreed:

@@ -19,7 +19,7 @@ from fedcollm_secure.audit_log import openings
 from fedcollm_secure.audit_log.events import GatePassed, RoundClosed, StageAnswered, SumDecrypted
 from fedcollm_secure.audit_log.log import read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
-from fedcollm_secure.audit_log.logged_sums import check_parties
+from fedcollm_secure.audit_log.logged_parties import check_parties
 from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import read_roster_of
 from fedcollm_secure.audit_log.run_verification import verify_run

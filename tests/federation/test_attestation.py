@@ -124,7 +124,8 @@ def _started(**changes: Any) -> RoundStarted:
 def test_a_manifest_that_showed_the_silos_another_log_is_found(
     log: Any, witnessed: Begin, manifest: RoundManifest, tmp_path: Path
 ) -> None:
-    other = witnessed(tmp_path / "other").extend(7)
+    other, digest = witnessed(tmp_path / "other").extend(7), "ab" * 32
+    manifest = replace(manifest, adapter_hash=digest, train_cfg_hash=digest, roster_hash=log.roster.hash)
     for number, source, reason in ((1, log, None), (2, other, "the silos were shown another log than this one")):
         shown = replace(manifest, attempt=number, log_checkpoint=source.log.checkpoint().text)
         RunDirectory(log.folder).save_manifest(f"1-{number}", shown)

@@ -17,8 +17,9 @@ from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.toy_log import began, closed, gave_no_sum
 from fedcollm_secure.assurance.attacks.twins.counter_ledger import TwinLedger
-from fedcollm_secure.audit_log.events import RoundClosed, RunStarted
+from fedcollm_secure.audit_log.events import RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
 from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog
 from fedcollm_secure.audit_log.run_verification import verify_run
@@ -139,20 +140,9 @@ def _close_round(folder: Path, log: AuditLog, number: int) -> None:
     _spends(folder, number, f"update {number}")
     with _open(folder) as ledger:
         head = ledger.head
-    log.append(
-        RoundClosed(
-            round=number,
-            contributors=(SILO,),
-            total_weight=1,
-            sum_digest=_digest(f"sum {number}"),
-            averaged_digest=_digest(f"average {number}"),
-            adapter_before=_digest(f"adapter {number - 1}"),
-            adapter_after=_digest(f"adapter {number}"),
-            llm_adapter_digest=_digest(f"llm {number}"),
-            ledgers={SILO: head},
-            epsilon={},
-        )
-    )
+    log.append(began(number, (SILO,)))
+    log.append(gave_no_sum(number))
+    log.append(closed(number, (), ledgers={SILO: head}))
 
 
 def _spends(folder: Path, number: int, update: str) -> bool:

@@ -11,8 +11,8 @@ from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
 from fedcollm_secure.assurance.attacks.attack_variants import try_ways
 from fedcollm_secure.assurance.attacks.malicious_server import Blocked
 from fedcollm_secure.assurance.attacks.toy_federation import Session
+from fedcollm_secure.assurance.attacks.toy_log import ToyRound
 from fedcollm_secure.assurance.attacks.toy_region import Neighbourhood, drift, version
-from fedcollm_secure.audit_log.events import RoundSummed
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.errors import LogError
@@ -58,7 +58,11 @@ def takes_the_far_one(reference: Float32 | None, *, averaged: Float32) -> bool:
 def log_it_as_the_average() -> bool:
     """Close round 1 with an average that did not come out: silos see no drift, and whoever verifies finds it."""
     with tempfile.TemporaryDirectory() as name:
-        session = _after_one_round(Path(name), FAR)
+        session = Session(Neighbourhood(5, Path(name)), trust_region=LIMIT)
+        start = digest(version(0))
+        told = ToyRound(cohort=session.members, adapter=start, averaged=start, closed_with=digest(FAR))
+        for line in told.lines():
+            session.log.append(line)
         try:
             check_sums(read_log(session.folder / "audit" / LOG_NAME).entries)
         except LogError as error:
@@ -69,7 +73,6 @@ def log_it_as_the_average() -> bool:
 def _after_one_round(folder: Path, averaged: Float32) -> Session:
     session, adapter = Session(Neighbourhood(5, folder), trust_region=LIMIT), version(0)
     total = session.attempt(session.manifest(adapter=adapter), adapter)
-    session.log.append(RoundSummed(round=1, attempt=1, averaged_digest=digest(version(0)), is_mean=True, replies={}))
     session.close_round(1, total.contributors, averaged)
     return session
 

@@ -6,7 +6,6 @@ who sees one of them alone can tell. Whoever compares can; the point is that som
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
@@ -15,9 +14,10 @@ from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Roster, sign_roster
 from fedcollm_secure.assurance.attacks.attack_consortium import SERVER, as_member, silo_names
 from fedcollm_secure.assurance.attacks.attack_outcome import Attack, Outcome
+from fedcollm_secure.assurance.attacks.toy_log import ToyRound
 from fedcollm_secure.assurance.attacks.twins.server_signed_log import TwinLog
 from fedcollm_secure.audit_log.equivocation import compare, sight
-from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted
+from fedcollm_secure.audit_log.events import RunFinished, RunStarted
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.audit_log.run_verification import VerifiedLog, verify_log
@@ -64,7 +64,8 @@ class Attacker:
                 simulated=True,
             )
         )
-        log.append(_closed(weight))
+        for line in ToyRound(cohort=tuple(silo_names(SILOS))[:weight], total_weight=weight).lines():
+            log.append(line)
         log.append(RunFinished(summary_digest=DIGEST))
         return log
 
@@ -157,22 +158,6 @@ def _compared(attacker: Attacker, silo: str) -> str:
 
 def _quorum() -> int:
     return (SILOS + COLLUDING) // 2 + 1
-
-
-def _closed(weight: int) -> RoundClosed:
-    closed = RoundClosed(
-        round=1,
-        contributors=tuple(silo_names(SILOS)),
-        total_weight=TRUE_WEIGHT,
-        sum_digest=DIGEST,
-        averaged_digest=DIGEST,
-        adapter_before=DIGEST,
-        adapter_after=DIGEST,
-        llm_adapter_digest=DIGEST,
-        ledgers={},
-        epsilon={},
-    )
-    return replace(closed, total_weight=weight, contributors=closed.contributors[:weight])
 
 
 ATTACK = Attack(

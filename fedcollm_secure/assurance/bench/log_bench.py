@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.merkle import leaf_hash, verify_consistency, verify_inclusion
-from fedcollm_secure.audit_log.events import Event, PartyDropped, RunStarted
+from fedcollm_secure.audit_log.events import Event, PartyDropped, RoundStarted, RunStarted
 from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, read_log
 from fedcollm_secure.audit_log.log_entry import GENESIS, write_line
 from fedcollm_secure.audit_log.run_verification import verify_log
@@ -118,9 +118,18 @@ def _lines(count: int) -> bytes:
 
 
 def _event(index: int) -> Event:
-    if index:
-        return PartyDropped(round=index, party="north", reason_code="left_the_round")
     digest = "ab" * 32
+    if index > 1:
+        return PartyDropped(round=1, party="north", reason_code="left_the_round")
+    if index:
+        return RoundStarted(
+            round=1,
+            attempt=1,
+            cohort=("north", "south"),
+            adapter_digest=digest,
+            plan_digest=digest,
+            manifest_digest=digest,
+        )
     return RunStarted(
         run_id="bench",
         config_digest=digest,

@@ -6,14 +6,16 @@
 //
 // Exit codes as fedcollm-secure verify: 0 verified, 1 not what it should be, 2 usage, 3 evidence is missing.
 // It checks lines, chain, Merkle roots, the keeper's and the silos' Ed25519 signatures, the roster and the quorum. It holds
-// what closes a round against the sums before it. It does not check ML-DSA-44 signatures (Node 20 has none; it says so),
-// ledgers, adapters, proofs of bad dealing, or other fields inside an event.
+// the lines of each attempt and round against each other, as logged_sums.py states it, and against manifests, statements,
+// lists of what is installed and the configuration's gates. It does not check ML-DSA-44 signatures (Node 20 has none; it
+// says so), ledgers, adapters, proofs of bad dealing, or other fields inside an event.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
+const MAX_DEPTH = 8, MAX_FILES = 100_000;
 const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY_BYTES = 1 << 14; // longest files
 const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
   "party_convicted", "stage_answered", "sum_decrypted", "round_summed", "round_closed", "gate_passed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
@@ -38,7 +40,26 @@ function readRegular(path, longest) {
   } finally { closeSync(descriptor); }
 }
 
-function namesIn(folder, suffix) { // the names in a folder that is no link; none where there is no folder
+function requirePlain(folder) { // regular files and folders alone, at any depth, and not too many
+  let count = 0;
+  const walk = (place, depth) => {
+    if (depth > MAX_DEPTH) throw new Bad(`${place}: at most ${MAX_DEPTH} folders inside one another were expected`);
+    for (const one of readdirSync(place, { withFileTypes: true, encoding: "buffer" })) {
+      const name = Buffer.concat([place, Buffer.from("/"), one.name]);
+      if (count++ === MAX_FILES) throw new Bad(`${folder}: at most ${MAX_FILES} files were expected`);
+      if (one.isDirectory()) walk(name, depth + 1);
+      else if (!one.isFile()) throw new Bad(`${name}: evidence lies in regular files and folders alone`);
+    }
+  };
+  walk(Buffer.from(folder), 0);
+}
+
+function refuseUnnamed(folder, named) { // a file that no entry names would pass for evidence
+  const strange = namesIn(folder).filter((name) => !named.has(name)).sort()[0];
+  if (strange !== undefined) throw new Bad(`${JSON.stringify(strange)} is named by no entry of the log`);
+}
+
+function namesIn(folder, suffix = "") { // the names in a folder that is no link; none where there is no folder
   if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
   if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
   return readdirSync(folder).filter((name) => name.endsWith(suffix));
@@ -237,7 +258,6 @@ function readLines(data) {
 function readLog(data) {
   const { lines, torn } = readLines(data), leaves = [], events = [];
   let previous = "0".repeat(64);
-  let closed = 0;
   lines.forEach((line, index) => {
     let body;
     try { body = decode(line); } catch (error) { throw new Bad(error.message, index); }
@@ -249,62 +269,216 @@ function readLog(data) {
     if (body.previous !== previous) throw new Bad("the next entry does not follow it", Math.max(index - 1, 0));
     if (typeof body.time !== "string" || !TIME.test(body.time)) throw new Bad("the time is malformed", index);
     if (!EVENTS.includes(body.event?.type)) throw new Bad("unknown event type", index);
-    if ((body.event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
-    if (events.at(-1)?.type === "run_finished") throw new Bad("entries follow run_finished", index);
-    if (body.event.type === "round_closed" && body.event.round !== ++closed) throw new Bad("rounds close once, in order", index);
     const leaf = leafHash(line);
     leaves.push(leaf); events.push(body.event); previous = leaf.toString("hex");
   });
   return { leaves, events, torn };
 }
 
-function checkSums(events) { // what closes a round names the average that came out, over the silos that agreed
-  const agrees = events[0]?.aggregation !== "unsafe_plain";
-  let first = 0, last = null; // a round without a sum moves no average
-  events.forEach((closed, index) => {
-    const before = events.slice(first, index), of = (type) => before.filter((event) => event.type === type && event.round === closed.round);
-    const agreedTo = (summed) => of("sum_agreed").findLast((event) => event.attempt === summed.attempt);
-    if (closed.type === "sum_agreed") {
-      const asked = of("round_started").findLast((event) => event.attempt === closed.attempt);
-      if (asked?.adapter_digest !== closed.adapter_digest || closed.survivors.some((party) => !asked.cohort.includes(party)) ||
-          of("sum_agreed").some((event) => event.attempt === closed.attempt && event.linear_pass === closed.linear_pass)) {
-        throw new Bad("a sum agreed to twice, or in no attempt that began so", index);
-      }
-    }
-    const stages = of("stage_answered").filter((event) => event.attempt === closed.attempt);
-    if (closed.type === "stage_answered") {
-      if (!of("round_started").some((event) => event.attempt === closed.attempt) || closed.stage < 1 ||
-          (stages.at(-1)?.stage ?? 0) >= closed.stage || closed.accepted.some((party) => !Object.hasOwn(closed.replies, party))) {
-        throw new Bad("a stage out of its order, in no attempt, or that counts silos that did not answer", index);
-      }
-    }
-    if (closed.type === "round_summed") {
-      const said = new Map();
-      for (const stage of stages) for (const [party, hex] of Object.entries(stage.replies)) said.set(party, [...(said.get(party) ?? []), fromHex(hex)]);
-      if (said.size !== Object.keys(closed.replies).length ||
-          [...said].some(([party, replies]) => sha256(Buffer.concat(replies)).toString("hex") !== closed.replies[party])) {
-        throw new Bad("digests of all replies that are not over those of the stages", index);
-      }
-    }
-    if (closed.type === "sum_decrypted") {
-      const same = (event) => event.attempt === closed.attempt;
-      if (!of("sum_agreed").some((event) => same(event) && event.linear_pass === closed.linear_pass) || of("sum_decrypted").some(same)) {
-        throw new Bad("a sum opened twice, or to which no silos agreed", index);
-      }
-    }
-    if (closed.type === "round_summed" && agrees && !agreedTo(closed)) throw new Bad("a sum that no silos agreed to open", index);
-    if (closed.type !== "round_closed") return;
-    const summed = of("round_summed"), started = of("round_started");
-    if (summed.length && agrees && closed.contributors.length &&
-        [...agreedTo(summed[0]).survivors].sort().join("\n") !== [...closed.contributors].sort().join("\n")) {
-      throw new Bad("a round closed over other silos than those that agreed", index);
-    }
-    if (new Set(started.map((event) => event.adapter_digest)).size > 1) throw new Bad("a round that began from two adapters", index);
-    const thrownAway = of("gate_rejected").some((event) => event.gate !== "trust_region");
-    const average = summed.length && !thrownAway ? summed.at(-1).averaged_digest : last ?? started.at(-1)?.adapter_digest;
-    if (started.length && closed.averaged_digest !== average) throw new Bad("another average than the one that came out", index);
-    first = index + 1; last = closed.averaged_digest;
+function checkOrder(events) {
+  let closed = 0;
+  events.forEach((event, index) => {
+    if (event.type === "round_closed" && event.round !== ++closed) throw new Bad("rounds close once, in order", index);
+    if ((event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
+    if (event.type === "run_finished" && index < events.length - 1) throw new Bad("entries follow run_finished", index + 1);
   });
+}
+
+// ---- what the log says of each attempt and round, against itself: the rules at the top of logged_sums.py
+
+// Exchanges of an attempt, counted from 1. silos: each asks whom the one before accepted. aside: asks accused dealers.
+// vectors: brings the vectors. agreedAfter: the last before the sum is agreed to. deposits: after the vectors the decryptor
+// is asked, once for each vector, then for the sum.
+const PROTOCOLS = new Map(Object.entries({
+  masked: { silos: [1, 2, 3, 5, 6, 7], aside: [4], vectors: 5, agreedAfter: 6, decryptor: [] },
+  bfv: { silos: [2, 3, 4, 6, 7, 9], aside: [5], vectors: 6, agreedAfter: 7, decryptor: [1, 8] },
+  ckks: { silos: [2, 3], aside: [], vectors: 3, agreedAfter: 3, decryptor: [1], deposits: true },
+  unsafe_plain: { silos: [1], aside: [], vectors: 1, agreedAfter: 0, decryptor: [] },
+}));
+const NOTHING_SUMMED = EMPTY_ROOT.toString("hex");
+const within = (some, all) => some.every((one) => all.has(one));
+const sameNames = (one, other) => one.size === other.size && within([...one], other);
+
+class Attempt { // what the log said of it so far
+  constructor(started, protocol) {
+    this.started = started; this.protocol = protocol; this.agreed = null; this.decrypted = null; this.summed = null;
+    this.lost = new Set(); this.last = 0; this.left = new Set(started.cohort); this.accepted = new Map(); this.said = new Map();
+  }
+  get vectors() { return this.accepted.get(this.protocol.vectors) ?? []; }
+  get survivors() { return new Set(this.agreed ? this.agreed.survivors : this.vectors); }
+  ofDecryptor() {
+    const { decryptor, deposits, vectors } = this.protocol;
+    return deposits ? [...decryptor, ...this.vectors.map((_, place) => vectors + 1 + place), vectors + 1 + this.vectors.length] : decryptor;
+  }
+  require(last, index) { // each stage up to this one has an answer that counts
+    for (const stage of [...this.protocol.silos, ...this.ofDecryptor()]) {
+      if (stage <= last && !this.accepted.get(stage)?.length) throw new Bad(`nobody's answer to stage ${stage} was accepted`, index);
+    }
+  }
+  answer(stage, index) {
+    const replies = Object.keys(stage.replies), { silos, aside } = this.protocol;
+    if (!(stage.stage > this.last)) throw new Bad("stages are not in their order", index);
+    if (!within(stage.accepted, new Set(replies))) throw new Bad("a stage counts silos that did not answer", index);
+    if ([...silos, ...aside].includes(stage.stage)) {
+      if (!within(replies, this.left)) throw new Bad("a stage was answered by silos that the stage before lost", index);
+      if (silos.includes(stage.stage)) this.left = new Set(stage.accepted);
+    } else if (!this.ofDecryptor().includes(stage.stage) || replies.some((party) => this.started.cohort.includes(party))) {
+      throw new Bad("a stage that the aggregation does not ask of them", index);
+    }
+    this.last = stage.stage; this.accepted.set(stage.stage, stage.accepted);
+    for (const [party, hex] of Object.entries(stage.replies)) {
+      if (!this.said.has(party)) this.said.set(party, createHash("sha256"));
+      this.said.get(party).update(fromHex(hex));
+    }
+  }
+  agree(agreed, index) {
+    const { agreedAfter, deposits } = this.protocol, vectors = new Set(this.vectors), survivors = new Set(agreed.survivors);
+    if (this.agreed || agreed.adapter_digest !== this.started.adapter_digest || !agreedAfter) {
+      throw new Bad("a sum agreed to twice, in the clear, or in an attempt that began otherwise", index);
+    }
+    if (!within(agreed.survivors, new Set(this.started.cohort))) throw new Bad("a sum over silos that were not asked", index);
+    if (!survivors.size || !(deposits ? within(agreed.survivors, vectors) : sameNames(survivors, vectors))) {
+      throw new Bad("a sum over others than those whose vectors came", index);
+    }
+    this.require(agreedAfter + (deposits ? vectors.size : 0), index);
+    this.agreed = agreed;
+  }
+  decrypt(decrypted, index) {
+    if (this.decrypted || !this.agreed || this.agreed.linear_pass !== decrypted.linear_pass || !this.protocol.decryptor.length) {
+      throw new Bad("a sum opened twice, to which no silos agreed, or by a decryptor that there is not", index);
+    }
+    this.decrypted = decrypted;
+  }
+  sumUp(summed, index) { // a crash may have had it said twice
+    if (this.summed && canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
+    const digests = Object.fromEntries([...this.said].map(([party, hash]) => [party, hash.copy().digest("hex")]));
+    if (canonical(digests) !== canonical(summed.replies)) throw new Bad("digests of all replies that are not over those of the stages", index);
+    if (this.protocol.agreedAfter && !this.agreed) throw new Bad("a sum that no silos agreed to open", index);
+    this.require(Infinity, index);
+    if (this.protocol.decryptor.length && !this.decrypted) throw new Bad("a sum that no decryptor opened", index);
+    const known = new Set([...this.survivors, ...this.lost]);
+    if (!within(this.started.cohort, known)) throw new Bad("a sum without a silo of which nothing is said", index);
+    this.summed = summed;
+  }
+}
+
+function rejectedBy(gates) { // a gate on what was made of the average afterwards throws nothing away
+  return [...gates].filter(([gate, passed]) => !passed && gate !== "trust_region").map(([gate]) => gate);
+}
+
+function checkRoundGates(gates, summed, asked, index) { // gates: the last word of each; asked: by the configuration, or null
+  const rejected = rejectedBy(gates), noSum = rejected.includes("sum") || rejected.includes("range");
+  const passed = (gate) => gates.get(gate) === true;
+  if (!summed && (!noSum || [...gates.keys()].some((gate) => passed(gate) && gate !== "trust_region"))) {
+    throw new Bad("a round closed without a sum, and no gate says why", index);
+  }
+  if (summed && noSum) throw new Bad("a round closed with a sum, and a gate says that there is none", index);
+  const wanted = ["range", ...(asked ?? [])].filter((gate) => gate !== "trust_region");
+  if (summed && !rejected.length && !wanted.every(passed)) throw new Bad("a gate says nothing of the round's sum", index);
+  if (asked === null) return;
+  if (asked.includes("trust_region") && !gates.has("trust_region")) throw new Bad("a gate says nothing of the round's adapter", index);
+  if ([...gates.keys()].some((gate) => !["range", "sum", ...asked].includes(gate))) throw new Bad("a gate that config.yaml does not ask for", index);
+}
+
+function checkSums(events) {
+  if (!events.length) return;
+  const start = events[0], protocol = PROTOCOLS.get(start.aggregation);
+  if (!protocol) throw new Bad("an unknown aggregation", 0);
+  const convicted = new Set(), gates = new Map();
+  let closed = 0, average = null, attempts = [];
+  const requireOpen = (round, index) => {
+    if (!attempts.length || round !== closed + 1) throw new Bad("something is said of a round that is not under way", index);
+  };
+  const under = (event, index) => { // the attempt that is under way
+    if (!attempts.length || event.round !== closed + 1 || event.attempt !== attempts.length) {
+      throw new Bad("a line of an attempt that never began, or is over", index);
+    }
+    return attempts.at(-1);
+  };
+  const close = (event, index) => {
+    if (!attempts.length || event.round !== closed + 1) throw new Bad("a round is closed, and no attempt at it began", index);
+    const summed = attempts.filter((attempt) => attempt.summed), last = attempts.at(-1);
+    if (summed.length) {
+      const over = new Set(event.contributors);
+      if (summed.some((attempt) => !sameNames(attempt.survivors, over))) throw new Bad("a round closed over other silos than those that agreed", index);
+      if (!last.summed) throw new Bad("a round closed with a sum that is not its last attempt's", index);
+      if (protocol.agreedAfter && summed.some((attempt, place) => attempt.agreed.linear_pass !== place)) throw new Bad("a pass not summed once", index);
+      if (summed.some((attempt) => attempt.summed.averaged_digest !== last.summed.averaged_digest)) throw new Bad("passes with two averages", index);
+    } else if (event.contributors.length || event.total_weight || event.sum_digest !== NOTHING_SUMMED) {
+      throw new Bad("a round closed with contributors and without a sum", index);
+    }
+    if (attempts.some((attempt) => attempt.started.adapter_digest !== last.started.adapter_digest)) throw new Bad("a round that began from two adapters", index);
+    const came = summed.length && !rejectedBy(gates).length ? last.summed.averaged_digest : average ?? last.started.adapter_digest;
+    if (event.averaged_digest !== came) throw new Bad("another average than the one that came out", index);
+    checkRoundGates(gates, summed.length > 0, null, index);
+    closed = event.round; average = event.averaged_digest; attempts = []; gates.clear();
+  };
+  events.forEach((event, index) => {
+    switch (event.type) {
+      case "round_started":
+        if (event.round !== closed + 1 || event.attempt !== attempts.length + 1) throw new Bad("an attempt begins out of turn", index);
+        if (event.cohort.some((party) => convicted.has(party))) throw new Bad("a silo is asked that was convicted before", index);
+        attempts.push(new Attempt(event, protocol)); gates.clear();
+        break;
+      case "stage_answered": under(event, index).answer(event, index); break;
+      case "sum_agreed": under(event, index).agree(event, index); break;
+      case "sum_decrypted": under(event, index).decrypt(event, index); break;
+      case "round_summed":
+        requireOpen(event.round, index);
+        if (!attempts[event.attempt - 1]) throw new Bad("a sum of an attempt that never began", index);
+        attempts[event.attempt - 1].sumUp(event, index);
+        break;
+      case "party_dropped": case "party_refused": case "party_convicted":
+        requireOpen(event.round, index);
+        attempts.at(-1).lost.add(event.party);
+        if (event.type === "party_convicted") convicted.add(event.party);
+        break;
+      case "gate_passed": case "gate_rejected":
+        requireOpen(event.round, index);
+        gates.set(event.gate, event.type === "gate_passed");
+        break;
+      case "run_stopped": case "run_resumed":
+        if (event.rounds_done !== closed) throw new Bad("the run stood at other closed rounds than it says", index);
+        if (event.type === "run_resumed" && event.config_digest !== start.config_digest) throw new Bad("resumed under another configuration", index);
+        break;
+      case "round_closed": close(event, index);
+    }
+  });
+}
+
+function checkConfig(folder, events) { // as the log names it; its gates are those that spoke of each round
+  const path = join(folder, "config.yaml");
+  if (!events.length) return [];
+  if (!lstatSync(path, { throwIfNoEntry: false })) return ["config.yaml is missing"];
+  const data = readRegular(path, DOCUMENT_BYTES);
+  if (sha256(data).toString("hex") !== events[0].config_digest) throw new Bad("config.yaml is not the one that the run was started with", 0);
+  const asked = askedGates(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data)), gates = new Map();
+  let summed = false;
+  events.forEach((event, index) => {
+    if (event.type === "round_started") gates.clear();
+    if (event.type === "gate_passed" || event.type === "gate_rejected") gates.set(event.gate, event.type === "gate_passed");
+    if (event.type === "round_summed") summed = true;
+    if (event.type === "round_closed") { checkRoundGates(gates, summed, asked, index); gates.clear(); summed = false; }
+  });
+  return [];
+}
+
+function askedGates(config) { // of a configuration as a run writes it: block style, plain keys, no comments
+  const names = { max_norm: "norm", max_loss_increase: "auxiliary_loss", trust_region: "trust_region" };
+  const lines = config.split("\n"), isKey = (line) => /^[a-z0-9_]+:( .*)?$/.test(line);
+  if (/[\r\x0b\x0c\x85\u2028\u2029]/.test(config) || !isKey(lines[0]) || !lines.every((line) => isKey(line) || /^((?: |- ).*|)$/.test(line))) {
+    throw new Bad("config.yaml is not as a run writes it", 0);
+  }
+  const begin = lines.flatMap((line, place) => (line.split(":")[0] === "gates" ? [place] : []));
+  if (!begin.length) return [];
+  const rest = lines.slice(begin[0] + 1), end = rest.findIndex((line) => line[0] !== " ");
+  const found = rest.slice(0, end < 0 ? rest.length : end).map((line) => /^ {2}([a-z_]+): ([0-9.eE+-]+|null)$/.exec(line));
+  const unique = new Set(found.map((one) => one?.[1]));
+  if (begin.length > 1 || lines[begin[0]] !== "gates:" || !found.length || unique.size < found.length ||
+      found.some((one) => !one || !Object.hasOwn(names, one[1]))) {
+    throw new Bad("config.yaml: gates stands there twice, or otherwise than a run writes it", 0);
+  }
+  return found.filter((one) => one[2] !== "null").map((one) => names[one[1]]);
 }
 
 function fromHex(text) { // Buffer.from would take capitals, and stop without a word at what is no digit
@@ -357,34 +531,80 @@ function readKeys(path) { // log.pub: a line of lower-case digits for Ed25519, a
   return text.split("\n").slice(0, -1).map((line) => Buffer.from(line, "hex"));
 }
 
-function checkManifests(audit, events) { // what each attempt asked for, against its digest in the log
-  const missing = [];
-  events.forEach((event, index) => {
+function checkManifests(audit, events, leaves) { // what each attempt asked for, against the log and its past
+  const missing = [], asked = new Map(), closed = new Map(), heads = [];
+  const check = (event, index) => {
+    if (event.type === "round_closed") closed.set(event.round, event.averaged_digest);
+    const manifest = asked.get(`${event.round} ${event.attempt}`);
+    if (event.type === "sum_agreed" && manifest) {
+      if (event.linear_pass !== (manifest.linear_pass ?? 0)) throw new Bad("a sum of another pass than its manifest asks for", index);
+      if (event.survivors.length < Math.max(manifest.threshold, manifest.k_min)) throw new Bad("a sum over fewer silos than its manifest asks for", index);
+    }
     if (event.type !== "round_started") return;
     const name = `${event.round}-${event.attempt}.json`, path = join(audit, "manifests", name);
-    if (!lstatSync(path, { throwIfNoEntry: false })) missing.push(`manifests/${name} is missing`);
-    else if (labelled("fedcollm/v1/manifest-hash", readRegular(path, DOCUMENT_BYTES)).toString("hex") !== event.manifest_digest) {
+    if (!lstatSync(path, { throwIfNoEntry: false })) { missing.push(`manifests/${name} is missing`); return; }
+    const data = readRegular(path, DOCUMENT_BYTES);
+    if (labelled("fedcollm/v1/manifest-hash", data).toString("hex") !== event.manifest_digest) {
       throw new Bad(`manifests/${name} is not the manifest that the log names`, index);
     }
-  });
+    const said = decode(data), told = [event.round, event.attempt, event.cohort, event.adapter_digest, event.plan_digest, events[0].roster_digest];
+    if (canonical([said.round, said.attempt, said.cohort, said.adapter_hash, said.train_cfg_hash, said.roster_hash]) !== canonical(told)) {
+      throw new Bad(`manifests/${name}: the log says of this attempt what its manifest does not`, index);
+    }
+    if (said.prev_result_hash && said.prev_result_hash !== closed.get(event.round - 1)) {
+      throw new Bad(`manifests/${name}: its reference is not the average that closed the round before`, index);
+    }
+    const head = readCheckpoint(said.log_checkpoint ?? "");
+    if (head.size > index) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
+    heads.push({ name, head, index }); asked.set(`${event.round} ${event.attempt}`, said);
+  };
+  let found = null; // what else is wrong, behind the heads that were gathered before it
+  try { events.forEach(check); } catch (error) { found = error; }
+  const roots = rootsAt(leaves, heads.map(({ head }) => head.size));
+  for (const { name, head, index } of heads) {
+    if (!roots.get(head.size).equals(head.root)) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
+  }
+  if (found) throw found;
   return missing;
 }
 
-function checkNamed(audit, events, roster) { // lists of what is installed, and what the decryptor signed, as the log names them
-  const missing = [];
-  const named = (kind, path, hex, index) => {
-    if (!lstatSync(join(audit, path), { throwIfNoEntry: false })) { missing.push(`${path} is missing`); return null; }
-    const data = readRegular(join(audit, path), DOCUMENT_BYTES);
-    if (sha256(data).toString("hex") !== hex) throw new Bad(`${path} is not the ${kind} that the log names`, index);
-    return data;
-  };
+function named(audit, path, hex, index) { // a file that the log names by its digest; null where it is not there
+  if (!lstatSync(join(audit, path), { throwIfNoEntry: false })) return null;
+  const data = readRegular(join(audit, path), DOCUMENT_BYTES);
+  if (sha256(data).toString("hex") !== hex) throw new Bad(`${path} is not the one that the log names`, index);
+  return data;
+}
+
+function checkEnvironments(audit, events) { // what is installed, and the versions that the log names
+  const missing = [], all = new Set();
   events.forEach((event, index) => {
-    const environment = event.environment_digest, statement = event.statement_digest;
-    if (["run_started", "run_resumed"].includes(event.type)) named("environment", `environments/${environment}.txt`, environment, index);
-    if (event.type !== "sum_decrypted") return;
-    const data = named("statement", `statements/${statement}.json`, statement, index);
-    if (data && roster) checkStatement(audit, event, decode(data), roster, index);
+    if (!["run_started", "run_resumed"].includes(event.type)) return;
+    const name = `${event.environment_digest}.txt`, data = named(audit, `environments/${name}`, event.environment_digest, index);
+    all.add(name);
+    if (data === null) { missing.push(`environments/${name} is missing`); return; }
+    const lines = data.toString("latin1").split("\n");
+    const found = lines.slice(0, -1).map((line) => /^([!-<>-~]+)==([!-~]+) (-|[0-9a-f]{64})$/.exec(line));
+    const versions = new Map(found.filter(Boolean).map((one) => [one[1], one[2]]));
+    if (lines.at(-1) || versions.size !== lines.length - 1) throw new Bad(`environments/${name} is no list of distributions, each once`, index);
+    for (const [one, version] of Object.entries(event.software)) {
+      if (versions.get(one) !== version) throw new Bad(`the log says ${one} ${version}, and what was installed ${versions.get(one)}`, index);
+    }
   });
+  refuseUnnamed(join(audit, "environments"), all);
+  return missing;
+}
+
+function checkOpenings(audit, events, roster) { // what the decryptor signed
+  const missing = [], all = new Set();
+  events.forEach((event, index) => {
+    if (event.type !== "sum_decrypted") return;
+    const name = `${event.statement_digest}.json`;
+    all.add(name);
+    const data = named(audit, `statements/${name}`, event.statement_digest, index);
+    if (data === null) missing.push(`statements/${name} is missing`);
+    else if (roster) checkStatement(audit, event, decode(data), roster, index);
+  });
+  refuseUnnamed(join(audit, "statements"), all);
   return missing;
 }
 
@@ -436,7 +656,9 @@ function checkAttested(events, bySize) { // no cosignature that the log says was
 
 function verifyLog(folder, givenKey) {
   const audit = lstatSync(join(folder, "audit"), { throwIfNoEntry: false })?.isDirectory() ? join(folder, "audit") : folder;
+  requirePlain(folder);
   const { leaves, events, torn } = readLog(readRegular(join(audit, "log.jsonl"), LINES_BYTES));
+  checkOrder(events);
   checkSums(events);
   const [keeper, keeperMldsa44] = givenKey ? [givenKey] : readKeys(join(audit, "log.pub"));
   const roster = events.length ? readRoster(audit, events, keeper) : null;
@@ -461,8 +683,8 @@ function verifyLog(folder, givenKey) {
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
   if (roster) { checkParties(events, roster); checkAttested(events, bySize); }
-  const manifests = [...checkManifests(audit, events), ...checkNamed(audit, events, roster)];
-  const missing = audit === folder ? [] : manifests;
+  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves), ...checkEnvironments(audit, events)];
+  if (audit !== folder) missing.push(...checkConfig(folder, events));
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
   if (signed < leaves.length) missing.push(`entries ${signed} to ${leaves.length - 1} stand under no signed checkpoint yet`);

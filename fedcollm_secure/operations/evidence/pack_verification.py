@@ -9,6 +9,7 @@ from fedcollm_crypto.checkpoint import NoteKey, open_checkpoint
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.logproof import MAX_PROOF_BYTES, LogProof
 from fedcollm_secure.audit_log import run_verification
+from fedcollm_secure.audit_log.environment import check_environments
 from fedcollm_secure.audit_log.events import RunFinished, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_public_key
@@ -46,7 +47,11 @@ def verify_pack(folder: Path, *, public_key: NoteKey | None = None, held: Head |
     contents, key = found.contents, public_key or read_public_key(folder / "audit" / KEY_NAME)
     if index["head"] != {"size": contents.head.size, "root": contents.head.root}:
         raise LogError(f"{INDEX_NAME} names another head than the log has")
-    missing = [*found.missing, *check_manifests(folder / "audit", contents)]
+    missing = [
+        *found.missing,
+        *check_manifests(folder / "audit", contents),
+        *check_environments(folder / "audit", contents.entries),
+    ]
     _check_config(folder, contents)
     _check_summary(folder, contents)
     proofs = [_check_proof(path, contents, key) for path in files_in(folder / "proofs", ".tlog-proof")]
@@ -81,8 +86,10 @@ def _check_files(folder: Path, told: Mapping[str, str]) -> None:
 
 def _check_config(folder: Path, contents: LogContents) -> None:
     started = contents.entries[0].event if contents.entries else None
-    if not isinstance(started, RunStarted) or file_digest(folder / "config.yaml") != started.config_digest:
-        raise LogError("config.yaml is not the configuration that the run was started with", 0)
+    if not isinstance(started, RunStarted):
+        raise LogError("the log does not begin with run_started", 0)
+    if run_verification.check_config(folder, contents):
+        raise LogError("config.yaml is missing", 0)
     versions = _versions(read_object(folder / "sbom.json"))
     for name, version in started.software.items():
         if versions.get(name) != version:

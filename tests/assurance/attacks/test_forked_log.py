@@ -50,7 +50,8 @@ def test_a_quorum_of_a_bare_majority_would_let_one_liar_make_two(monkeypatch: py
 def test_a_silo_in_league_needs_a_second_memory(tmp_path: Path) -> None:
     attacker = forked_log.Attacker(tmp_path)
     attacker.show(attacker.honest, ["silo-01"])
-    view = View(note=attacker.forged.checkpoint().encode(), old=3, proof=())
+    log = attacker.forged
+    view = View(note=log.checkpoint().encode(), old=log.head.size, proof=())
 
     with pytest.raises(Refused, match="two roots"):
         attacker.witnesses["silo-01"].cosign(view)

@@ -23,7 +23,7 @@ from fedcollm_secure.assurance.attacks.toy_federation import Session
 from fedcollm_secure.assurance.attacks.toy_region import DIGEST, Neighbourhood, version
 from fedcollm_secure.audit_log.events import PartyConvicted, RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
-from fedcollm_secure.audit_log.logged_sums import PROOFS, check_convictions
+from fedcollm_secure.audit_log.logged_parties import PROOFS, check_convictions
 from fedcollm_secure.errors import LogError
 from fedcollm_secure.learning.vectors import digest
 

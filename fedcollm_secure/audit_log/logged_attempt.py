@@ -1,0 +1,121 @@
+"""What the log said of one attempt so far, and whether its next line fits: each line is looked at once.
+
+The rules are those of `logged_sums`, one method for each kind of line.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from fedcollm_secure.audit_log.attempt_stages import Protocol
+from fedcollm_secure.audit_log.events import (
+    RoundStarted,
+    RoundSummed,
+    StageAnswered,
+    SumAgreed,
+    SumDecrypted,
+)
+from fedcollm_secure.errors import LogError
+
+
+class Attempt:
+    """One attempt, from the line that began it."""
+
+    def __init__(self, started: RoundStarted, protocol: Protocol) -> None:
+        """Begin with nothing said."""
+        self.started = started
+        self.agreed: SumAgreed | None = None
+        self.decrypted: SumDecrypted | None = None
+        self.summed: RoundSummed | None = None
+        self.lost: set[str] = set()  # silos of whom the log says, since it began, that they left, refused or cheated
+        self._protocol = protocol
+        self._last = 0
+        self._left = set(started.cohort)  # who can be asked in the next stage of silos
+        self._accepted: dict[int, tuple[str, ...]] = {}
+        self._said: dict[str, bytearray] = {}  # by party, the digests of its replies
+
+    @property
+    def name(self) -> str:
+        """Return how a message calls it."""
+        return f"round {self.started.round}, attempt {self.started.attempt}"
+
+    @property
+    def survivors(self) -> frozenset[str]:
+        """Return over whom the sum is: who agreed, or, where nobody has to, whose vector was accepted."""
+        return frozenset(self.agreed.survivors if self.agreed else self._vectors)
+
+    @property
+    def linear_pass(self) -> int | None:
+        """Return the pass that was agreed to; None where nobody has to agree."""
+        return self.agreed.linear_pass if self.agreed else None
+
+    def answer(self, stage: StageAnswered, index: int) -> None:
+        """Take in a stage. Raises: LogError."""
+        number, replies = stage.stage, stage.replies.keys()
+        if number <= self._last:
+            raise LogError(f"stages of {self.name} are not in their order", index)
+        if not set(stage.accepted) <= replies:
+            raise LogError(f"stage {number} of {self.name} counts silos that did not answer", index)
+        if number in (*self._protocol.silos, *self._protocol.aside):
+            if not replies <= self._left:
+                raise LogError(f"stage {number} of {self.name} was answered by silos that the stage before lost", index)
+            if number in self._protocol.silos:
+                self._left = set(stage.accepted)
+        elif number not in self._protocol.of_decryptor(len(self._vectors)) or replies & set(self.started.cohort):
+            raise LogError(f"{self.name} has a stage {number}, which its aggregation does not ask of them", index)
+        self._last, self._accepted[number] = number, stage.accepted
+        for party, reply in stage.replies.items():
+            self._said.setdefault(party, bytearray()).extend(bytes.fromhex(reply))
+
+    def agree(self, agreed: SumAgreed, index: int) -> None:
+        """Take in whom the sum is to be over: silos that join later go by it. Raises: LogError."""
+        if self.agreed is not None:
+            raise LogError(f"a sum of {self.name} is agreed to twice", index)
+        if agreed.adapter_digest != self.started.adapter_digest:
+            raise LogError(f"silos agreed to a sum of {self.name}, that never began so", index)
+        if not set(agreed.survivors) <= set(self.started.cohort):
+            raise LogError(f"silos agreed to a sum of {self.name} that were not asked in it", index)
+        if not self._protocol.agrees:
+            raise LogError(f"silos agreed to a sum of {self.name}, and in the clear nobody is asked to", index)
+        vectors, survivors = set(self._vectors), set(agreed.survivors)
+        fits = survivors <= vectors if self._protocol.deposits else survivors == vectors  # a trustee may refuse some
+        if not survivors or not fits:
+            raise LogError(f"silos agreed to a sum of {self.name} over others than those whose vectors came", index)
+        self._require(self._protocol.until_agreed(len(vectors)), "agreed to", index)
+        self.agreed = agreed
+
+    def decrypt(self, decrypted: SumDecrypted, index: int) -> None:
+        """Take in that the decryptor opened the sum. Raises: LogError."""
+        if self.decrypted is not None:
+            raise LogError(f"a sum of {self.name} was opened twice", index)
+        if self.agreed is None or self.agreed.linear_pass != decrypted.linear_pass:
+            raise LogError(f"a sum of {self.name} was opened, and no silos agreed to it", index)
+        if not self._protocol.encrypts:
+            raise LogError(f"a sum of {self.name} was opened by a decryptor, which its aggregation has not", index)
+        self.decrypted = decrypted
+
+    def sum_up(self, summed: RoundSummed, index: int) -> None:
+        """Take in what came out; a crash may have had it said twice. Raises: LogError."""
+        if self.summed not in (None, summed):
+            raise LogError(f"{self.name} was summed twice, to two ends", index)
+        if self._digests() != dict(summed.replies):
+            raise LogError(f"{self.name}: the digests of all replies are not over those of its stages", index)
+        if self._protocol.agrees and self.agreed is None:
+            raise LogError(f"{self.name} was summed, and no silos agreed to open it", index)
+        self._require(self._protocol.whole(len(self._vectors)), "summed", index)
+        if self._protocol.encrypts and self.decrypted is None:
+            raise LogError(f"{self.name} was summed, and no decryptor opened it", index)
+        if unnamed := set(self.started.cohort) - self.survivors - self.lost:
+            raise LogError(f"{self.name} was summed without {min(unnamed)}, and nothing says what became of it", index)
+        self.summed = summed
+
+    @property
+    def _vectors(self) -> tuple[str, ...]:
+        return self._accepted.get(self._protocol.vectors, ())
+
+    def _digests(self) -> Mapping[str, str]:
+        return {party: sha256(said).hexdigest() for party, said in self._said.items()}
+
+    def _require(self, stages: tuple[int, ...], what: str, index: int) -> None:
+        for stage in stages:
+            if not self._accepted.get(stage):
+                raise LogError(f"{self.name} was {what}, and nobody's answer to stage {stage} was accepted", index)
