@@ -39,7 +39,7 @@ Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
 METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "control", "counts")
 TEST_SET = "test_set"
-TEACHES_NOTHING = 1e-12  # a silo's learning rate: it takes part, and its update rounds to none
+TEACHES_NOTHING = 1e-9  # a silo's learning rate: its weights move, so that it takes part, and its update rounds to none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ class Baselines:
     def _control(self) -> Mapping[str, Judged]:
         """Run the job without privacy, with silos that teach nothing, on models of its own."""
         config = self._point.config
-        silo = replace(config.silo, learning_rate=TEACHES_NOTHING)
+        silo = replace(config.silo, learning_rate=TEACHES_NOTHING, schedule="constant")
         prepared = prepare(replace(config, privacy=NonPrivate(), factors=config.what_travels, silo=silo))
         self._drive("control", prepared)
         return self._judge({"slm": prepared.server_slm, "llm": prepared.server_llm})
