@@ -30,7 +30,8 @@ MAX_TEXT = 512
 MAX_MARKS = 8 * MAX_VALUES
 """Most quotation marks and backslashes: two for a key, two for a text, and as many inside texts."""
 
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A text, also one that does not end: a pattern that failed there would be tried again at each quotation mark in it."""
 _KEPT = b'[]{},"'
 _DROPPED = bytes(value for value in range(256) if value not in _KEPT)
 _FOLD = bytes.maketrans(b"{}", b"[]")

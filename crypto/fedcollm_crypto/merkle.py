@@ -65,6 +65,18 @@ class Tree:
         size = self._known(self.size if size is None else size)
         return self._over(0, size) if size else EMPTY_ROOT
 
+    def frontier(self, size: int) -> list[bytes]:
+        """Return the roots of the complete subtrees that the first `size` leaves fall into, the largest first.
+
+        There is one for each 1 in the binary number of leaves. Raises: ValueError for a larger size.
+        """
+        found: list[bytes] = []
+        start = 0
+        for height in _heights(self._known(size)):
+            found.append(self._levels[height][start >> height])
+            start += 1 << height
+        return found
+
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return PATH(index, D[size]) of RFC 9162, 2.1.3.1. Raises: ValueError for an index outside the tree."""
         if not 0 <= index < self._known(size):
@@ -106,6 +118,31 @@ class Tree:
         if not 0 <= size <= self.size:
             raise ValueError(f"this tree has {self.size} entries, {size} were asked for")
         return size
+
+
+def root_after(size: int, frontier: Sequence[bytes], leaves: Iterable[bytes]) -> bytes:
+    """Return the root of a tree whose first `size` leaves have this frontier, and which goes on with `leaves`.
+
+    Guarantee: where the root is a known one, so are all leaves after the first `size`, each at its place.
+    Raises: ProtocolError for another number of hashes than so many leaves have.
+    """
+    _check_proof(frontier)
+    heights = _heights(size)
+    if len(frontier) != len(heights):
+        raise ProtocolError(f"frontier: {len(heights)} hashes were expected before entry {size}, got {len(frontier)}")
+    complete = list(frontier)
+    for leaf in leaves:
+        complete.append(leaf)
+        size += 1
+        for _ in range(_trailing_zeros(size)):
+            right = complete.pop()
+            complete.append(node_hash(complete.pop(), right))
+    if not complete:
+        return EMPTY_ROOT
+    root = complete.pop()
+    while complete:
+        root = node_hash(complete.pop(), root)
+    return root
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
@@ -167,6 +204,11 @@ def verify_consistency(old: int, old_root: bytes, size: int, root: bytes, proof:
 def _split(length: int) -> int:
     """Return the largest power of two below `length`."""
     return 1 << (length - 1).bit_length() - 1
+
+
+def _heights(size: int) -> list[int]:
+    """Return the heights of the complete subtrees that so many leaves fall into, the largest first."""
+    return [height for height in reversed(range(size.bit_length())) if size >> height & 1]
 
 
 def _trailing_zeros(number: int) -> int:

@@ -150,6 +150,7 @@ def make_silo(site: Site, name: str) -> Silo:
         name=name,
         terms=SiloTerms(
             expected=expected_of(prepared, manifest),
+            silos=parties.roster.of_role("silo"),
             trust_region=_trust_region(prepared),
             budget=_budget(site, name),
         ),

@@ -100,6 +100,7 @@ class Journal:
             raise
         self._cosigned = self._heard = 0
         self._ledger: str | None = None
+        self._joined: set[int] = set()
         for entry in self._entries:
             self._note(entry)
 
@@ -120,6 +121,10 @@ class Journal:
         A head that it cosigned outside of an attempt does not count: what its lines said of others is not remembered.
         """
         return self._heard
+
+    def joined(self, round_number: int) -> bool:
+        """Return whether the silo joined an attempt of this round."""
+        return round_number in self._joined
 
     def append(self, entry: JournalEntry) -> None:
         """Write one entry; it is on the disk when this returns. Raises: OSError when it could not be written whole."""
@@ -148,6 +153,7 @@ class Journal:
                 self._cosigned = check_note(entry.note).size
             case AttemptJoined():
                 self._heard = self._cosigned
+                self._joined.add(entry.round)
             case RoundEnded():
                 self._ledger = entry.ledger
             case _:

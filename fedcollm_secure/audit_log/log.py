@@ -167,9 +167,8 @@ class AuditLog:
         size, last = self._tree.size, Checkpoint.of(self.checkpoint_shown().text).size
         if last != size:
             raise RuntimeError(f"the last checkpoint covers {last} of {size} entries: call checkpoint first")
-        proof = tuple(self._tree.inclusion_proof(size - 1, size))
         first = min(self._closed, old)
-        return Recent(first=first, lines=tuple(self._file.lines[first:]), proof=proof)
+        return Recent(first=first, lines=tuple(self._file.lines[first:]), frontier=tuple(self._tree.frontier(first)))
 
     def cosigned(self, lines: tuple[SignatureLine, ...]) -> None:
         """Put cosignatures, which the caller has verified, under the last checkpoint."""

@@ -1,9 +1,9 @@
 """The log's lines that a silo has not seen yet, shown to it with proof whenever it is to cosign a head.
 
     coordinator → silo   all lines from the one that closed the last round, or from the first that this silo has not
-                         cosigned, to the head of the same View, and the inclusion proof of the last of them. They
-                         travel as they stand in the file, a newline behind each: no byte of them is spelt otherwise
-    silo                 1. the last line is the last leaf of the tree that the keeper signed; each names the one before
+                         cosigned, to the head of the same View, and the hashes of the tree before them (its frontier).
+                         They travel as they stand in the file, a newline behind each: no byte is spelt otherwise
+    silo                 1. frontier and lines make the very tree that the keeper signed; each line names the one before
                          2. nothing is left out: they begin no later than where this silo's memory of the log ends, and
                             the last round that they close is the one before that which begins
                          3. every sum that this silo helped to open stands there as it was; each in one way, and, where
@@ -33,38 +33,39 @@ from fedcollm_crypto.declared import Declared
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.kinds import Natural
 from fedcollm_crypto.masking.stages import Heard, Released, Where
-from fedcollm_crypto.merkle import Proof, leaf_hash, verify_inclusion
+from fedcollm_crypto.merkle import Proof, leaf_hash, root_after
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.audit_log.events import RoundClosed, RoundStarted, SumAgreed
 from fedcollm_secure.audit_log.log_entry import Entry, read_line, read_unchained
 from fedcollm_secure.audit_log.untrusted_files import LINES_BYTES
 
 MAX_LINES = 1 << 20  # thousands of attempts among a hundred silos, all of which were lost each time
+MAX_SUMS = 1 << 14  # that a silo is told of at once: each becomes a line of its journal
 MAX_LINES_BYTES = LINES_BYTES  # a longer log nobody verifies either
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proved(Declared):
-    """Where the lines begin, and the inclusion proof of the last one: what stands before them on the wire."""
+    """Where the lines begin, and the frontier of the tree there: what stands before them on the wire."""
 
     KIND: ClassVar[str] = "recent"
 
     first: Natural
-    proof: Proof
+    frontier: Proof
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recent:
-    """Lines of the log from index `first` to the head, and the inclusion proof of the last one."""
+    """Lines of the log from index `first` to the head, and the frontier of the `first` entries before them."""
 
     first: int
     lines: tuple[bytes, ...]
-    proof: tuple[bytes, ...]
+    frontier: tuple[bytes, ...]
 
     @property
     def proved(self) -> Proved:
         """Return what stands before the lines on the wire."""
-        return Proved(first=self.first, proof=self.proof)
+        return Proved(first=self.first, frontier=self.frontier)
 
     @property
     def text(self) -> bytes:
@@ -79,21 +80,28 @@ class Recent:
         count = text.count(b"\n")
         if not 1 <= count <= MAX_LINES or not text.endswith(b"\n"):
             raise ProtocolError(f"recent.lines: 1 to {MAX_LINES} whole lines were expected, got {count}")
-        return cls(first=proved.first, lines=tuple(text.split(b"\n")[:-1]), proof=proved.proof)
+        return cls(first=proved.first, lines=tuple(text.split(b"\n")[:-1]), frontier=proved.frontier)
 
     def told(self, head: Checkpoint, *, known: int) -> "Told":
-        """Return what these lines tell under `head`, to a silo that cosigned `known` entries. Raises: ProtocolError."""
+        """Return what these lines tell under `head`, to a silo that cosigned `known` entries.
+
+        Guarantee: they are the entries from `first` on of the tree under `head`, all of them, and of no other.
+        Raises: ProtocolError.
+        """
         if not self.lines or self.first + len(self.lines) != head.size:
             raise ProtocolError(f"recent: expected lines up to entry {head.size}, got {self.first + len(self.lines)}")
-        verify_inclusion(leaf_hash(self.lines[-1]), head.size - 1, head.size, self.proof, head.root)  # (1)
         if self.first > known:  # (2)
             raise ProtocolError(f"recent: expected all lines since the round before, and since known: {known}")
-        entries = self._entries()  # not before here: what the keeper did not sign costs one hash
+        if root_after(self.first, self.frontier, map(leaf_hash, self.lines)) != head.root:  # (1)
+            raise ProtocolError(f"recent: these are not the entries from {self.first} on under the head of {head.size}")
+        entries = self._entries()  # not before here: what the keeper did not sign costs its hashes
         events = [entry.event for entry in entries]
         closed = [event for event in events if isinstance(event, RoundClosed)]
         if not closed and self.first:
             raise ProtocolError("recent: expected all lines since the one that closed the last round")
         agreed = tuple(event for event in events if isinstance(event, SumAgreed))
+        if len(agreed) > MAX_SUMS:
+            raise ProtocolError(f"recent: at most {MAX_SUMS} sums at once were expected, got {len(agreed)}")
         begun = tuple(event for event in events if isinstance(event, RoundStarted))
         return Told(closed=closed[-1] if closed else None, begun=begun, agreed=agreed)
 

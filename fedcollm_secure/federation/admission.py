@@ -87,7 +87,7 @@ class Admission:
         if budget is not None:  # may still refuse, and comes first for that
             session = self.terms.expected.session_id
             budget.ledger.reserve(session=session, round=manifest.round, plan=budget.plan)
-        heard = self._heard()
+        heard = set(self._heard())
         for entry in map(self._entry, told.agreed):
             if entry not in heard:
                 memory.stages.append(entry)
@@ -120,7 +120,13 @@ class Admission:
         return view.recent.told(head, known=self.memory.journal.heard_size)
 
     def _require_sums(self, told: Told) -> None:
-        """Hold the log to every sum that this silo helped to open, and to what it heard of those of others."""
+        """Hold the log to every sum that this silo helped to open, and to what it heard of those of others.
+
+        What it hears it holds to in every later session, so a sum over strangers, which nobody can have opened, is
+        refused: its server could keep this silo from ever summing again.
+        """
+        if strangers := {party for one in told.agreed for party in one.survivors} - self.terms.silos:
+            raise ProtocolError(f"recent: a sum is named over {len(strangers)} parties that are no silos of the roster")
         require_one_story([*self._heard(), *map(self._entry, told.agreed)])
         require_logged(self._not_yet_heard(), told.agreed)
 

@@ -140,6 +140,8 @@ class Silo:
     def _close(self, request: Close) -> Iterator[bytes]:
         if request.session != self._terms.expected.session_id:
             raise ProtocolError("close: another session than this silo's")
+        if not self._memory.journal.joined(request.round):
+            raise ProtocolError(f"close: this silo joined no attempt of round {request.round}")
         note = Closed(ledger="", epsilon="")
         if self._terms.budget is not None:  # (6)
             ledger = self._terms.budget.ledger

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fedcollm_crypto.aggregation import PartyId
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.masking.policy import Expected
 from fedcollm_crypto.masking.stages import StageJournal
@@ -27,10 +28,11 @@ class Budget:
 class SiloTerms:
     """What all rounds of a run must keep to: what every manifest says, how far an adapter moves, what may be spent.
 
-    `expected` leaves out the adapter and the pass, which are each round's.
+    `expected` leaves out the adapter and the pass, which are each round's. `silos` are those of the roster.
     """
 
     expected: Expected
+    silos: frozenset[PartyId]
     trust_region: TrustRegion | None
     budget: Budget | None
 

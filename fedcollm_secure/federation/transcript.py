@@ -34,8 +34,9 @@ class Transcript:
         if self._folder is None:
             return
         durable.make_folder(self._folder)
-        durable.replace(self._folder / "manifest.json", canonical.encode(manifest.to_body()))
-        durable.replace(self._folder / "adapter.bin", adapter.astype("<f4").tobytes())
+        with durable.told(self._folder):
+            (self._folder / "manifest.json").write_bytes(canonical.encode(manifest.to_body()))
+            (self._folder / "adapter.bin").write_bytes(adapter.astype("<f4").tobytes())
 
     def keep(self, stage: int, party: PartyId, reply: Chunks) -> Iterator[bytes]:
         """Pass the reply on; what is read of it is digested and kept."""

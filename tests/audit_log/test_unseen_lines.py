@@ -11,10 +11,12 @@ from fedcollm_crypto.canonical import decode, encode
 from fedcollm_crypto.checkpoint import Checkpoint
 from fedcollm_crypto.errors import ProtocolError, Refused
 from fedcollm_crypto.masking.stages import Released, Where
+from fedcollm_crypto.merkle import Tree, leaf_hash
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_secure.audit_log import unseen_lines
 from fedcollm_secure.audit_log.events import RoundClosed, SumAgreed
 from fedcollm_secure.audit_log.log import AuditLog
+from fedcollm_secure.audit_log.log_entry import write_line
 from fedcollm_secure.audit_log.unseen_lines import Proved, Recent, Told, hold_ledger, require_logged
 from tests.witnessed_log import PLAN, round_closed
 
@@ -38,6 +40,11 @@ def shown(log: Any) -> Recent:
 
 def told(recent: Recent, head: Checkpoint) -> Told:
     return recent.told(head, known=head.size)
+
+
+def frontier(log: Any, first: int) -> tuple[bytes, ...]:
+    """Return the hashes before any entry, not those alone at which an honest keeper begins."""
+    return tuple(Tree(map(leaf_hash, log.log.recent(0).lines)).frontier(first))
 
 
 def head_of(log: Any) -> Checkpoint:
@@ -84,16 +91,30 @@ def test_lines_survive_the_journey_and_nothing_else_does(witnessed: Begin, tmp_p
     assert Recent.of(Proved.from_body(body), recent.text) == recent
 
     hashes: list[Any] = [["00"], ["00" * 32] * 65]
-    bodies: list[Any] = [{"proof": hashes[0]}, {"proof": hashes[1]}, {"first": -1}, {"x": 1}]
+    bodies: list[Any] = [{"frontier": hashes[0]}, {"frontier": hashes[1]}, {"first": -1}, {"x": 1}]
     for wrong in bodies:
         with pytest.raises(ProtocolError, match="recent"):
             Proved.from_body({**body, **wrong})
 
 
+def test_more_sums_than_any_run_has_are_refused(
+    witnessed: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = witnessed(tmp_path / "log")
+    for number in (1, 2, 3):
+        log.log.append(agreed(number, "north", "south"))
+    head = head_of(log)
+    monkeypatch.setattr(unseen_lines, "MAX_SUMS", 3)
+    assert len(told(shown(log), head).agreed) == 3
+    monkeypatch.setattr(unseen_lines, "MAX_SUMS", 2)
+    with pytest.raises(ProtocolError, match="at most 2 sums at once were expected, got 3"):
+        told(shown(log), head)
+
+
 def test_lines_beyond_the_bounds_are_refused_before_one_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unseen_lines, "MAX_LINES", 3)
     monkeypatch.setattr(unseen_lines, "MAX_LINES_BYTES", 8)
-    proved = Proved(first=0, proof=())
+    proved = Proved(first=0, frontier=())
 
     assert Recent.of(proved, b"a\nb\ncd\n").lines == (b"a", b"b", b"cd")
     for text in (b"", b"\n\n\n\n", b"a\nb"):
@@ -114,7 +135,7 @@ def test_a_keeper_that_did_not_sign_the_last_line_has_none_parsed(
 
     monkeypatch.setattr(unseen_lines, "read_unchained", parse)
     monkeypatch.setattr(unseen_lines, "read_line", parse)
-    with pytest.raises(ProtocolError, match="root"):
+    with pytest.raises(ProtocolError, match="these are not the entries from"):
         told(replace(recent, lines=(recent.lines[0], b"{}")), head)
     with pytest.raises(ProtocolError, match="and since known"):
         replace(recent, first=1, lines=recent.lines[1:]).told(head, known=0)
@@ -125,12 +146,28 @@ def test_lines_that_the_head_does_not_cover_prove_nothing(witnessed: Begin, tmp_
     log, other = witnessed(tmp_path / "log").extend(1), witnessed(tmp_path / "other").extend(2)
     recent, head = shown(log), head_of(log)
 
-    with pytest.raises(ProtocolError, match="root"):
+    with pytest.raises(ProtocolError, match="these are not the entries from"):
         told(shown(other), head)
     with pytest.raises(ProtocolError, match="expected lines up to entry 2, got 1"):
         told(replace(recent, lines=recent.lines[:1]), head)
-    with pytest.raises(ProtocolError, match="does not follow"):
+    with pytest.raises(ProtocolError, match="these are not the entries from"):
         told(replace(recent, lines=(recent.lines[0].replace(b"masked", b"forged"), recent.lines[1])), head)
+
+
+def test_lines_of_a_chain_that_is_not_the_tree_are_refused(witnessed: Begin, tmp_path: Path) -> None:
+    """A keeper may sign any tree: each line shown names the one before, and one of them is no leaf."""
+    log = witnessed(tmp_path / "log").extend(3)
+    honest = shown(log)
+    swapped = write_line(closed(1), index=1, previous=leaf_hash(honest.lines[0]), time="2026-01-31T12:00:00Z")
+    last = write_line(closed(2), index=2, previous=leaf_hash(swapped), time="2026-01-31T12:00:00Z")
+    tree = Tree(map(leaf_hash, (honest.lines[0], honest.lines[1], last)))
+    head = Checkpoint(origin=head_of(log).origin, size=3, root=tree.root())
+    public = replace(honest, lines=(honest.lines[0], honest.lines[1], last))
+
+    with pytest.raises(ProtocolError, match="these are not the entries from 0 on"):
+        replace(honest, lines=(honest.lines[0], swapped, last)).told(head, known=0)
+    with pytest.raises(ProtocolError, match="does not follow"):
+        public.told(head, known=0)  # the leaves themselves make no chain
 
 
 def test_an_older_round_does_not_pass_for_the_last_one(witnessed: Begin, tmp_path: Path) -> None:
@@ -139,14 +176,15 @@ def test_an_older_round_does_not_pass_for_the_last_one(witnessed: Begin, tmp_pat
     older = shown(log.extend(2))
     log.log.append(closed(2))
     head, recent = head_of(log), shown(log)
-    longer = replace(recent, first=1, lines=(*older.lines, *recent.lines))
+    longer = replace(older, lines=(*older.lines, *recent.lines))
 
     assert told(longer, head).closed == closed(2)  # all lines to the head: the last that closes a round is the last
     with pytest.raises(ProtocolError, match="expected lines up to entry"):
         told(older, head)
     tail = shown(log.extend(3))
+    head = head_of(log)
     with pytest.raises(ProtocolError, match="all lines since"):  # a tail that leaves the closing line out
-        told(replace(tail, first=tail.first + 1, lines=tail.lines[1:]), head_of(log))
+        told(replace(tail, first=tail.first + 1, lines=tail.lines[1:], frontier=frontier(log, tail.first + 1)), head)
 
 
 def test_a_silo_that_was_away_is_shown_all_that_it_has_not_seen(witnessed: Begin, tmp_path: Path) -> None:

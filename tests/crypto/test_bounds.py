@@ -222,3 +222,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     for read in (Note.decode, SignatureLine.decode, LogProof.decode):
         refused(lambda read=read: read(text))
         refused(lambda read=read: read(note))
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b"x"])
+def test_a_text_that_never_ends_is_looked_at_once(end: bytes) -> None:
+    """Tried again at each mark in it, this would take hours."""
+    text = b'"' + b'\\"' * 200_000 + end
+
+    check_bounds(text)
+    check_bounds(b"[" + b'"a",' * 1000 + b'"b"]' + text)
+    with pytest.raises(ValueError):  # noqa: PT011 - any reader's
+        json.loads(text)

@@ -193,3 +193,11 @@ def test_a_hundred_rounds_of_a_hundred_silos_are_within_the_search():
     for one in rounds * 10:
         assert not exposes(frozenset(seen), one, 3)
         seen.add(one)
+
+
+def test_more_sets_than_can_be_looked_at_give_the_careful_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [frozenset({f"{name}{number}" for name in "abcd"}) for number in range(6)]  # none has a silo in common
+
+    assert not exposes(frozenset(groups[:4]), groups[4], 3)
+    monkeypatch.setattr(exposure, "MAX_SETS", 4)
+    assert exposes(frozenset(groups[1:5]), groups[5], 3)

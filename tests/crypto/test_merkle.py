@@ -13,6 +13,7 @@ from fedcollm_crypto.merkle import (
     Tree,
     leaf_hash,
     node_hash,
+    root_after,
     verify_consistency,
     verify_inclusion,
 )
@@ -61,6 +62,22 @@ def test_every_proof_of_every_size_up_to_130_verifies():
             assert len(path) <= max(size - 1, 0).bit_length()
         for old in range(size + 1):
             verify_consistency(old, TREE.root(old), size, root, TREE.consistency_proof(old, size))
+
+
+def test_a_root_follows_from_every_frontier_and_the_leaves_after_it():
+    leaves = [leaf_hash(entry) for entry in ENTRIES[:66]]
+    for size in range(67):
+        for first in range(size + 1):
+            frontier = TREE.frontier(first)
+            assert root_after(first, frontier, leaves[first:size]) == TREE.root(size)
+            if first < size:
+                assert root_after(first, frontier, [*leaves[first : size - 1], leaf_hash(b"other")]) != TREE.root(size)
+
+
+@pytest.mark.parametrize(("size", "hashes"), [(0, 1), (1, 0), (4, 2), (7, 2), (1 << 63, 64)])
+def test_a_frontier_of_another_length_is_refused(size, hashes):
+    with pytest.raises(ProtocolError, match="frontier"):
+        root_after(size, [leaf_hash(b"")] * hashes, [])
 
 
 @settings(max_examples=200, deadline=None)

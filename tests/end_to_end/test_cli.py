@@ -289,12 +289,15 @@ def test_compare_is_complete_and_goes_on(tree: Make, tmp_path: Path, cli: Cli) -
         "fedavg_ce",
         "one_way",
         "fedcollm",
+        "control",
+        "counts",
     }
     assert {row["method"] for row in found["rows"] if row["model"] == "llm"} == {
         "zero_shot",
         "server_only",
         "fedcollm",
         "centralized",
+        "control",
     }
     assert json.loads(again) == found
     assert kept.stat().st_mtime_ns == before

@@ -51,7 +51,7 @@ def test_six_hundred_lost_attempts_of_a_hundred_silos_are_shown_and_cosigned(
 ) -> None:
     tree, keeper = Tree(map(leaf_hash, lines)), Identity.generate("server")
     head = Checkpoint(origin=ORIGIN, size=tree.size, root=tree.root())
-    recent = Recent(first=0, lines=lines, proof=tuple(tree.inclusion_proof(tree.size - 1, tree.size)))
+    recent = Recent(first=0, lines=lines, frontier=())
     note = sign_checkpoint(head, keeper, time_s=1_800_000_000).encode()
     message = encode(Show(view=View(note=note, old=0, proof=(), recent=recent)))
     journal = Journal(tmp_path / "journal.jsonl")
@@ -73,7 +73,7 @@ def test_a_log_beyond_the_bounds_is_refused_with_the_bound(
     lines: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unseen_lines, "MAX_LINES", len(lines) - 1)
-    message = encode(Show(view=View(note="", old=0, proof=(), recent=Recent(first=0, lines=lines, proof=()))))
+    message = encode(Show(view=View(note="", old=0, proof=(), recent=Recent(first=0, lines=lines, frontier=()))))
 
     with pytest.raises(ProtocolError, match=f"1 to {len(lines) - 1} whole lines were expected, got {len(lines)}"):
         decode(message)

@@ -22,15 +22,22 @@ _Vector = tuple[Fraction, ...]
 MAX_STEPS = 20_000
 """Sets that are looked at in one search; where that is not enough, the answer is the careful one."""
 
+MAX_SETS = 40
+"""Different sets of silos whose sums are held together: elimination over more would take minutes, and a server that
+names sums that never were could have a silo do it. Beyond, the answer is the careful one."""
+
 
 @lru_cache(maxsize=4096)
 def exposes(earlier: frozenset[Silos], new: Silos, fewest: int, in_league: Silos = frozenset()) -> bool:
     """Say whether some combination, in which the `new` sum takes part, is over fewer than `fewest` silos.
 
-    Also True where the search would take more than `MAX_STEPS` steps. `earlier` are the sets of the sums before it.
+    Also True for more than `MAX_SETS` sets, and where the search would take more than `MAX_STEPS` steps. `earlier` are
+    the sets of the sums before it.
     Combinations over none but silos `in_league` tell nothing: those have shown that they work with the server.
     """
     rows = sorted({*earlier, new}, key=sorted)
+    if len(rows) > MAX_SETS:
+        return True
     classes = _classes(rows)
     everything = [_row(row, classes) for row in rows]
     before = [_row(row, classes) for row in sorted(earlier, key=sorted)]

@@ -7,7 +7,6 @@ in its ledger; `verify` looks again afterwards.
 
 import hashlib
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import Checkpoint
@@ -104,7 +103,7 @@ def _older(folder: Path, log: AuditLog) -> Recent:
     """Return lines of the log from where round 1 was closed, as if it were the last."""
     lines = tuple((folder / "audit" / LOG_NAME).read_bytes().splitlines())
     first = next(index for index, line in enumerate(lines) if b'"round_closed"' in line)
-    return replace(log.recent(0), first=first, lines=lines[first:])
+    return log.recent(first)
 
 
 def _found(folder: Path) -> str:

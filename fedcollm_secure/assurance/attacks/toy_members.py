@@ -81,7 +81,9 @@ class Members:
         pending = Pending(self._folder(party) / PENDING_NAME)
         self._parties[party] = Silo(
             name=party,
-            terms=SiloTerms(expected=self._expected, trust_region=trusted, budget=None),
+            terms=SiloTerms(
+                expected=self._expected, silos=self.roster.of_role("silo"), trust_region=trusted, budget=None
+            ),
             learning=Learning(
                 learner=_learner(house.change),
                 parameters=SCHEMA.length,

@@ -25,6 +25,7 @@ from fedcollm_secure.audit_log.events import PartyConvicted, RoundStarted, SumAg
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log
 from fedcollm_secure.audit_log.logged_parties import PROOFS, check_convictions
 from fedcollm_secure.errors import LogError
+from fedcollm_secure.federation.messages import Close
 from fedcollm_secure.learning.vectors import digest
 
 STRICT = SiloPolicy(max_single_changes=0)
@@ -59,6 +60,23 @@ def test_a_sum_that_is_named_before_its_attempt_is_refused(session: Session) -> 
     with pytest.raises(Blocked, match="unlogged_sum"):
         session.attempt(session.manifest(number=2, adapter=version(1)), version(1))
     assert [session.silos.traces(party) for party in session.members] == before
+
+
+def test_a_sum_over_strangers_is_refused_and_not_remembered(session: Session) -> None:
+    say_agreed(session, 1, DIGEST, [*session.members[:4], "nobody"])
+    before = [session.silos.traces(party) for party in session.members]
+    with pytest.raises(Blocked, match="malformed"):
+        session.attempt(session.manifest(number=2, adapter=version(1)), version(1))
+    assert [session.silos.traces(party) for party in session.members] == before
+
+
+def test_a_round_that_a_silo_did_not_join_cannot_be_closed_for_it(session: Session) -> None:
+    """Else one message would put the silo out of every later round."""
+    victim = session.members[0]
+    message = Close(session=session.name, round=2**40, adapter=DIGEST)
+    with pytest.raises(Blocked, match="protocol_violation"):
+        session.silos.send(victim, message)
+    assert session.attempt(session.manifest(number=2, adapter=version(1)), version(1)).contributors
 
 
 def test_a_sum_that_is_named_after_its_attempt_is_not(session: Session) -> None:
