@@ -1,6 +1,7 @@
 """How many silos a consortium needs, by its policy."""
 
 from fedcollm_crypto.masking.manifest import threshold
+from fedcollm_crypto.note import MAX_SIGNATURES
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import Ckks, Encrypted, UnsafePlain
 from fedcollm_secure.errors import ConfigError
@@ -12,7 +13,7 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
     """Refuse a consortium that is too small for what `security` promises.
 
     Raises:
-        ConfigError: too few silos, or a silo with the server's name.
+        ConfigError: too few silos, more than can cosign one head of the log, or a silo with the server's name.
     """
     if SERVER in map(str.casefold, silos):
         raise ConfigError("data.silos", f"no silo can be called {SERVER!r}; choose another name")
@@ -23,6 +24,13 @@ def check_cohort(config: Config, silos: tuple[str, ...]) -> None:
             "security.min_cohort",
             f"expected at least {least} silos, got {len(silos)}: the sum of fewer hides nobody. Add silos, or with "
             "two of them say security: {allow_two_party: true, min_cohort: 2, colluding: 0}",
+        )
+    lines = 2 if config.security.post_quantum else 1  # under a head, of each silo and of the keeper
+    if lines * (len(silos) + 1) > MAX_SIGNATURES:
+        raise ConfigError(
+            "data.silos",
+            f"expected at most {MAX_SIGNATURES // lines - 1} silos, got {len(silos)}: no more can cosign one head of "
+            "the log, and a head that not all can sign protects none",
         )
     if isinstance(config.aggregation, UnsafePlain):
         return

@@ -93,6 +93,16 @@ class _NotOurs(Exception):
 _Loader.add_constructor(_INT, _int)
 _Loader.add_constructor(_FLOAT, _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _unique_map)
+BREAKS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
+"""What some take for the end of a line, and how YAML spells it within double quotes."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if any(one in value for one in BREAKS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
 for _number in (WrittenInt, WrittenFloat):
     _Dumper.add_representer(_number, lambda dumper, value: dumper.represent_data(value + 0))  # the plain number
 
@@ -114,8 +124,9 @@ def read_yaml(text: str, where: str) -> object:
 
 
 def write_yaml(tree: object) -> str:
-    """Return YAML that `read_yaml` reads back."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """Return YAML that `read_yaml` reads back, and whose lines end with a newline alone, whoever splits them."""
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return re.sub("[\x85\u2028\u2029]", lambda found: BREAKS[found[0]], text)
 
 
 def _at(mark: yaml.Mark | None) -> str:

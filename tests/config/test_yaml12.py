@@ -7,6 +7,8 @@ import pytest
 from fedcollm_secure.config.yaml12 import read_yaml, write_yaml
 from fedcollm_secure.errors import ConfigError
 
+BREAKS = ("a\u2028b", "a\x85 b: c", "\u2029", "a\nb\u2028c")
+
 SCALARS: list[tuple[str, object]] = [
     ("010", 10),
     ("0o10", 8),
@@ -43,10 +45,17 @@ def test_scalars_are_those_of_the_core_schema(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["010", "1e5", "0o7", "true", "null", "", "~", "no", "1_000", "a: b", 1e-05, 7, None, True]
+    "value", ["010", "1e5", "0o7", "true", "null", "", "~", "no", "1_000", "a: b", 1e-05, 7, None, True, *BREAKS]
 )
 def test_what_is_written_reads_back_as_the_same(value: object) -> None:
     assert read_yaml(write_yaml({"a": [value]}), "x") == {"a": [value]}
+
+
+@pytest.mark.parametrize("value", BREAKS)
+def test_what_some_take_for_the_end_of_a_line_is_spelt_out(value: str) -> None:
+    text = write_yaml({"a": [value], value: 1})
+
+    assert text.splitlines() == text.split("\n")[:-1]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two silos and whom they withstand: a sentence with the key, never a traceback."""
+"""How many silos a consortium may have, and whom two of them withstand: a sentence with the key, never a traceback."""
 
 from collections.abc import Callable
 
@@ -23,3 +23,13 @@ def test_two_silos_of_which_one_may_collude_are_refused(
 
     check_cohort(parse(tree(aggregation=aggregation, security={**TWO, "colluding": 0})), ("north", "south"))
     check_cohort(config, ("north", "south", "west"))
+
+
+@pytest.mark.parametrize(("post_quantum", "most"), [(False, 255), (True, 127)])
+def test_more_silos_than_can_cosign_one_head_are_refused(tree: Make, post_quantum: bool, most: int) -> None:
+    config = parse(tree(aggregation={"masked": {}}, security={"post_quantum": post_quantum}))
+    silos = tuple(f"silo-{number}" for number in range(most + 1))
+
+    check_cohort(config, silos[:most])
+    with pytest.raises(ConfigError, match=f"expected at most {most} silos, got {most + 1}"):
+        check_cohort(config, silos)
