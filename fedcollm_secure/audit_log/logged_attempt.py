@@ -29,7 +29,8 @@ class Attempt:
         self.lost: set[str] = set()  # silos of whom the log says, since it began, that they left, refused or cheated
         self._protocol = protocol
         self._last = 0
-        self._left = set(started.cohort)  # who can be asked in the next stage of silos
+        self._cohort = frozenset(started.cohort)
+        self._left = self._cohort  # who can be asked in the next stage of silos
         self._accepted: dict[int, tuple[str, ...]] = {}
         self._said: dict[str, bytearray] = {}  # by party, the digests of its replies
 
@@ -59,9 +60,11 @@ class Attempt:
             if not replies <= self._left:
                 raise LogError(f"stage {number} of {self.name} was answered by silos that the stage before lost", index)
             if number in self._protocol.silos:
-                self._left = set(stage.accepted)
-        elif number not in self._protocol.of_decryptor(len(self._vectors)) or replies & set(self.started.cohort):
+                self._left = frozenset(stage.accepted)
+        elif not self._protocol.asks_decryptor(number, len(self._vectors)) or not self._cohort.isdisjoint(replies):
             raise LogError(f"{self.name} has a stage {number}, which its aggregation does not ask of them", index)
+        if self.agreed is None and self._protocol.agrees and number > self._opens_after:
+            raise LogError(f"stage {number} opens the sum of {self.name}, and no line names that sum before it", index)
         self._last, self._accepted[number] = number, stage.accepted
         for party, reply in stage.replies.items():
             self._said.setdefault(party, bytearray()).extend(bytes.fromhex(reply))
@@ -72,7 +75,7 @@ class Attempt:
             raise LogError(f"a sum of {self.name} is agreed to twice", index)
         if agreed.adapter_digest != self.started.adapter_digest:
             raise LogError(f"silos agreed to a sum of {self.name}, that never began so", index)
-        if not set(agreed.survivors) <= set(self.started.cohort):
+        if not self._cohort.issuperset(agreed.survivors):
             raise LogError(f"silos agreed to a sum of {self.name} that were not asked in it", index)
         if not self._protocol.agrees:
             raise LogError(f"silos agreed to a sum of {self.name}, and in the clear nobody is asked to", index)
@@ -91,12 +94,15 @@ class Attempt:
             raise LogError(f"a sum of {self.name} was opened, and no silos agreed to it", index)
         if not self._protocol.encrypts:
             raise LogError(f"a sum of {self.name} was opened by a decryptor, which its aggregation has not", index)
+        self._require((self._opens_after + 1,), "opened by a decryptor", index)
         self.decrypted = decrypted
 
     def sum_up(self, summed: RoundSummed, index: int) -> None:
         """Take in what came out; a crash may have had it said twice. Raises: LogError."""
-        if self.summed not in (None, summed):
-            raise LogError(f"{self.name} was summed twice, to two ends", index)
+        if self.summed is not None:
+            if self.summed != summed:
+                raise LogError(f"{self.name} was summed twice, to two ends", index)
+            return  # it was held against the lines above it, and none came since
         if self._digests() != dict(summed.replies):
             raise LogError(f"{self.name}: the digests of all replies are not over those of its stages", index)
         if self._protocol.agrees and self.agreed is None:
@@ -104,9 +110,13 @@ class Attempt:
         self._require(self._protocol.whole(len(self._vectors)), "summed", index)
         if self._protocol.encrypts and self.decrypted is None:
             raise LogError(f"{self.name} was summed, and no decryptor opened it", index)
-        if unnamed := set(self.started.cohort) - self.survivors - self.lost:
+        if unnamed := self._cohort - self.survivors - self.lost:
             raise LogError(f"{self.name} was summed without {min(unnamed)}, and nothing says what became of it", index)
         self.summed = summed
+
+    @property
+    def _opens_after(self) -> int:
+        return self._protocol.last_before_agreed(len(self._vectors))
 
     @property
     def _vectors(self) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ round_started   the round after the last that was closed; attempts count from 1,
                 convicted before is asked
 stage_answered  in the order of the exchanges that the run's aggregation has (`attempt_stages`). What is accepted is
                 among what was answered. In the silos' stages only those answer whom the silos' stage before accepted,
-                in the first one only the cohort; in the decryptor's only the decryptor. So the accepted only get fewer
+                in the first one only the cohort; in the decryptor's only the decryptor. So the accepted only get fewer.
+                What opens a sum, a share or the decryptor, is asked for after its sum_agreed alone
 sum_agreed      once, from the attempt's adapter, when all stages before it have an answer that counts. It is over the
                 silos whose vectors were accepted; under ckks, where the decryptor may refuse one, over some of them
-sum_decrypted   under encryption alone: once, after sum_agreed, of the same pass (`openings` holds it to the statement)
+sum_decrypted   under encryption alone: once, of the pass in sum_agreed, after the decryptor answered the exchange that
+                opens the sum (`openings` holds it to the statement)
 party_…         who left, refused or was convicted: of the round that is open, after its first attempt began
 round_summed    every stage of the aggregation has an answer that counts; a sum was agreed to, and under encryption
                 decrypted; whoever was asked and is not in the sum has a party_… line since the attempt began. The
@@ -160,7 +162,8 @@ class _Run:
         self._gates.begin_again()
 
     def _check_passes(self, summed: Sequence[Attempt], closed: RoundClosed, index: int) -> None:
-        if any(attempt.survivors != frozenset(closed.contributors) for attempt in summed):
+        contributors = frozenset(closed.contributors)
+        if any(attempt.survivors != contributors for attempt in summed):
             raise LogError(f"round {closed.round} is closed over other silos than those that agreed", index)
         if not self._attempts[-1].summed:
             raise LogError(f"round {closed.round} is closed with a sum, and not with its last attempt's", index)

@@ -109,9 +109,9 @@ def test_a_round_without_a_sum_closes_with_what_it_began_from(check: Callable[..
 
 def test_a_sum_that_nobody_agreed_to_is_found(check: Callable[..., None]) -> None:
     without = [event for event in ATTEMPT if event != AGREED]
-    with pytest.raises(LogError, match="no silos agreed to open it"):
+    with pytest.raises(LogError, match="no line names that sum before it"):
         check(*without, SUMMED, CLOSED)
-    with pytest.raises(LogError, match="no silos agreed to open it"):
+    with pytest.raises(LogError, match="no line names that sum before it"):
         check(*without, *attempt_lines(attempt=2), SUMMED, CLOSED)
 
 

@@ -302,13 +302,21 @@ const sameNames = (one, other) => one.size === other.size && within([...one], ot
 class Attempt { // what the log said of it so far
   constructor(started, protocol) {
     this.started = started; this.protocol = protocol; this.agreed = null; this.decrypted = null; this.summed = null;
-    this.lost = new Set(); this.last = 0; this.left = new Set(started.cohort); this.accepted = new Map(); this.said = new Map();
+    this.lost = new Set(); this.last = 0; this.accepted = new Map(); this.said = new Map();
+    this.cohort = new Set(started.cohort); this.left = this.cohort;
   }
   get vectors() { return this.accepted.get(this.protocol.vectors) ?? []; }
   get survivors() { return new Set(this.agreed ? this.agreed.survivors : this.vectors); }
   ofDecryptor() {
     const { decryptor, deposits, vectors } = this.protocol;
     return deposits ? [...decryptor, ...this.vectors.map((_, place) => vectors + 1 + place), vectors + 1 + this.vectors.length] : decryptor;
+  }
+  get opensAfter() { // the last exchange before a sum is agreed to; the next one opens it
+    return this.protocol.agreedAfter + (this.protocol.deposits ? this.vectors.length : 0);
+  }
+  asksDecryptor(stage) {
+    const { decryptor, deposits, vectors } = this.protocol;
+    return decryptor.includes(stage) || Boolean(deposits && stage > vectors && stage <= vectors + this.vectors.length + 1);
   }
   require(last, index) { // each stage up to this one has an answer that counts
     for (const stage of [...this.protocol.silos, ...this.ofDecryptor()]) {
@@ -322,8 +330,11 @@ class Attempt { // what the log said of it so far
     if ([...silos, ...aside].includes(stage.stage)) {
       if (!within(replies, this.left)) throw new Bad("a stage was answered by silos that the stage before lost", index);
       if (silos.includes(stage.stage)) this.left = new Set(stage.accepted);
-    } else if (!this.ofDecryptor().includes(stage.stage) || replies.some((party) => this.started.cohort.includes(party))) {
+    } else if (!this.asksDecryptor(stage.stage) || replies.some((party) => this.cohort.has(party))) {
       throw new Bad("a stage that the aggregation does not ask of them", index);
+    }
+    if (!this.agreed && this.protocol.agreedAfter && stage.stage > this.opensAfter) {
+      throw new Bad("a stage that opens a sum, and no line names that sum before it", index);
     }
     this.last = stage.stage; this.accepted.set(stage.stage, stage.accepted);
     for (const [party, hex] of Object.entries(stage.replies)) {
@@ -336,28 +347,32 @@ class Attempt { // what the log said of it so far
     if (this.agreed || agreed.adapter_digest !== this.started.adapter_digest || !agreedAfter) {
       throw new Bad("a sum agreed to twice, in the clear, or in an attempt that began otherwise", index);
     }
-    if (!within(agreed.survivors, new Set(this.started.cohort))) throw new Bad("a sum over silos that were not asked", index);
+    if (!within(agreed.survivors, this.cohort)) throw new Bad("a sum over silos that were not asked", index);
     if (!survivors.size || !(deposits ? within(agreed.survivors, vectors) : sameNames(survivors, vectors))) {
       throw new Bad("a sum over others than those whose vectors came", index);
     }
-    this.require(agreedAfter + (deposits ? vectors.size : 0), index);
+    this.require(this.opensAfter, index);
     this.agreed = agreed;
   }
   decrypt(decrypted, index) {
     if (this.decrypted || !this.agreed || this.agreed.linear_pass !== decrypted.linear_pass || !this.protocol.decryptor.length) {
       throw new Bad("a sum opened twice, to which no silos agreed, or by a decryptor that there is not", index);
     }
+    if (!this.accepted.get(this.opensAfter + 1)?.length) throw new Bad("a sum opened by a decryptor that was not asked to", index);
     this.decrypted = decrypted;
   }
   sumUp(summed, index) { // a crash may have had it said twice
-    if (this.summed && canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
+    if (this.summed) {
+      if (canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
+      return;
+    }
     const digests = Object.fromEntries([...this.said].map(([party, hash]) => [party, hash.copy().digest("hex")]));
     if (canonical(digests) !== canonical(summed.replies)) throw new Bad("digests of all replies that are not over those of the stages", index);
     if (this.protocol.agreedAfter && !this.agreed) throw new Bad("a sum that no silos agreed to open", index);
     this.require(Infinity, index);
     if (this.protocol.decryptor.length && !this.decrypted) throw new Bad("a sum that no decryptor opened", index);
     const known = new Set([...this.survivors, ...this.lost]);
-    if (!within(this.started.cohort, known)) throw new Bad("a sum without a silo of which nothing is said", index);
+    if (!within([...this.cohort], known)) throw new Bad("a sum without a silo of which nothing is said", index);
     this.summed = summed;
   }
 }
@@ -631,11 +646,11 @@ function checkParties(events, roster) { // who the log names is in the roster, a
   const asked = new Map(), begun = new Set();
   events.forEach((event, index) => {
     let named = [];
-    if (event.type === "round_started") { named = event.cohort; asked.set(`${event.round} ${event.attempt}`, event.cohort); begun.add(event.round); }
+    if (event.type === "round_started") { named = event.cohort; asked.set(`${event.round} ${event.attempt}`, new Set(event.cohort)); begun.add(event.round); }
     if (event.type === "stage_answered") {
       named = Object.keys(event.replies);
-      const cohort = asked.get(`${event.round} ${event.attempt}`) ?? [];
-      if (named.some((party) => !cohort.includes(party) && !roster.decryptors.has(party))) throw new Bad("others answered than were asked", index);
+      const cohort = asked.get(`${event.round} ${event.attempt}`) ?? new Set();
+      if (named.some((party) => !cohort.has(party) && !roster.decryptors.has(party))) throw new Bad("others answered than were asked", index);
     }
     if (["party_dropped", "party_refused", "gate_passed", "gate_rejected"].includes(event.type)) {
       if (event.party !== undefined) named = [event.party];
@@ -647,9 +662,10 @@ function checkParties(events, roster) { // who the log names is in the roster, a
 }
 
 function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
+  const given = new Map([...bySize].map(([size, names]) => [size, new Set(names)]));
   events.forEach((event, index) => {
     if (event.type !== "head_attested") return;
-    const gone = event.silos.filter((silo) => !(bySize.get(event.size) ?? []).includes(keyName(silo)));
+    const gone = event.silos.filter((silo) => !given.get(event.size)?.has(keyName(silo)));
     if (gone.length) throw new Bad(`checkpoints/${event.size}.txt lacks cosignatures that were given: ${gone.sort().join(", ")}`, index);
   });
 }
