@@ -13,6 +13,8 @@
       ├─ silos/NAME/ledger.jsonl   whole, and holding the head that the last RoundClosed commits to
       └─ summary.json           = the digest in RunFinished, and naming the log's head
 
+A file in the log's own folders that no entry names is refused, but for what a crash leaves (`unnamed_files`).
+
 What does not fit is a `LogError`. What is missing because the run was cut short is named in `Verified.incomplete`.
 """
 
@@ -33,6 +35,7 @@ from fedcollm_secure.audit_log.logged_parties import check_convictions, check_pa
 from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.audit_log.openings import check_openings
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
+from fedcollm_secure.audit_log.unnamed_files import check_unnamed
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, read_text, require_plain
 from fedcollm_secure.audit_log.witnessed_heads import check_journals
 from fedcollm_secure.errors import LogError
@@ -115,6 +118,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
     missing += check_convictions(audit, contents.entries, roster)
     missing += check_openings(audit, contents.entries, roster)
+    missing += check_unnamed(audit, [entry.event for entry in contents.entries])
     return VerifiedLog(
         contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
     )

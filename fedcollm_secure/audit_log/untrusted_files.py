@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -109,12 +109,6 @@ def names_in(folder: Path) -> list[str]:
 def files_in(folder: Path, suffix: str) -> list[Path]:
     """Return what has a name with this end in a folder, by name. Raises: as `names_in`."""
     return [folder / name for name in names_in(folder) if name.endswith(suffix)]
-
-
-def refuse_unnamed(folder: Path, named: Collection[str]) -> None:
-    """Raise LogError for a file that no entry names: it would pass for evidence."""
-    if strange := sorted(set(names_in(folder)) - set(named)):
-        raise LogError(f"{folder.name}/{printable(strange[0])} is named by no entry of the log")
 
 
 def require_plain(folder: Path) -> None:

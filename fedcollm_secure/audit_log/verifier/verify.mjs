@@ -54,11 +54,6 @@ function requirePlain(folder) { // regular files and folders alone, at any depth
   walk(Buffer.from(folder), 0);
 }
 
-function refuseUnnamed(folder, named) { // a file that no entry names would pass for evidence
-  const strange = namesIn(folder).filter((name) => !named.has(name)).sort()[0];
-  if (strange !== undefined) throw new Bad(`${JSON.stringify(strange)} is named by no entry of the log`);
-}
-
 function namesIn(folder, suffix = "") { // the names in a folder that is no link; none where there is no folder
   if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
   if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
@@ -591,11 +586,10 @@ function named(audit, path, hex, index) { // a file that the log names by its di
 }
 
 function checkEnvironments(audit, events) { // what is installed, and the versions that the log names
-  const missing = [], all = new Set();
+  const missing = [];
   events.forEach((event, index) => {
     if (!["run_started", "run_resumed"].includes(event.type)) return;
     const name = `${event.environment_digest}.txt`, data = named(audit, `environments/${name}`, event.environment_digest, index);
-    all.add(name);
     if (data === null) { missing.push(`environments/${name} is missing`); return; }
     const lines = data.toString("latin1").split("\n");
     const found = lines.slice(0, -1).map((line) => /^([!-<>-~]+)==([!-~]+) (-|[0-9a-f]{64})$/.exec(line));
@@ -605,21 +599,18 @@ function checkEnvironments(audit, events) { // what is installed, and the versio
       if (versions.get(one) !== version) throw new Bad(`the log says ${one} ${version}, and what was installed ${versions.get(one)}`, index);
     }
   });
-  refuseUnnamed(join(audit, "environments"), all);
   return missing;
 }
 
 function checkOpenings(audit, events, roster) { // what the decryptor signed
-  const missing = [], all = new Set();
+  const missing = [];
   events.forEach((event, index) => {
     if (event.type !== "sum_decrypted") return;
     const name = `${event.statement_digest}.json`;
-    all.add(name);
     const data = named(audit, `statements/${name}`, event.statement_digest, index);
     if (data === null) missing.push(`statements/${name} is missing`);
     else if (roster) checkStatement(audit, event, decode(data), roster, index);
   });
-  refuseUnnamed(join(audit, "statements"), all);
   return missing;
 }
 
@@ -640,6 +631,39 @@ function checkStatement(audit, event, signed, roster, index) { // by the decrypt
   if (labelled("fedcollm/v1/manifest-hash", asked).toString("hex") !== signed.body.manifest_hash) {
     throw new Bad("a statement under another manifest or key than the log says", index);
   }
+}
+
+const NAMED = { // by folder: which file an entry names, and what a digest's name ends with
+  environments: (event) => (["run_started", "run_resumed"].includes(event.type) ? `${event.environment_digest}.txt` : null),
+  manifests: (event) => (event.type === "round_started" ? `${event.round}-${event.attempt}.json` : null),
+  proofs: (event) => (event.type === "party_convicted" ? `${event.proof_digest}.json` : null),
+  statements: (event) => (event.type === "sum_decrypted" ? `${event.statement_digest}.json` : null),
+};
+
+function checkUnnamed(audit, events) { // a file that no entry names would pass for evidence, but for what a crash leaves
+  const finished = events.at(-1)?.type === "run_finished", left = [];
+  const look = (folder, name) => {
+    const isLeft = finished ? folder === "checkpoints" && name === `.${events.length}.txt.partial`
+      : /^\..+\.partial$/s.test(name) || (folder !== "checkpoints" && isOfACrash(audit, folder, name, events));
+    if (!isLeft) throw new Bad(`${folder}/${name} is named by no entry of the log`);
+    left.push(`${folder}/${name} is named by no entry, as a crash leaves it`);
+  };
+  for (const [folder, nameOf] of Object.entries(NAMED)) {
+    const named = new Set(events.map(nameOf));
+    namesIn(join(audit, folder)).filter((name) => !named.has(name)).sort().forEach((name) => look(folder, name));
+  }
+  namesIn(join(audit, "checkpoints")).filter((name) => !/^(0|[1-9]\d*)\.txt$/.test(name)).sort().forEach((name) => look("checkpoints", name));
+  return left;
+}
+
+function isOfACrash(audit, folder, name, events) { // written, and its line was not
+  const data = readRegular(join(audit, folder, name), DOCUMENT_BYTES);
+  if (folder !== "manifests") return name === sha256(data).toString("hex") + (folder === "environments" ? ".txt" : ".json");
+  const round = 1 + events.filter((event) => event.type === "round_closed").length;
+  const attempt = 1 + events.filter((event) => event.type === "round_started" && event.round === round).length;
+  let said = null;
+  try { said = decode(data); } catch { return false; }
+  return said?.round === round && said.attempt === attempt && name === `${round}-${attempt}.json`;
 }
 
 function checkParties(events, roster) { // who the log names is in the roster, and was asked; rounds are spoken of once they began
@@ -699,7 +723,7 @@ function verifyLog(folder, givenKey) {
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
   if (roster) { checkParties(events, roster); checkAttested(events, bySize); }
-  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves), ...checkEnvironments(audit, events)];
+  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves), ...checkEnvironments(audit, events), ...checkUnnamed(audit, events)];
   if (audit !== folder) missing.push(...checkConfig(folder, events));
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
