@@ -20,6 +20,7 @@ const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY
 const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
   "party_convicted", "stage_answered", "sum_decrypted", "round_summed", "round_closed", "gate_passed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
 const FIELDS = "event,index,previous,time,version";
+const LINE_BYTES = 1 << 20, JSON_DEPTH = 16, JSON_VALUES = 1 << 17, SIGNATURES = 256; // of one line, one text, one note
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
 const EMPTY_ROOT = sha256(Buffer.alloc(0));
 
@@ -152,13 +153,15 @@ function base64(text) {
 }
 
 function readNote(bytes) {
-  const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   if (text.length > 1 << 20 || /[\x00-\x09\x0b-\x1f]/.test(text)) throw new Bad("note: printable text was expected");
   const cut = text.lastIndexOf("\n\n"), tail = text.slice(cut + 2);
   if (cut < 0 || !tail.endsWith("\n")) throw new Bad("note: a text, a blank line and signature lines were expected");
-  const signatures = tail.slice(0, -1).split("\n").map((line) => {
+  const lines = tail.slice(0, -1).split("\n");
+  if (lines.length > SIGNATURES) throw new Bad(`note: at most ${SIGNATURES} signatures were expected`);
+  const signatures = lines.map((line) => {
     const match = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/u.exec(line);
-    if (!match) throw new Bad("note: a signature line reads — name base64");
+    if (!match || /[\p{C}\p{Z}]/u.test(match[1])) throw new Bad("note: a signature line reads — name base64");
     const data = base64(match[2]);
     if (data.length <= 4) throw new Bad("note: a key id and a signature were expected");
     return { name: match[1], id: data.subarray(0, 4), signature: data.subarray(4) };
@@ -228,13 +231,32 @@ const keyName = (party) => [...party].map((letter) => (/[+%\s\p{C}\p{Z}]/u.test(
 function canonical(value) { // RFC 8785 for text, integers, truth values, lists and objects
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (value !== null && typeof value === "object") {
-    return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(",")}}`;
+    return `{${Object.keys(value).sort().map((key) => `${canonical(key)}:${canonical(value[key])}`).join(",")}}`;
   }
   if (typeof value === "number" && !Number.isSafeInteger(value)) throw new Bad("a number that is no safe integer");
+  if (typeof value === "string" && !value.isWellFormed()) throw new Bad("a lone surrogate is no text"); // as an escape it would pass
   return JSON.stringify(value);
 }
 
+function checkBounds(bytes) { // as fedcollm_crypto.bounds: before any of it is parsed
+  let marks = 0, values = 0, depth = 0, inText = false;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    if (byte === 0x22 || byte === 0x5c) marks += 1;
+    if (byte === 0x22) inText = !inText;
+    else if (inText && byte === 0x5c) { at += 1; if (bytes[at] === 0x22 || bytes[at] === 0x5c) marks += 1; }
+    else if (!inText && (byte === 0x5b || byte === 0x7b)) { depth += 1; values += 1; }
+    else if (!inText && (byte === 0x5d || byte === 0x7d)) depth -= 1;
+    else if (!inText && byte === 0x2c) values += 1;
+    if (depth < 0 || depth > JSON_DEPTH) throw new Bad(`not canonical JSON: brackets that match, at most ${JSON_DEPTH} deep, were expected`);
+  }
+  if (bytes.length > DOCUMENT_BYTES || values > JSON_VALUES || marks > 8 * JSON_VALUES || depth || inText) {
+    throw new Bad("not canonical JSON: it is longer or fuller than anybody reads, or is cut");
+  }
+}
+
 function decode(bytes) {
+  checkBounds(bytes);
   let value;
   try {
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
@@ -255,6 +277,7 @@ function readLog(data) {
   let previous = "0".repeat(64);
   lines.forEach((line, index) => {
     let body;
+    if (line.length > LINE_BYTES) throw new Bad(`the line is longer than ${LINE_BYTES} bytes`, index);
     try { body = decode(line); } catch (error) { throw new Bad(error.message, index); }
     if (body === null || typeof body !== "object" || Object.keys(body).sort().join() !== FIELDS) {
       throw new Bad(`a line must hold exactly ${FIELDS}`, index);
@@ -496,10 +519,37 @@ function fromHex(text) { // Buffer.from would take capitals, and stop without a 
   return Buffer.from(text, "hex");
 }
 
+function fieldsOf(value, names, what) { // a signed document holds its fields, and no other
+  if (value === null || typeof value !== "object" || Object.keys(value).sort().join() !== names) {
+    throw new Bad(`roster.json: ${what} holds ${names}, and nothing else`);
+  }
+}
+
+function checkRosterForm(signed) {
+  fieldsOf(signed, "countersignatures,possession,root_signature,roster", "a signed roster");
+  const { members, policy } = signed.roster;
+  fieldsOf(signed.roster, "consortium_id,epoch,members,policy", "a roster");
+  for (const member of members) {
+    fieldsOf(member, `ed25519,id,${Object.hasOwn(member, "mldsa44") ? "mldsa44," : ""}role`, "a member");
+    if (!["silo", "server", "auditor", "decryptor"].includes(member.role)) throw new Bad(`roster.json: ${member.role} is no role`);
+    if (Object.hasOwn(member, "mldsa44") && !member.mldsa44) throw new Bad("roster.json: a key that is none");
+  }
+  for (const name of ["id", "ed25519", "mldsa44"]) {
+    const given = members.map((member) => member[name]).filter((one) => one !== undefined);
+    if (new Set(given).size < given.length) throw new Bad("roster.json: its members have distinct names and distinct keys");
+  }
+  const silos = members.filter((member) => member.role === "silo").length;
+  const fits = (count, most) => Number.isSafeInteger(count) && count >= 0 && count <= most;
+  if (!fits(policy.countersignatures ?? 0, silos) || !fits(policy.colluding ?? 0, Math.max(1, silos) - 1)) {
+    throw new Bad("roster.json: its policy counts silos that are not there");
+  }
+}
+
 function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
   if (!lstatSync(path, { throwIfNoEntry: false })) return null;
   const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
+  checkRosterForm(signed);
   const isGenuine = (key, hex, kind = "roster", over = body) => {
     const signature = fromHex(hex), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
     return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
@@ -509,9 +559,10 @@ function readRoster(audit, events, keeper) {
   for (const [party, hex] of Object.entries(signed.countersignatures)) {
     if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
   }
+  for (const party of Object.keys(signed.possession)) if (!keys.has(party)) throw new Bad(`roster.json: ${party} is no member`);
   for (const member of signed.roster.members) { // each has the keys that it is listed with
     const own = Buffer.from(canonical({ ...member, consortium_id: signed.roster.consortium_id, epoch: signed.roster.epoch }));
-    if (!isGenuine(keys.get(member.id), signed.possession?.[member.id] ?? "", "roster-possession", own)) {
+    if (!isGenuine(keys.get(member.id), signed.possession[member.id] ?? "", "roster-possession", own)) {
       throw new Bad(`roster.json: ${member.id} did not prove that it has its key`);
     }
   }
