@@ -100,9 +100,10 @@ class VerifiedLog:
 def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | None = None) -> VerifiedLog:
     """Verify one log file with what lies beside it: `log.pub` (unless a key is given), checkpoints, the roster.
 
-    Raises: LogError for anything that was changed; RunError where there is no log at all.
+    Raises: LogError for anything that was changed, or is no regular file; RunError where there is no log at all.
     """
     audit = path.parent
+    require_plain(audit)
     contents = read_log(path)
     keeper = public_key or read_public_key(audit / KEY_NAME)
     _check_order(contents.entries)

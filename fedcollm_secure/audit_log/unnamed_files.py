@@ -33,8 +33,8 @@ from fedcollm_secure.audit_log.events import (
 from fedcollm_secure.audit_log.logged_parties import PROOFS
 from fedcollm_secure.audit_log.openings import STATEMENTS
 from fedcollm_secure.audit_log.roster_and_manifests import MANIFESTS
-from fedcollm_secure.audit_log.untrusted_files import names_in, printable, read_regular
-from fedcollm_secure.errors import LogError
+from fedcollm_secure.audit_log.untrusted_files import names_in, read_regular
+from fedcollm_secure.errors import LogError, printable
 
 _PARTIAL = re.compile(r"\..+\.partial", re.DOTALL)
 _CHECKPOINT = re.compile(r"(0|[1-9][0-9]*)\.txt", re.ASCII)

@@ -12,7 +12,7 @@
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
 const MAX_DEPTH = 8, MAX_FILES = 100_000;
@@ -42,6 +42,7 @@ function readRegular(path, longest) {
 }
 
 function requirePlain(folder) { // regular files and folders alone, at any depth, and not too many
+  if (!lstatSync(resolve(folder)).isDirectory()) throw new Bad(`${folder}: evidence lies in regular files and folders alone`);
   let count = 0;
   const walk = (place, depth) => {
     if (depth > MAX_DEPTH) throw new Bad(`${place}: at most ${MAX_DEPTH} folders inside one another were expected`);
@@ -57,7 +58,7 @@ function requirePlain(folder) { // regular files and folders alone, at any depth
 
 function namesIn(folder, suffix = "") { // the names in a folder that is no link; none where there is no folder
   if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
-  if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
+  if (!lstatSync(resolve(folder)).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
   return readdirSync(folder).filter((name) => name.endsWith(suffix));
 }
 
@@ -837,11 +838,15 @@ function verifyVectors(folder) {
 
 // ---- the command
 
+// As untrusted_files.printable: whatever a foreign file says, a terminal is told no more than to print it.
+const printable = (text) => text.replace(/[^\P{C}\n]|[^\P{Z} ]/gu, (letter) => [...Array(letter.length).keys()]
+  .map((at) => `\\u${letter.charCodeAt(at).toString(16).padStart(4, "0")}`).join(""));
+
 function main(args) {
   const asJson = args.includes("--json"), at = args.indexOf("--key");
   const key = at >= 0 ? Buffer.from(args[at + 1] ?? "", "hex") : null;
   const words = args.filter((word, place) => word !== "--json" && (at < 0 || (place !== at && place !== at + 1)));
-  const usage = (text) => { process.stderr.write(`verify.mjs: ${text}\n`); return 2; };
+  const usage = (text) => { process.stderr.write(`verify.mjs: ${printable(text)}\n`); return 2; };
   if (key !== null && key.length !== 32) return usage("--key: expected 64 hexadecimal digits");
   const target = words.at(-1);
   if (!words.length || !existsSync(target)) return usage(`no file or folder at ${target}`);
@@ -857,9 +862,10 @@ function main(args) {
     code = error instanceof Incomplete ? 3 : 1; // whatever else goes wrong in foreign bytes is their fault
     found = { verified: false, entries: 0, root: "", first_bad: error.firstBad ?? null, reason: error.message };
   }
+  if (!asJson) found.reason = found.reason.replaceAll("\n", "\\n"); // a line of its own is ours alone
   const bad = found.first_bad === null ? "" : `first bad entry: ${found.first_bad}\n`;
   const words_ = `${found.verified ? "verified" : "NOT verified"}: ${found.entries} entries, head ${found.entries}:${found.root}\n${bad}${found.reason}`;
-  process.stdout.write((asJson ? JSON.stringify(found, null, 2) : words_.trimEnd()) + "\n");
+  process.stdout.write(printable(asJson ? JSON.stringify(found, null, 2) : words_.trimEnd()) + "\n");
   return code;
 }
 
