@@ -26,6 +26,7 @@ class Attempt:
         self.agreed: SumAgreed | None = None
         self.decrypted: SumDecrypted | None = None
         self.summed: RoundSummed | None = None
+        self.convicted: set[str] = set()
         self.lost: set[str] = set()  # silos of whom the log says, since it began, that they left, refused or cheated
         self._protocol = protocol
         self._last = 0
@@ -33,6 +34,7 @@ class Attempt:
         self._left = self._cohort  # who can be asked in the next stage of silos
         self._accepted: dict[int, tuple[str, ...]] = {}
         self._said: dict[str, bytearray] = {}  # by party, the digests of its replies
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -97,6 +99,21 @@ class Attempt:
         self._require((self._opens_after + 1,), "opened by a decryptor", index)
         self.decrypted = decrypted
 
+    def judge(self, what: str, index: int) -> None:
+        """Take in that somebody spoke of the sum: it must be open. Raises: LogError."""
+        if self._is_open:
+            return
+        if (self._protocol.agrees and self.agreed is None) or (self._protocol.encrypts and self.decrypted is None):
+            raise LogError(f"{what}, and the sum of {self.name} was not opened before", index)
+        self._require(self._protocol.whole(len(self._vectors)), f"open, as {what}", index)
+        self._is_open = True
+
+    def convict(self, party: str, index: int) -> None:
+        """Take in that a silo of this attempt is convicted. Raises: LogError where it is in the sum all the same."""
+        self.convicted.add(party)
+        if self.summed is not None and party in self.survivors:
+            raise LogError(f"{party} is convicted of its part in {self.name}, which was summed over it", index)
+
     def sum_up(self, summed: RoundSummed, index: int) -> None:
         """Take in what came out; a crash may have had it said twice. Raises: LogError."""
         if self.summed is not None:
@@ -110,6 +127,8 @@ class Attempt:
         self._require(self._protocol.whole(len(self._vectors)), "summed", index)
         if self._protocol.encrypts and self.decrypted is None:
             raise LogError(f"{self.name} was summed, and no decryptor opened it", index)
+        if guilty := self.survivors & self.convicted:
+            raise LogError(f"{self.name} was summed over {min(guilty)}, who was convicted in it", index)
         if unnamed := self._cohort - self.survivors - self.lost:
             raise LogError(f"{self.name} was summed without {min(unnamed)}, and nothing says what became of it", index)
         self.summed = summed

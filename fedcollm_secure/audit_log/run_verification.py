@@ -7,7 +7,7 @@
       ├─ proofs/                = the digests in PartyConvicted, and each convicts its silo
       ├─ statements/            = the digests in SumDecrypted, and each is the decryptor's, about that sum
       ├─ environments/          = the digests in RunStarted and RunResumed, and the versions that they name
-      ├─ config.yaml            = the digest in RunStarted; its gates are those that spoke of each round
+      ├─ config.yaml            = the digest in RunStarted; its gates spoke, its rounds were run
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
       ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
       ├─ silos/NAME/ledger.jsonl   whole, and holding the head that the last RoundClosed commits to
@@ -25,11 +25,12 @@ from pathlib import Path
 from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_secure.audit_log.checkpoint_folder import Attested, CheckpointFolder, Witnesses, check, check_attested
 from fedcollm_secure.audit_log.environment import check_environments
-from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit_log.events import HeadAttested, RoundClosed, RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_end import check_end
 from fedcollm_secure.audit_log.logged_gates import asked_gates, check_gates
 from fedcollm_secure.audit_log.logged_parties import check_convictions, check_parties
 from fedcollm_secure.audit_log.logged_sums import check_sums
@@ -155,6 +156,8 @@ def _check_order(entries: tuple[Entry, ...]) -> None:
             closed = entry.event.round
         if isinstance(entry.event, RunStarted) != (entry.index == 0):
             raise LogError("a log begins with run_started, and holds it once", entry.index)
+        if isinstance(entry.event, HeadAttested) and entry.event.size > entry.index:
+            raise LogError("a head is attested that the log does not have yet", entry.index)
         if isinstance(entry.event, RunFinished) and entry.index != len(entries) - 1:
             raise LogError("entries follow run_finished", entry.index + 1)
 
@@ -169,7 +172,7 @@ def _check_held_head(contents: LogContents, held: Head | None) -> None:
 
 
 def check_config(folder: Path, contents: LogContents) -> list[str]:
-    """Hold config.yaml against the log, and gates against it; return it if it is missing. Raises: LogError."""
+    """Hold config.yaml against the log, gates and rounds against it; return it if it is missing. Raises: LogError."""
     started = contents.entries[0].event if contents.entries else None
     if not isinstance(started, RunStarted):
         return []
@@ -178,7 +181,9 @@ def check_config(folder: Path, contents: LogContents) -> list[str]:
         return ["config.yaml is missing"]
     if file_digest(config) != started.config_digest:
         raise LogError("config.yaml is not the configuration that the run was started with", 0)
-    check_gates(contents.entries, asked_gates(read_text(config)))
+    text = read_text(config)
+    check_gates(contents.entries, asked_gates(text))
+    check_end(contents.entries, text)
     return []
 
 

@@ -299,6 +299,7 @@ function checkOrder(events) {
   events.forEach((event, index) => {
     if (event.type === "round_closed" && event.round !== ++closed) throw new Bad("rounds close once, in order", index);
     if ((event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
+    if (event.type === "head_attested" && event.size > index) throw new Bad("a head is attested that the log does not have yet", index);
     if (event.type === "run_finished" && index < events.length - 1) throw new Bad("entries follow run_finished", index + 1);
   });
 }
@@ -321,7 +322,7 @@ const sameNames = (one, other) => one.size === other.size && within([...one], ot
 class Attempt { // what the log said of it so far
   constructor(started, protocol) {
     this.started = started; this.protocol = protocol; this.agreed = null; this.decrypted = null; this.summed = null;
-    this.lost = new Set(); this.last = 0; this.accepted = new Map(); this.said = new Map();
+    this.convicted = new Set(); this.isOpen = false; this.lost = new Set(); this.last = 0; this.accepted = new Map(); this.said = new Map();
     this.cohort = new Set(started.cohort); this.left = this.cohort;
   }
   get vectors() { return this.accepted.get(this.protocol.vectors) ?? []; }
@@ -380,6 +381,17 @@ class Attempt { // what the log said of it so far
     if (!this.accepted.get(this.opensAfter + 1)?.length) throw new Bad("a sum opened by a decryptor that was not asked to", index);
     this.decrypted = decrypted;
   }
+  judge(index) { // somebody speaks of the sum: it must be open
+    if (this.isOpen) return;
+    const unsaid = (this.protocol.agreedAfter && !this.agreed) || (this.protocol.decryptor.length && !this.decrypted);
+    if (unsaid) throw new Bad("a gate spoke of a sum that was not opened before", index);
+    this.require(Infinity, index);
+    this.isOpen = true;
+  }
+  convict(party, index) {
+    this.convicted.add(party);
+    if (this.summed && this.survivors.has(party)) throw new Bad("a silo convicted of its part in a sum that is over it", index);
+  }
   sumUp(summed, index) { // a crash may have had it said twice
     if (this.summed) {
       if (canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
@@ -390,11 +402,14 @@ class Attempt { // what the log said of it so far
     if (this.protocol.agreedAfter && !this.agreed) throw new Bad("a sum that no silos agreed to open", index);
     this.require(Infinity, index);
     if (this.protocol.decryptor.length && !this.decrypted) throw new Bad("a sum that no decryptor opened", index);
-    const known = new Set([...this.survivors, ...this.lost]);
+    const survivors = this.survivors, known = new Set([...survivors, ...this.lost]);
+    if ([...this.convicted].some((party) => survivors.has(party))) throw new Bad("a sum over a silo that was convicted in it", index);
     if (!within([...this.cohort], known)) throw new Bad("a sum without a silo of which nothing is said", index);
     this.summed = summed;
   }
 }
+
+const speaksOfASum = ({ gate, type }) => gate !== "trust_region" && (type === "gate_passed" || !["range", "sum"].includes(gate));
 
 function rejectedBy(gates) { // a gate on what was made of the average afterwards throws nothing away
   return [...gates].filter(([gate, passed]) => !passed && gate !== "trust_region").map(([gate]) => gate);
@@ -419,7 +434,7 @@ function checkSums(events) {
   const start = events[0], protocol = PROTOCOLS.get(start.aggregation);
   if (!protocol) throw new Bad("an unknown aggregation", 0);
   const convicted = new Set(), gates = new Map();
-  let closed = 0, average = null, attempts = [];
+  let closed = 0, average = null, adapter = null, attempts = [];
   const requireOpen = (round, index) => {
     if (!attempts.length || round !== closed + 1) throw new Bad("something is said of a round that is not under way", index);
   };
@@ -435,6 +450,7 @@ function checkSums(events) {
     if (summed.length) {
       const over = new Set(event.contributors);
       if (summed.some((attempt) => !sameNames(attempt.survivors, over))) throw new Bad("a round closed over other silos than those that agreed", index);
+      if (event.total_weight < over.size) throw new Bad("a round closed with a weight of less than 1 for each silo in it", index);
       if (!last.summed) throw new Bad("a round closed with a sum that is not its last attempt's", index);
       if (protocol.agreedAfter && summed.some((attempt, place) => attempt.agreed.linear_pass !== place)) throw new Bad("a pass not summed once", index);
       if (summed.some((attempt) => attempt.summed.averaged_digest !== last.summed.averaged_digest)) throw new Bad("passes with two averages", index);
@@ -444,7 +460,9 @@ function checkSums(events) {
     if (attempts.some((attempt) => attempt.started.adapter_digest !== last.started.adapter_digest)) throw new Bad("a round that began from two adapters", index);
     const came = summed.length && !rejectedBy(gates).length ? last.summed.averaged_digest : average ?? last.started.adapter_digest;
     if (event.averaged_digest !== came) throw new Bad("another average than the one that came out", index);
+    if (adapter !== null && event.adapter_before !== adapter) throw new Bad("a round closed from another adapter than the round before left", index);
     checkRoundGates(gates, summed.length > 0, null, index);
+    adapter = event.adapter_after;
     closed = event.round; average = event.averaged_digest; attempts = []; gates.clear();
   };
   events.forEach((event, index) => {
@@ -465,10 +483,11 @@ function checkSums(events) {
       case "party_dropped": case "party_refused": case "party_convicted":
         requireOpen(event.round, index);
         attempts.at(-1).lost.add(event.party);
-        if (event.type === "party_convicted") convicted.add(event.party);
+        if (event.type === "party_convicted") { convicted.add(event.party); under(event, index).convict(event.party, index); }
         break;
       case "gate_passed": case "gate_rejected":
         requireOpen(event.round, index);
+        if (speaksOfASum(event)) attempts.at(-1).judge(index);
         gates.set(event.gate, event.type === "gate_passed");
         break;
       case "run_stopped": case "run_resumed":
@@ -486,7 +505,8 @@ function checkConfig(folder, events) { // as the log names it; its gates are tho
   if (!lstatSync(path, { throwIfNoEntry: false })) return ["config.yaml is missing"];
   const data = readRegular(path, DOCUMENT_BYTES);
   if (sha256(data).toString("hex") !== events[0].config_digest) throw new Bad("config.yaml is not the one that the run was started with", 0);
-  const asked = askedGates(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data)), gates = new Map();
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
+  const asked = askedGates(text), gates = new Map();
   let summed = false;
   events.forEach((event, index) => {
     if (event.type === "round_started") gates.clear();
@@ -494,7 +514,20 @@ function checkConfig(folder, events) { // as the log names it; its gates are tho
     if (event.type === "round_summed") summed = true;
     if (event.type === "round_closed") { checkRoundGates(gates, summed, asked, index); gates.clear(); summed = false; }
   });
+  checkEnd(events, text);
   return [];
+}
+
+function checkEnd(events, config) { // it finishes after all rounds, or after a line that says why before
+  if (events.at(-1).type !== "run_finished") return;
+  const said = config.split("\n").filter((line) => line.split(":")[0] === "rounds");
+  const found = said.length === 1 ? /^rounds: ([1-9]\d{0,8})$/.exec(said[0]) : null;
+  if (!found) throw new Bad("config.yaml: rounds stands there once, as a run writes it", 0);
+  const rounds = Number(found[1]), closed = events.filter((event) => event.type === "round_closed").length;
+  const last = events.filter((event) => ["round_closed", "run_resumed", "run_stopped"].includes(event.type)).at(-1);
+  if (closed !== rounds && !(closed < rounds && last?.type === "run_stopped")) {
+    throw new Bad(`the run finished after ${closed} rounds, config.yaml asks for ${rounds}, and it did not stop`, events.length - 1);
+  }
 }
 
 function askedGates(config) { // of a configuration as a run writes it: block style, plain keys, no comments
