@@ -23,19 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.roster import Roster
 from fedcollm_secure.audit_log.checkpoint_folder import Attested, CheckpointFolder, Witnesses, check, check_attested
 from fedcollm_secure.audit_log.environment import check_environments
 from fedcollm_secure.audit_log.events import HeadAttested, RoundClosed, RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
-from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, origin, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.logged_end import check_end
 from fedcollm_secure.audit_log.logged_gates import asked_gates, check_gates
 from fedcollm_secure.audit_log.logged_parties import check_convictions, check_parties
 from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.audit_log.openings import check_openings
-from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, name_of, read_roster_of
 from fedcollm_secure.audit_log.unnamed_files import check_unnamed
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, read_text, require_plain
 from fedcollm_secure.audit_log.witnessed_heads import check_journals
@@ -71,7 +72,7 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
     missing = [
         *_cut_short(contents),
         *found.missing,
-        *check_manifests(folder / "audit", contents),
+        *check_manifests(folder / "audit", contents, found.roster, found.server),
         *check_environments(folder / "audit", contents.entries),
         *check_config(folder, contents),
         *_check_adapters(folder, contents),
@@ -95,6 +96,8 @@ class VerifiedLog:
 
     contents: LogContents
     attested: Attested
+    roster: Roster | None
+    server: str  # the keeper's name in it, empty without one
     missing: tuple[str, ...]
 
 
@@ -112,7 +115,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     roster = read_roster_of(audit, contents.entries, keeper)
     witnesses = Witnesses.of(roster) if roster else None
     whole = keeper_of(roster, keeper) if roster else keeper
-    attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses)
+    attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses, _origin(contents))
     if roster:
         check_parties(contents.entries, roster)
         check_attested(contents.entries, attested)
@@ -122,8 +125,18 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     missing += check_openings(audit, contents.entries, roster)
     missing += check_unnamed(audit, [entry.event for entry in contents.entries])
     return VerifiedLog(
-        contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
+        contents=contents,
+        attested=attested,
+        roster=roster,
+        server=name_of(roster, keeper) if roster else "",
+        missing=(*missing, *_not_attested(contents, attested, witnesses)),
     )
+
+
+def _origin(contents: LogContents) -> str | None:
+    """Return the name that each checkpoint begins with, by entry 0."""
+    started = contents.entries[0].event if contents.entries else None
+    return origin(started.run_id) if isinstance(started, RunStarted) else None
 
 
 def _not_attested(contents: LogContents, attested: Attested, witnesses: Witnesses | None) -> list[str]:

@@ -69,7 +69,7 @@ def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
         missing = (
             *["the last line is torn"] * bool(found.contents.torn_bytes),
             *found.missing,
-            *check_manifests(file.parent, found.contents),
+            *check_manifests(file.parent, found.contents, found.roster, found.server),
             *check_environments(file.parent, found.contents.entries),
         )
         if missing:

@@ -612,6 +612,8 @@ function readRoster(audit, events, keeper) {
   const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
   return {
     keeper: [keeper, mldsa44(server)],
+    asked: [signed.roster.consortium_id, signed.roster.epoch,
+      labelled("fedcollm/v1/policy-hash", Buffer.from(canonical(signed.roster.policy))).toString("hex"), server.id],
     members: new Set(keys.keys()),
     decryptors: new Map(signed.roster.members.filter((member) => member.role === "decryptor").map((member) => [member.id, keys.get(member.id)])),
     witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
@@ -620,13 +622,15 @@ function readRoster(audit, events, keeper) {
   };
 }
 
+const originOf = (events) => (events.length ? `fedcollm-secure/${events[0].run_id}` : null); // each checkpoint begins with it
+
 function readKeys(path) { // log.pub: a line of lower-case digits for Ed25519, and one for ML-DSA-44 where there is one
   const text = readRegular(path, KEY_BYTES).toString("latin1");
   if (!/^[0-9a-f]{64}\n([0-9a-f]{2624}\n)?$/.test(text)) throw new Bad("log.pub: a line of digits for each key was expected");
   return text.split("\n").slice(0, -1).map((line) => Buffer.from(line, "hex"));
 }
 
-function checkManifests(audit, events, leaves) { // what each attempt asked for, against the log and its past
+function checkManifests(audit, events, leaves, roster) { // what each attempt asked for, against the log and its past
   const missing = [], asked = new Map(), closed = new Map(), heads = [];
   const check = (event, index) => {
     if (event.type === "round_closed") closed.set(event.round, event.averaged_digest);
@@ -649,8 +653,16 @@ function checkManifests(audit, events, leaves) { // what each attempt asked for,
     if (said.prev_result_hash && said.prev_result_hash !== closed.get(event.round - 1)) {
       throw new Bad(`manifests/${name}: its reference is not the average that closed the round before`, index);
     }
+    const first = asked.values().next().value ?? said;
+    if (said.session_id !== events[0].run_id) throw new Bad(`manifests/${name} is of another run`, index);
+    if (!said.dp_plan_hash !== (events[0].privacy === "non_private") || said.dp_plan_hash !== first.dp_plan_hash || said.base_model_hash !== first.base_model_hash) {
+      throw new Bad(`manifests/${name} is of another base model or privacy plan than the log, or the first, says`, index);
+    }
+    if (roster && canonical([said.consortium_id, said.epoch, said.policy_hash, said.server]) !== canonical(roster.asked)) {
+      throw new Bad(`manifests/${name} names another consortium, epoch, policy or server than the roster`, index);
+    }
     const head = readCheckpoint(said.log_checkpoint ?? "");
-    if (head.size > index) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
+    if (head.size > index || head.origin !== originOf(events)) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
     heads.push({ name, head, index }); asked.set(`${event.round} ${event.attempt}`, said);
   };
   let found = null; // what else is wrong, behind the heads that were gathered before it
@@ -798,7 +810,7 @@ function verifyLog(folder, givenKey) {
   let signed = 0, cosigned = 0, count = 0;
   for (const { name, note, head } of notes) {
     if (name !== `${head.size}.txt`) throw new Bad(`${name}: it is the checkpoint of ${head.size} entries`);
-    openCheckpoint(note, keeper, notes[0].head.origin);
+    openCheckpoint(note, keeper, originOf(events) ?? notes[0].head.origin);
     if (roster) requireOwnLines(note, head.origin, roster.keeper, roster.witnesses);
     bySize.set(head.size, roster ? cosigners(note, roster.witnesses) : []);
     count = bySize.get(head.size).length;
@@ -808,7 +820,7 @@ function verifyLog(folder, givenKey) {
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
   if (roster) { checkParties(events, roster); checkAttested(events, bySize); }
-  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves), ...checkEnvironments(audit, events), ...checkUnnamed(audit, events)];
+  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves, roster), ...checkEnvironments(audit, events), ...checkUnnamed(audit, events)];
   if (audit !== folder) missing.push(...checkConfig(folder, events));
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");

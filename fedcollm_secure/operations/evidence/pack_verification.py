@@ -49,7 +49,7 @@ def verify_pack(folder: Path, *, public_key: NoteKey | None = None, held: Head |
         raise LogError(f"{INDEX_NAME} names another head than the log has")
     missing = [
         *found.missing,
-        *check_manifests(folder / "audit", contents),
+        *check_manifests(folder / "audit", contents, found.roster, found.server),
         *check_environments(folder / "audit", contents.entries),
     ]
     _check_config(folder, contents)
