@@ -5,6 +5,11 @@ The command line catches `FedCoLLMError` and the rooms' own `CryptoError` and `P
 """
 
 
+def printable(text: str) -> str:
+    """Return a foreign text as it can be printed: what is no letter, and what is no text at all, is spelt out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class FedCoLLMError(Exception):
     """Carry a message that says what, expected, got, and what to do."""
 
@@ -84,11 +89,13 @@ class RefusedByPolicy(FedCoLLMError):
 class LogError(FedCoLLMError):
     """The audit log does not verify.
 
-    `first_bad` is the index of the first bad entry, or None when the log as a whole is at fault.
+    `first_bad` is the index of the first bad entry, or None when the log as a whole is at fault. What a foreign file
+    says stands in the reason as it can be printed: no file tells a terminal what to do.
     """
 
     def __init__(self, reason: str, first_bad: int | None = None) -> None:
         """Keep the index apart from the reason, so that `verify --json` can show both."""
+        reason = printable(reason)
         super().__init__(reason if first_bad is None else f"entry {first_bad}: {reason}")
         self.reason = reason
         self.first_bad = first_bad

@@ -66,6 +66,8 @@ class WitnessedLog:
         epoch: int = 1,
         post_quantum: bool = False,
         aggregation: str = "masked",
+        privacy: str = "non_private",
+        run_id: str = "",
         config: str = "name: test\n",
         software: Mapping[str, str] | None = None,
         installed: str = "",
@@ -90,12 +92,12 @@ class WitnessedLog:
         }
         self.log.append(
             RunStarted(
-                run_id="test",
+                run_id=run_id or origin.removeprefix("fedcollm-secure/"),
                 config_digest=file_digest(folder / "config.yaml"),
                 software=software or {},
                 roster_digest=self.roster.hash,
                 aggregation=aggregation,
-                privacy="record_dp",
+                privacy=privacy,
                 models={},
                 environment_digest=environment(folder, installed),
                 simulated=True,
@@ -129,17 +131,17 @@ class WitnessedLog:
         self.attest()
         return self
 
-    def begin(self, attempt: int, *, number: int = 1) -> None:
-        """Begin an attempt of a round, and lay its manifest beside the log."""
+    def begin(self, attempt: int, *, number: int = 1, **changes: object) -> None:
+        """Begin an attempt of a round, and lay its manifest, with these changes, beside the log."""
         head = self.log.head
         checkpoint = Checkpoint(origin=self.origin, size=head.size, root=bytes.fromhex(head.root))
         manifest = RoundManifest(
             consortium_id="test",
-            epoch=1,
-            session_id="test",
+            epoch=self.roster.epoch,
+            session_id=self.origin.removeprefix("fedcollm-secure/"),
             round=number,
             attempt=attempt,
-            server="server",
+            server=self.keeper.party,
             cohort=("north", "south"),
             roster_hash=self.roster.hash,
             policy_hash=self.roster.policy_hash,
@@ -155,6 +157,7 @@ class WitnessedLog:
             threshold=2,
             log_checkpoint=checkpoint.text,
         )
+        manifest = replace(manifest, **changes)  # type: ignore[arg-type]  # a test's own fields, checked by the class
         folder = self.folder / "audit" / "manifests"
         folder.mkdir(exist_ok=True)
         (folder / f"{number}-{attempt}.json").write_bytes(canonical.encode(manifest.to_body()))

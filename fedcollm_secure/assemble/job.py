@@ -14,13 +14,7 @@ from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble.begun_again import clear_unbegun
 from fedcollm_secure.assemble.narrator import Narrator, Progress, tell_nobody
 from fedcollm_secure.assemble.observed_work import observed
-from fedcollm_secure.assemble.parties import (
-    Parties,
-    first_manifest,
-    load_parties,
-    make_parties,
-    server_end,
-)
+from fedcollm_secure.assemble.parties import Parties, first_manifest, load_parties, make_parties, server_end
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.assemble.simulated_silos import (
     Site,
@@ -43,6 +37,7 @@ from fedcollm_secure.audit_log.events import (
 )
 from fedcollm_secure.audit_log.file_digests import file_digest
 from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, origin, read_log
+from fedcollm_secure.audit_log.unnamed_files import clear_unnamed
 from fedcollm_secure.config import resolved
 from fedcollm_secure.config.protection import NonPrivate, RecordDP
 from fedcollm_secure.config.schema import tag_of
@@ -152,6 +147,7 @@ def _resumed(
     finished, summary = isinstance(events[-1], RunFinished), run.summary()
     if finished and (not summary or "log" in summary):
         raise NotStarted(f"{run.path} is finished; there is nothing to resume")
+    clear_unnamed(run.audit, events)  # what a crash kept from being named
     last = next((event for event in reversed(events) if isinstance(event, RoundClosed)), None)
     closed = last.round if last else 0
     done = run.settle(closed)

@@ -47,9 +47,17 @@ class Protocol:
         after = range(self.vectors + 1, self.vectors + vectors + 2) if self.deposits else ()
         return (*self.decryptor, *after)
 
+    def asks_decryptor(self, stage: int, vectors: int) -> bool:
+        """Say whether an exchange is one of `of_decryptor`, without listing them."""
+        return stage in self.decryptor or (self.deposits and self.vectors < stage <= self.vectors + vectors + 1)
+
+    def last_before_agreed(self, vectors: int) -> int:
+        """Return the last exchange before a sum over so many vectors is agreed to; the next one opens it."""
+        return self.agreed_after + (vectors if self.deposits else 0)
+
     def until_agreed(self, vectors: int) -> tuple[int, ...]:
         """Return all exchanges that must be answered before a sum over so many vectors is agreed to."""
-        last = self.agreed_after + (vectors if self.deposits else 0)
+        last = self.last_before_agreed(vectors)
         return tuple(stage for stage in self.whole(vectors) if stage <= last)
 
     def whole(self, vectors: int) -> tuple[int, ...]:

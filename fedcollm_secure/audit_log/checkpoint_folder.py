@@ -100,9 +100,12 @@ def read_note(path: Path) -> Note:
     return note
 
 
-def check(tree: Tree, notes: Sequence[Note], keeper: NoteKey, witnesses: Witnesses | None) -> Attested:
+def check(
+    tree: Tree, notes: Sequence[Note], keeper: NoteKey, witnesses: Witnesses | None, origin: str | None
+) -> Attested:
     """Hold a log's tree against its checkpoints.
 
+    `origin` is the log's name, None where no entry says it.
     Without `witnesses` (no roster at hand) cosignatures are not looked at. The first bad entry can be told up to the
     last checkpoint that still holds.
     Guarantee: entries up to `signed_size` are those that the keeper signed; those up to `cosigned_size` are the same
@@ -111,7 +114,8 @@ def check(tree: Tree, notes: Sequence[Note], keeper: NoteKey, witnesses: Witness
     """
     good, cosigned, names = 0, 0, frozenset[str]()
     by_size: dict[int, frozenset[str]] = {}
-    origin = Checkpoint.of(notes[0].text).origin if notes else ""
+    if origin is None:
+        origin = Checkpoint.of(notes[0].text).origin if notes else ""
     for note in notes:
         try:
             head = open_checkpoint(note, keeper, origin)

@@ -64,16 +64,13 @@ def check_environments(audit: Path, entries: Sequence[Entry]) -> list[str]:
     Return which lists are missing. Raises: LogError.
     """
     missing: list[str] = []
-    all_named: set[str] = set()
     for entry in entries:
         if isinstance(entry.event, RunStarted | RunResumed):
             name = f"{entry.event.environment_digest}.txt"
-            all_named.add(name)
             if untrusted_files.is_there(audit / ENVIRONMENTS / name):
                 _check_list(audit / ENVIRONMENTS / name, entry.event, entry.index)
             else:
                 missing.append(f"{ENVIRONMENTS}/{name} is missing")
-    untrusted_files.refuse_unnamed(audit / ENVIRONMENTS, all_named)
     return missing
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias, get_args
 from fedcollm_crypto.canonical import Json
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_secure.audit_log.event_fields import Checked, Code, Count, Decimal, Digest, Label, Version
+from fedcollm_secure.errors import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +269,7 @@ def event_from_json(value: Json) -> Event:
     expected = {field.name for field in fields(kind)}
     if set(given) != expected:
         wrong = sorted(set(given) ^ expected)
-        raise ValueError(f"{kind.__name__} has missing or unknown fields: {', '.join(wrong)}")
+        raise ValueError(f"{kind.__name__} has missing or unknown fields: {printable(', '.join(wrong))}")
     return _build(kind, {name: tuple(item) if isinstance(item, list) else item for name, item in given.items()})
 
 

@@ -26,12 +26,15 @@ class Attempt:
         self.agreed: SumAgreed | None = None
         self.decrypted: SumDecrypted | None = None
         self.summed: RoundSummed | None = None
+        self.convicted: set[str] = set()
         self.lost: set[str] = set()  # silos of whom the log says, since it began, that they left, refused or cheated
         self._protocol = protocol
         self._last = 0
-        self._left = set(started.cohort)  # who can be asked in the next stage of silos
+        self._cohort = frozenset(started.cohort)
+        self._left = self._cohort  # who can be asked in the next stage of silos
         self._accepted: dict[int, tuple[str, ...]] = {}
         self._said: dict[str, bytearray] = {}  # by party, the digests of its replies
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -59,9 +62,11 @@ class Attempt:
             if not replies <= self._left:
                 raise LogError(f"stage {number} of {self.name} was answered by silos that the stage before lost", index)
             if number in self._protocol.silos:
-                self._left = set(stage.accepted)
-        elif number not in self._protocol.of_decryptor(len(self._vectors)) or replies & set(self.started.cohort):
+                self._left = frozenset(stage.accepted)
+        elif not self._protocol.asks_decryptor(number, len(self._vectors)) or not self._cohort.isdisjoint(replies):
             raise LogError(f"{self.name} has a stage {number}, which its aggregation does not ask of them", index)
+        if self.agreed is None and self._protocol.agrees and number > self._opens_after:
+            raise LogError(f"stage {number} opens the sum of {self.name}, and no line names that sum before it", index)
         self._last, self._accepted[number] = number, stage.accepted
         for party, reply in stage.replies.items():
             self._said.setdefault(party, bytearray()).extend(bytes.fromhex(reply))
@@ -72,7 +77,7 @@ class Attempt:
             raise LogError(f"a sum of {self.name} is agreed to twice", index)
         if agreed.adapter_digest != self.started.adapter_digest:
             raise LogError(f"silos agreed to a sum of {self.name}, that never began so", index)
-        if not set(agreed.survivors) <= set(self.started.cohort):
+        if not self._cohort.issuperset(agreed.survivors):
             raise LogError(f"silos agreed to a sum of {self.name} that were not asked in it", index)
         if not self._protocol.agrees:
             raise LogError(f"silos agreed to a sum of {self.name}, and in the clear nobody is asked to", index)
@@ -91,12 +96,30 @@ class Attempt:
             raise LogError(f"a sum of {self.name} was opened, and no silos agreed to it", index)
         if not self._protocol.encrypts:
             raise LogError(f"a sum of {self.name} was opened by a decryptor, which its aggregation has not", index)
+        self._require((self._opens_after + 1,), "opened by a decryptor", index)
         self.decrypted = decrypted
+
+    def judge(self, what: str, index: int) -> None:
+        """Take in that somebody spoke of the sum: it must be open. Raises: LogError."""
+        if self._is_open:
+            return
+        if (self._protocol.agrees and self.agreed is None) or (self._protocol.encrypts and self.decrypted is None):
+            raise LogError(f"{what}, and the sum of {self.name} was not opened before", index)
+        self._require(self._protocol.whole(len(self._vectors)), f"open, as {what}", index)
+        self._is_open = True
+
+    def convict(self, party: str, index: int) -> None:
+        """Take in that a silo of this attempt is convicted. Raises: LogError where it is in the sum all the same."""
+        self.convicted.add(party)
+        if self.summed is not None and party in self.survivors:
+            raise LogError(f"{party} is convicted of its part in {self.name}, which was summed over it", index)
 
     def sum_up(self, summed: RoundSummed, index: int) -> None:
         """Take in what came out; a crash may have had it said twice. Raises: LogError."""
-        if self.summed not in (None, summed):
-            raise LogError(f"{self.name} was summed twice, to two ends", index)
+        if self.summed is not None:
+            if self.summed != summed:
+                raise LogError(f"{self.name} was summed twice, to two ends", index)
+            return  # it was held against the lines above it, and none came since
         if self._digests() != dict(summed.replies):
             raise LogError(f"{self.name}: the digests of all replies are not over those of its stages", index)
         if self._protocol.agrees and self.agreed is None:
@@ -104,9 +127,15 @@ class Attempt:
         self._require(self._protocol.whole(len(self._vectors)), "summed", index)
         if self._protocol.encrypts and self.decrypted is None:
             raise LogError(f"{self.name} was summed, and no decryptor opened it", index)
-        if unnamed := set(self.started.cohort) - self.survivors - self.lost:
+        if guilty := self.survivors & self.convicted:
+            raise LogError(f"{self.name} was summed over {min(guilty)}, who was convicted in it", index)
+        if unnamed := self._cohort - self.survivors - self.lost:
             raise LogError(f"{self.name} was summed without {min(unnamed)}, and nothing says what became of it", index)
         self.summed = summed
+
+    @property
+    def _opens_after(self) -> int:
+        return self._protocol.last_before_agreed(len(self._vectors))
 
     @property
     def _vectors(self) -> tuple[str, ...]:

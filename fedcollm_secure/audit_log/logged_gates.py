@@ -25,6 +25,11 @@ _SETTING = re.compile(r"  ([a-z_]+): ([0-9.eE+-]+|null)")
 _OTHER_LINE_BREAKS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
 
 
+def speaks_of_a_sum(said: GatePassed | GateRejected) -> bool:
+    """Say whether a gate's word needs a sum that is open: it can deny one, or judge what came after, without."""
+    return said.gate not in KEEPS_THE_AVERAGE and (isinstance(said, GatePassed) or said.gate not in WITHOUT_A_SUM)
+
+
 class Gates:
     """What the gates said of the round that is open."""
 

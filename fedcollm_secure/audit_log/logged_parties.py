@@ -4,7 +4,7 @@ party_convicted its proof lies under audit/proofs/, and convicts that silo under
                 this log
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,27 +36,27 @@ def check_parties(entries: Sequence[Entry], roster: Roster) -> None:
     """
     members = {member.id for member in roster.members}
     decryptors = {member.id for member in roster.members if member.role == "decryptor"}
-    asked: dict[tuple[int, int], set[str]] = {}
+    asked: dict[tuple[int, int], frozenset[str]] = {}
     begun: set[int] = set()
     for entry in entries:
-        named: set[str] = set()
+        named: Collection[str] = ()
         match entry.event:
             case RoundStarted() as one:
-                asked[one.round, one.attempt], named = set(one.cohort), set(one.cohort)
+                named = asked[one.round, one.attempt] = frozenset(one.cohort)
                 begun.add(one.round)
             case StageAnswered() as one:
-                named = set(one.replies)
-                if not named <= asked.get((one.round, one.attempt), set()) | decryptors:
+                named, cohort = one.replies, asked.get((one.round, one.attempt), frozenset())
+                if not all(party in cohort or party in decryptors for party in named):
                     raise LogError(f"round {one.round}: others answered than were asked", entry.index)
             case PartyDropped() | PartyRefused() | GatePassed() | GateRejected() as one:
-                named = {one.party} if isinstance(one, PartyDropped | PartyRefused) else set()
+                named = (one.party,) if isinstance(one, PartyDropped | PartyRefused) else ()
                 if one.round not in begun:
                     raise LogError(f"something is said of round {one.round}, which did not begin", entry.index)
             case RoundClosed() as one:
-                named = {*one.contributors, *one.ledgers, *one.epsilon}
+                named = (*one.contributors, *one.ledgers, *one.epsilon)
             case _:
                 pass
-        if not named <= members:
+        if not members.issuperset(named):
             raise LogError("a party is named that is not in the roster", entry.index)
 
 

@@ -6,18 +6,23 @@ round_started   the round after the last that was closed; attempts count from 1,
                 convicted before is asked
 stage_answered  in the order of the exchanges that the run's aggregation has (`attempt_stages`). What is accepted is
                 among what was answered. In the silos' stages only those answer whom the silos' stage before accepted,
-                in the first one only the cohort; in the decryptor's only the decryptor. So the accepted only get fewer
+                in the first one only the cohort; in the decryptor's only the decryptor. So the accepted only get fewer.
+                What opens a sum, a share or the decryptor, is asked for after its sum_agreed alone
 sum_agreed      once, from the attempt's adapter, when all stages before it have an answer that counts. It is over the
                 silos whose vectors were accepted; under ckks, where the decryptor may refuse one, over some of them
-sum_decrypted   under encryption alone: once, after sum_agreed, of the same pass (`openings` holds it to the statement)
-party_…         who left, refused or was convicted: of the round that is open, after its first attempt began
+sum_decrypted   under encryption alone: once, of the pass in sum_agreed, after the decryptor answered the exchange that
+                opens the sum (`openings` holds it to the statement)
+party_…         who left, refused or was convicted: of the round that is open, after its first attempt began; convicted
+                is a silo of the attempt that is under way, and its sum is not over it
+gate_…          one on the sum speaks once the last attempt's is open: each stage answered, agreed to, decrypted
 round_summed    every stage of the aggregation has an answer that counts; a sum was agreed to, and under encryption
                 decrypted; whoever was asked and is not in the sum has a party_… line since the attempt began. The
                 digest of each party's replies is that over the party's digests in the stages
 
-A round closes once, in turn, after at least one attempt, all of them from one adapter.
+A round closes once, in turn, after at least one attempt, all of them from one adapter, and from what the round before
+left behind.
   with a sum    the last attempt is summed; the summed attempts are the passes 0, 1, … over the same silos, with one
-                average; those silos are the contributors
+                average; those silos are the contributors, each with a weight of 1 at least
   without one   no contributors, no weight, the digest of nothing
   either way    the gates say so (`logged_gates`); `averaged_digest` is the average's, or, where there is none or a gate
                 threw it away, that of the round before: a round without a sum moves no reference. The manifests of the
@@ -48,7 +53,7 @@ from fedcollm_secure.audit_log.events import (
 )
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.logged_attempt import Attempt
-from fedcollm_secure.audit_log.logged_gates import Gates
+from fedcollm_secure.audit_log.logged_gates import Gates, speaks_of_a_sum
 from fedcollm_secure.errors import LogError
 
 NOTHING_SUMMED = sha256(b"").hexdigest()
@@ -75,6 +80,7 @@ class _Run:
         self._protocol = protocol
         self._closed = 0
         self._average = ""  # that closed the last round
+        self._adapter = ""  # that it left behind
         self._convicted: set[str] = set()
         self._attempts: list[Attempt] = []  # of the open round
         self._gates = Gates()
@@ -96,6 +102,8 @@ class _Run:
                 self._lose(one, index)
             case GatePassed() | GateRejected() as one:
                 self._require_open(one.round, index)
+                if speaks_of_a_sum(one):
+                    self._attempts[-1].judge(f"the gate {one.gate} spoke of a sum", index)
                 self._gates.take(one)
             case RoundClosed() as one:
                 self._close(one, index)
@@ -116,7 +124,9 @@ class _Run:
         self._attempts.append(Attempt(one, self._protocol))
         self._gates.begin_again()
 
-    def _attempt(self, one: StageAnswered | SumAgreed | SumDecrypted, what: str, index: int) -> Attempt:
+    def _attempt(
+        self, one: StageAnswered | SumAgreed | SumDecrypted | PartyConvicted, what: str, index: int
+    ) -> Attempt:
         """Return the attempt that a line is of: the one that is under way."""
         if not self._attempts or (one.round, one.attempt) != (self._closed + 1, len(self._attempts)):
             raise LogError(f"{what} of round {one.round}, attempt {one.attempt}, which never began, or is over", index)
@@ -133,6 +143,7 @@ class _Run:
         self._attempts[-1].lost.add(one.party)
         if isinstance(one, PartyConvicted):
             self._convicted.add(one.party)
+            self._attempt(one, "a silo is convicted", index).convict(one.party, index)
 
     def _require_open(self, number: int, index: int) -> None:
         if not self._attempts or number != self._closed + 1:
@@ -155,13 +166,19 @@ class _Run:
                 f"round {closed.round} is closed with contributors, and none of its attempts was summed", index
             )
         self._check_average(summed, closed, index)
+        if self._adapter not in ("", closed.adapter_before):
+            raise LogError(f"round {closed.round} is closed from another adapter than the round before left", index)
         self._gates.check(closed.round, index, summed=bool(summed))
         self._closed, self._average, self._attempts = closed.round, closed.averaged_digest, []
+        self._adapter = closed.adapter_after
         self._gates.begin_again()
 
     def _check_passes(self, summed: Sequence[Attempt], closed: RoundClosed, index: int) -> None:
-        if any(attempt.survivors != frozenset(closed.contributors) for attempt in summed):
+        contributors = frozenset(closed.contributors)
+        if any(attempt.survivors != contributors for attempt in summed):
             raise LogError(f"round {closed.round} is closed over other silos than those that agreed", index)
+        if closed.total_weight < len(contributors):
+            raise LogError(f"round {closed.round} is closed with a weight of less than 1 for each silo in it", index)
         if not self._attempts[-1].summed:
             raise LogError(f"round {closed.round} is closed with a sum, and not with its last attempt's", index)
         if self._protocol.agrees and [attempt.linear_pass for attempt in summed] != list(range(len(summed))):

@@ -26,12 +26,10 @@ STATEMENTS = "statements"
 def check_openings(audit: Path, entries: Sequence[Entry], roster: Roster | None) -> list[str]:
     """Verify the statement of each opening; return which statements, or the roster, are missing. Raises: LogError."""
     missing: list[str] = []
-    named: set[str] = set()
     order = _Order()
     for entry in entries:
         order.take(entry)
         if isinstance(entry.event, SumDecrypted):
-            named.add(f"{entry.event.statement_digest}.json")
             path = audit / STATEMENTS / f"{entry.event.statement_digest}.json"
             if roster is None or not untrusted_files.is_there(path):
                 missing.append(f"{STATEMENTS}/{path.name} is missing" if roster else "no roster to check an opening by")
@@ -40,7 +38,6 @@ def check_openings(audit: Path, entries: Sequence[Entry], roster: Roster | None)
                 _check_statement(audit, untrusted_files.read_regular(path), entry.event, roster)
             except (ProtocolError, ValueError) as error:
                 raise LogError(f"the statement of {entry.event.decryptor}: {error}", entry.index) from error
-    untrusted_files.refuse_unnamed(audit / STATEMENTS, named)
     return missing
 
 

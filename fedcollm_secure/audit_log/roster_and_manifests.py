@@ -11,7 +11,7 @@ from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.roster import Roster, read_roster
 from fedcollm_secure.audit_log import untrusted_files
 from fedcollm_secure.audit_log.events import RoundStarted, RunStarted, SumAgreed
-from fedcollm_secure.audit_log.log import LogContents
+from fedcollm_secure.audit_log.log import LogContents, origin
 from fedcollm_secure.audit_log.log_entry import Entry
 from fedcollm_secure.audit_log.logged_sums import averages
 from fedcollm_secure.errors import LogError
@@ -53,6 +53,11 @@ def keeper_of(roster: Roster, keeper: NoteKey) -> NoteKey:
     return keeper if keeper.mldsa44 else replace(keeper, mldsa44=listed)
 
 
+def name_of(roster: Roster, keeper: NoteKey) -> str:
+    """Return the keeper's name in the roster that `read_roster_of` returned."""
+    return next(member.id for member in roster.members if member.ed25519 == keeper.ed25519)
+
+
 def _mldsa44_of(data: bytes, keeper: NoteKey) -> bytes:
     """Return the keeper's ML-DSA-44 key: as given, else as the roster lists it."""
     if keeper.mldsa44:
@@ -63,11 +68,12 @@ def _mldsa44_of(data: bytes, keeper: NoteKey) -> bytes:
     return keeper_of(Roster.from_body(body["roster"]), keeper).mldsa44
 
 
-def check_manifests(audit: Path, contents: LogContents) -> list[str]:
+def check_manifests(audit: Path, contents: LogContents, roster: Roster | None, server: str) -> list[str]:
     """Hold each attempt's manifest against its digest in the log, and the log's lines against it; return the missing.
 
-    Raises: LogError for another manifest, for a line that says otherwise than it, or for one whose head of the log is
-    not a head of this log's past.
+    `server` is the keeper's name in the roster. Without a roster nothing is held to it.
+    Raises: LogError for another manifest, for a line that says otherwise than it, for one of another run, roster, base
+    model or privacy plan than the others, or for one whose head of the log is not a head of this log's past.
     """
     missing: list[str] = []
     closed = averages(contents.entries)
@@ -77,7 +83,12 @@ def check_manifests(audit: Path, contents: LogContents) -> list[str]:
             case RoundStarted() as one:
                 path = audit / MANIFESTS / f"{one.round}-{one.attempt}.json"
                 if untrusted_files.is_there(path):
-                    asked[one.round, one.attempt] = _check_manifest(path, one, entry.index, contents, closed)
+                    manifest = _check_manifest(path, one, entry.index, contents, closed)
+                    first = next(iter(asked.values()), manifest)
+                    _check_run(manifest, first, _started(contents), entry.index)
+                    if roster:
+                        _check_roster(manifest, roster, server, entry.index)
+                    asked[one.round, one.attempt] = manifest
                 else:
                     missing.append(f"{MANIFESTS}/{path.name} is missing")
             case SumAgreed() as one if (one.round, one.attempt) in asked:
@@ -96,7 +107,7 @@ def _check_manifest(
         raise LogError(f"{name} is not the manifest that the log names", index)
     told = (event.round, event.attempt, event.cohort, event.adapter_digest, event.plan_digest)
     asked = (manifest.round, manifest.attempt, manifest.cohort, manifest.adapter_hash, manifest.train_cfg_hash)
-    if told != asked or manifest.roster_hash != _roster_digest(contents):
+    if told != asked or manifest.roster_hash != _started(contents).roster_digest:
         raise LogError(f"{name}: the log says of this attempt what its manifest does not", index)
     try:
         head = Checkpoint.of(manifest.log_checkpoint)
@@ -104,7 +115,11 @@ def _check_manifest(
         raise LogError(f"{name}: {error}", index) from error
     if manifest.prev_result_hash and manifest.prev_result_hash != closed.get(event.round - 1):
         raise LogError(f"{name}: its reference is not the average that closed the round before", index)
-    if head.size > index or contents.tree.root(head.size) != head.root:
+    if (
+        head.origin != origin(_started(contents).run_id)
+        or head.size > index
+        or contents.tree.root(head.size) != head.root
+    ):
         raise LogError(f"{name}: the silos were shown another log than this one", index)
     return manifest
 
@@ -117,9 +132,29 @@ def _check_agreed(manifest: RoundManifest, agreed: SumAgreed, index: int) -> Non
         raise LogError(f"{told} over {len(agreed.survivors)} silos, its manifest asks for {manifest.floor}", index)
 
 
-def _roster_digest(contents: LogContents) -> str:
+def _check_run(manifest: RoundManifest, first: RoundManifest, started: RunStarted, index: int) -> None:
+    """Hold a manifest against entry 0 and the first manifest: one base model and one plan make a run."""
+    told = f"the manifest of round {manifest.round}, attempt {manifest.attempt}"
+    if manifest.session_id != started.run_id:
+        raise LogError(f"{told} is of another run", index)
+    if (not manifest.dp_plan_hash) != (started.privacy == "non_private"):
+        raise LogError(f"{told} has a privacy plan, or none, otherwise than run_started says", index)
+    if (manifest.base_model_hash, manifest.dp_plan_hash) != (first.base_model_hash, first.dp_plan_hash):
+        raise LogError(f"{told} is of another base model or privacy plan than the first", index)
+
+
+def _check_roster(manifest: RoundManifest, roster: Roster, server: str, index: int) -> None:
+    asked = (manifest.consortium_id, manifest.epoch, manifest.policy_hash, manifest.server)
+    if asked != (roster.consortium_id, roster.epoch, roster.policy_hash, server):
+        told = f"the manifest of round {manifest.round}, attempt {manifest.attempt}"
+        raise LogError(f"{told} names another consortium, epoch, policy or server than the roster", index)
+
+
+def _started(contents: LogContents) -> RunStarted:
     started = contents.entries[0].event
-    return started.roster_digest if isinstance(started, RunStarted) else ""
+    if not isinstance(started, RunStarted):
+        raise LogError("a log begins with run_started, and holds it once", 0)
+    return started
 
 
 def read_manifest(path: Path) -> RoundManifest:

@@ -7,11 +7,13 @@
       ├─ proofs/                = the digests in PartyConvicted, and each convicts its silo
       ├─ statements/            = the digests in SumDecrypted, and each is the decryptor's, about that sum
       ├─ environments/          = the digests in RunStarted and RunResumed, and the versions that they name
-      ├─ config.yaml            = the digest in RunStarted; its gates are those that spoke of each round
+      ├─ config.yaml            = the digest in RunStarted; its gates spoke, its rounds were run
       ├─ adapters/{slm,llm}     = the digests in the last RoundClosed
       ├─ silos/NAME/journal.jsonl  whole, and every head that the silo cosigned is one of this log's
       ├─ silos/NAME/ledger.jsonl   whole, and holding the head that the last RoundClosed commits to
       └─ summary.json           = the digest in RunFinished, and naming the log's head
+
+A file in the log's own folders that no entry names is refused, but for what a crash leaves (`unnamed_files`).
 
 What does not fit is a `LogError`. What is missing because the run was cut short is named in `Verified.incomplete`.
 """
@@ -21,18 +23,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcollm_crypto.checkpoint import NoteKey
+from fedcollm_crypto.roster import Roster
 from fedcollm_secure.audit_log.checkpoint_folder import Attested, CheckpointFolder, Witnesses, check, check_attested
 from fedcollm_secure.audit_log.environment import check_environments
-from fedcollm_secure.audit_log.events import RoundClosed, RunFinished, RunStarted, RunStopped
+from fedcollm_secure.audit_log.events import HeadAttested, RoundClosed, RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest, summary_digest
 from fedcollm_secure.audit_log.ledger_heads import check_ledgers
-from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_log, read_public_key
+from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, origin, read_log, read_public_key
 from fedcollm_secure.audit_log.log_entry import Entry
+from fedcollm_secure.audit_log.logged_end import check_end
 from fedcollm_secure.audit_log.logged_gates import asked_gates, check_gates
 from fedcollm_secure.audit_log.logged_parties import check_convictions, check_parties
 from fedcollm_secure.audit_log.logged_sums import check_sums
 from fedcollm_secure.audit_log.openings import check_openings
-from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, read_roster_of
+from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, keeper_of, name_of, read_roster_of
+from fedcollm_secure.audit_log.unnamed_files import check_unnamed
 from fedcollm_secure.audit_log.untrusted_files import is_there, read_object, read_text, require_plain
 from fedcollm_secure.audit_log.witnessed_heads import check_journals
 from fedcollm_secure.errors import LogError
@@ -67,7 +72,7 @@ def verify_run(folder: Path, *, public_key: NoteKey | None = None, held: Head | 
     missing = [
         *_cut_short(contents),
         *found.missing,
-        *check_manifests(folder / "audit", contents),
+        *check_manifests(folder / "audit", contents, found.roster, found.server),
         *check_environments(folder / "audit", contents.entries),
         *check_config(folder, contents),
         *_check_adapters(folder, contents),
@@ -91,15 +96,18 @@ class VerifiedLog:
 
     contents: LogContents
     attested: Attested
+    roster: Roster | None
+    server: str  # the keeper's name in it, empty without one
     missing: tuple[str, ...]
 
 
 def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | None = None) -> VerifiedLog:
     """Verify one log file with what lies beside it: `log.pub` (unless a key is given), checkpoints, the roster.
 
-    Raises: LogError for anything that was changed; RunError where there is no log at all.
+    Raises: LogError for anything that was changed, or is no regular file; RunError where there is no log at all.
     """
     audit = path.parent
+    require_plain(audit)
     contents = read_log(path)
     keeper = public_key or read_public_key(audit / KEY_NAME)
     _check_order(contents.entries)
@@ -107,7 +115,7 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     roster = read_roster_of(audit, contents.entries, keeper)
     witnesses = Witnesses.of(roster) if roster else None
     whole = keeper_of(roster, keeper) if roster else keeper
-    attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses)
+    attested = check(contents.tree, CheckpointFolder(audit).notes(), whole, witnesses, _origin(contents))
     if roster:
         check_parties(contents.entries, roster)
         check_attested(contents.entries, attested)
@@ -115,9 +123,20 @@ def verify_log(path: Path, *, public_key: NoteKey | None = None, held: Head | No
     missing = [] if roster or not contents.entries else ["roster.json is missing, so no cosignature was checked"]
     missing += check_convictions(audit, contents.entries, roster)
     missing += check_openings(audit, contents.entries, roster)
+    missing += check_unnamed(audit, [entry.event for entry in contents.entries])
     return VerifiedLog(
-        contents=contents, attested=attested, missing=(*missing, *_not_attested(contents, attested, witnesses))
+        contents=contents,
+        attested=attested,
+        roster=roster,
+        server=name_of(roster, keeper) if roster else "",
+        missing=(*missing, *_not_attested(contents, attested, witnesses)),
     )
+
+
+def _origin(contents: LogContents) -> str | None:
+    """Return the name that each checkpoint begins with, by entry 0."""
+    started = contents.entries[0].event if contents.entries else None
+    return origin(started.run_id) if isinstance(started, RunStarted) else None
 
 
 def _not_attested(contents: LogContents, attested: Attested, witnesses: Witnesses | None) -> list[str]:
@@ -150,6 +169,8 @@ def _check_order(entries: tuple[Entry, ...]) -> None:
             closed = entry.event.round
         if isinstance(entry.event, RunStarted) != (entry.index == 0):
             raise LogError("a log begins with run_started, and holds it once", entry.index)
+        if isinstance(entry.event, HeadAttested) and entry.event.size > entry.index:
+            raise LogError("a head is attested that the log does not have yet", entry.index)
         if isinstance(entry.event, RunFinished) and entry.index != len(entries) - 1:
             raise LogError("entries follow run_finished", entry.index + 1)
 
@@ -164,7 +185,7 @@ def _check_held_head(contents: LogContents, held: Head | None) -> None:
 
 
 def check_config(folder: Path, contents: LogContents) -> list[str]:
-    """Hold config.yaml against the log, and gates against it; return it if it is missing. Raises: LogError."""
+    """Hold config.yaml against the log, gates and rounds against it; return it if it is missing. Raises: LogError."""
     started = contents.entries[0].event if contents.entries else None
     if not isinstance(started, RunStarted):
         return []
@@ -173,7 +194,9 @@ def check_config(folder: Path, contents: LogContents) -> list[str]:
         return ["config.yaml is missing"]
     if file_digest(config) != started.config_digest:
         raise LogError("config.yaml is not the configuration that the run was started with", 0)
-    check_gates(contents.entries, asked_gates(read_text(config)))
+    text = read_text(config)
+    check_gates(contents.entries, asked_gates(text))
+    check_end(contents.entries, text)
     return []
 
 

@@ -13,13 +13,13 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
 from fedcollm_crypto.bounds import check_bounds
 from fedcollm_crypto.errors import ProtocolError
-from fedcollm_secure.errors import LogError, RunError
+from fedcollm_secure.errors import LogError, RunError, printable
 
 KEY_BYTES = 1 << 14
 NOTE_BYTES = 1 << 20
@@ -111,17 +111,13 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
     return [folder / name for name in names_in(folder) if name.endswith(suffix)]
 
 
-def refuse_unnamed(folder: Path, named: Collection[str]) -> None:
-    """Raise LogError for a file that no entry names: it would pass for evidence."""
-    if strange := sorted(set(names_in(folder)) - set(named)):
-        raise LogError(f"{folder.name}/{printable(strange[0])} is named by no entry of the log")
-
-
 def require_plain(folder: Path) -> None:
-    """Refuse a folder in which, at any depth, lies anything but regular files and folders.
+    """Refuse a folder that is a link, or in which, at any depth, lies anything but regular files and folders.
 
     Raises: LogError, naming the first; also for more than `MAX_FILES` of them, or deeper ones than `MAX_DEPTH`.
     """
+    if folder.is_symlink():
+        raise LogError(f"{shown(folder)} is a link: evidence lies in regular files and folders alone")
     for count, (path, mode) in enumerate(_walk(folder, 0)):
         if count == MAX_FILES:
             raise LogError(f"{shown(folder)}: at most {MAX_FILES} files were expected")
@@ -135,11 +131,6 @@ def shown(path: Path) -> str:
     return printable("/".join(parts))
 
 
-def printable(text: str) -> str:
-    """Return a foreign text as it can be printed: what is no letter, and what is no text at all, is spelt out."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
     if depth > MAX_DEPTH:
         raise LogError(f"{shown(folder)}: at most {MAX_DEPTH} folders inside one another were expected")
@@ -148,6 +139,8 @@ def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
             found = [(Path(entry.path), entry.stat(follow_symlinks=False).st_mode) for entry in entries]
     except NotADirectoryError as error:
         raise LogError(f"{shown(folder)}: a folder was expected, and something else lies there") from error
+    except FileNotFoundError as error:
+        raise RunError(f"{shown(folder)} is missing") from error
     except OSError as error:
         raise RunError(f"{shown(folder)} cannot be read: {error.strerror}") from error
     for path, mode in sorted(found):

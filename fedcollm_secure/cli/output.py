@@ -15,7 +15,7 @@ from fedcollm_secure.cli.failure import Failure
 
 def result(document: Mapping[str, object], as_json: bool, words: str) -> None:
     """Print what a command found."""
-    _write(sys.stdout, json.dumps(document, ensure_ascii=False, indent=2) if as_json else words)
+    _write(sys.stdout, _escaped(json.dumps(document, ensure_ascii=False, indent=2)) if as_json else words)
 
 
 def failure(failed: Failure, as_json: bool) -> None:
@@ -29,6 +29,11 @@ def failure(failed: Failure, as_json: bool) -> None:
 def say(text: str) -> None:
     """Print a line of progress."""
     _write(sys.stderr, text)
+
+
+def _escaped(text: str) -> str:
+    """Return the same JSON with escapes for what a terminal would act on; a foreign text may stand in it."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -22,7 +22,7 @@ from fedcollm_secure.audit_log.recomputed_epsilon import check_budget
 from fedcollm_secure.audit_log.recomputed_round import recompute
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, read_roster_of
 from fedcollm_secure.audit_log.untrusted_files import KEY_BYTES, is_there, read_text, require_plain, shown
-from fedcollm_secure.errors import ConfigError, LogError, RunError
+from fedcollm_secure.errors import ConfigError, LogError, RunError, printable
 from fedcollm_secure.operations.evidence.pack_verification import INDEX_NAME, verify_pack
 
 Json = Mapping[str, object]
@@ -69,7 +69,7 @@ def verify_log(file: Path, held: Head | None, key: NoteKey | None) -> Found:
         missing = (
             *["the last line is torn"] * bool(found.contents.torn_bytes),
             *found.missing,
-            *check_manifests(file.parent, found.contents),
+            *check_manifests(file.parent, found.contents, found.roster, found.server),
             *check_environments(file.parent, found.contents.entries),
         )
         if missing:
@@ -226,7 +226,7 @@ def _is_hex(text: str) -> bool:
 
 
 def _document(verified: bool, entries: int = 0, root: str = "", *, first_bad: int | None = None, reason: str) -> Json:
-    return {"verified": verified, "entries": entries, "root": root, "first_bad": first_bad, "reason": reason}
+    return {"verified": verified, "entries": entries, "root": root, "first_bad": first_bad, "reason": printable(reason)}
 
 
 def as_text(document: Json) -> str:

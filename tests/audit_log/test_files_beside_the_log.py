@@ -183,14 +183,14 @@ def test_what_the_log_says_of_an_attempt_is_what_its_manifest_says(name: str, wi
     kind, changes, reason = OTHERWISE[name]
     contents = read_log(logged(witnessed, tmp_path / "run", MASKED).path)
     audit = tmp_path / "run" / "audit"
-    assert check_manifests(audit, contents) == []
+    assert check_manifests(audit, contents, None, "") == []
     entries = [
         replace(entry, event=replace(entry.event, **changes)) if isinstance(entry.event, kind) else entry
         for entry in contents.entries
     ]
 
     with pytest.raises(LogError, match=reason):
-        check_manifests(audit, replace(contents, entries=tuple(entries)))
+        check_manifests(audit, replace(contents, entries=tuple(entries)), None, "")
 
 
 @needs_node

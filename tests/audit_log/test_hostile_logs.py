@@ -177,8 +177,8 @@ HOSTILE: dict[str, tuple[str, Lines, str]] = {
     "a sum without the key": ("bfv", left_out(BFV, 1), "answer to stage 1 was accepted"),
     "a sum without a deposit": ("ckks", left_out(CKKS, 4), "answer to stage 4 was accepted"),
     # a sum that a decryptor opened
-    "bfv that nobody opened": ("bfv", without(BFV, SumDecrypted), "no decryptor opened it"),
-    "ckks that nobody opened": ("ckks", without(CKKS, SumDecrypted), "no decryptor opened it"),
+    "bfv that nobody opened": ("bfv", without(BFV, SumDecrypted), "was not opened before"),
+    "ckks that nobody opened": ("ckks", without(CKKS, SumDecrypted), "was not opened before"),
     "masks that a decryptor opened": (
         "masked",
         [*MASKED[:-3], next(line for line in BFV if isinstance(line, SumDecrypted)), *MASKED[-3:]],
@@ -237,7 +237,11 @@ HOSTILE: dict[str, tuple[str, Lines, str]] = {
         "range",
     ),
     "no sum and no reason": ("masked", without(without_a_sum(1), GateRejected), "no gate says why"),
-    "no sum, and it passed": ("masked", [attempt_started(1), lost_sum(1), RANGE, round_closed(1)], "no gate says why"),
+    "no sum, and it passed": (
+        "masked",
+        [attempt_started(1), lost_sum(1), RANGE, round_closed(1)],
+        "was not opened before",
+    ),
     "a sum that a gate denies": (
         "masked",
         bent([lost_sum(1) if line == RANGE else line for line in MASKED], RoundClosed),

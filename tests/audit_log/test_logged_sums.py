@@ -109,9 +109,9 @@ def test_a_round_without_a_sum_closes_with_what_it_began_from(check: Callable[..
 
 def test_a_sum_that_nobody_agreed_to_is_found(check: Callable[..., None]) -> None:
     without = [event for event in ATTEMPT if event != AGREED]
-    with pytest.raises(LogError, match="no silos agreed to open it"):
+    with pytest.raises(LogError, match="no line names that sum before it"):
         check(*without, SUMMED, CLOSED)
-    with pytest.raises(LogError, match="no silos agreed to open it"):
+    with pytest.raises(LogError, match="no line names that sum before it"):
         check(*without, *attempt_lines(attempt=2), SUMMED, CLOSED)
 
 
@@ -140,7 +140,7 @@ def test_in_the_clear_nobody_has_to_agree(witnessed: Begin, tmp_path: Path) -> N
     assert isinstance(started, RunStarted)
 
     check_sums([replace(entries[0], event=replace(started, aggregation="unsafe_plain")), *entries[1:]])
-    with pytest.raises(LogError, match="no silos agreed"):
+    with pytest.raises(LogError, match="was not opened before"):
         check_sums(entries)
 
 

@@ -64,7 +64,7 @@ def finish(log) -> None:
 
 @pytest.fixture(scope="module")
 def finished(witnessed: Begin, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    log = witnessed(tmp_path_factory.mktemp("finished") / "run")
+    log = witnessed(tmp_path_factory.mktemp("finished") / "run", config="name: test\nrounds: 2\n")
     close_round(log, 1)
     log.attest()
     close_round(log, 2)
@@ -250,9 +250,11 @@ def test_a_log_that_was_rewritten_with_its_key_is_found_by_who_holds_the_key_or_
     witnessed: Begin, run: Path
 ) -> None:
     key, held = read_public_key(run / "audit/log.pub"), read_log(run / "audit/log.jsonl").head_at(2)
-    other = witnessed(run.parent / "other", keeper="server/stranger")
+    other = witnessed(run.parent / "other", keeper="server/stranger", config="name: test\nrounds: 2\n")
+    for number in (1, 2):
+        close_round(other, number)
     finish(other)
-    for name in ("audit", "silos", "summary.json"):
+    for name in ("adapters", "audit", "silos", "summary.json"):
         _replace(other.folder / name, run / name)
     assert verify_run(run).incomplete is None  # the directory alone cannot know: it vouches for itself
 

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedcollm_crypto import canonical
+from fedcollm_crypto.bounds import MAX_DEPTH, MAX_VALUES
 from fedcollm_crypto.merkle import leaf_hash
+from fedcollm_crypto.note import MAX_SIGNATURES
 from fedcollm_secure.audit_log.events import Event, RunFinished, SumAgreed
-from fedcollm_secure.audit_log.log_entry import write_line
+from fedcollm_secure.audit_log.log_entry import MAX_LINE_BYTES, write_line
 from fedcollm_secure.operations.verify_command import verify_log
 from tests.second_verifier import NODE, ROOT, VERIFIER, needs_node, node
 from tests.witnessed_log import DIGEST, attempt_lines, attempt_started, lost_sum, round_closed, without_a_sum
@@ -89,6 +92,24 @@ def forge_a_tail(audit: Path) -> None:
     rewrite(audit, [*lines[:-1], write_line(last, index=5, previous=leaf_hash(lines[-2]), time="2026-01-31T12:00:00Z")])
 
 
+def put_before(path: Path, data: bytes) -> None:
+    path.write_bytes(data + path.read_bytes())
+
+
+def add_to_roster(audit: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what nobody signed of a roster."""
+    signed = json.loads((audit / "roster.json").read_bytes())
+    change(signed)
+    (audit / "roster.json").write_bytes(canonical.encode(signed))
+
+
+def sign_too_often(audit: Path) -> None:
+    """Put strangers' lines under a checkpoint, where no roster says who signs."""
+    (audit / "roster.json").unlink()
+    path = audit / "checkpoints/6.txt"
+    path.write_text(path.read_text() + "".join(f"— nobody-{number} AAAAAAA=\n" for number in range(MAX_SIGNATURES)))
+
+
 TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "flipped": lambda audit: edit(audit / "log.jsonl", '"attempt":2', '"attempt":3'),
     "deleted": lambda audit: rewrite(audit, [*lines_of(audit)[:2], *lines_of(audit)[3:]]),
@@ -109,6 +130,11 @@ TAMPERINGS: dict[str, Callable[[Path], object]] = {
     "a root's signature in capitals": lambda audit: write_in_capitals(audit / "roster.json", "root_signature"),
     "a silo's signature in capitals": lambda audit: write_in_capitals(audit / "roster.json", "countersignatures"),
     "a proof of possession in capitals": lambda audit: write_in_capitals(audit / "roster.json", "possession"),
+    "a byte order mark before a checkpoint": lambda audit: put_before(audit / "checkpoints/6.txt", b"\xef\xbb\xbf"),
+    "a field added to the roster": lambda audit: add_to_roster(audit, lambda signed: signed.update(more=1)),
+    "a stranger's proof of possession": lambda audit: add_to_roster(
+        audit, lambda signed: signed["possession"].update(stranger="00" * 64)
+    ),
     "another policy": lambda audit: edit(audit / "roster.json", '"colluding":1', '"colluding":0'),
 }
 
@@ -122,6 +148,35 @@ def test_both_find_the_same_tampering_at_the_same_entry(name: str, audit: Path) 
 
     assert ours in (1, 3)
     assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]), (found["reason"], ours_found["reason"])
+
+
+def replace_line(audit: Path, line: bytes) -> None:
+    lines = lines_of(audit)
+    rewrite(audit, [*lines[:2], line, *lines[3:]])
+
+
+LIMITS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a long line": (
+        lambda audit: replace_line(audit, b'{"a":"' + b"x" * MAX_LINE_BYTES + b'"}'),
+        "longer than 1048576",
+    ),
+    "a deep line": (lambda audit: replace_line(audit, b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)), "16 deep"),
+    "a full line": (lambda audit: replace_line(audit, b"[" + b"0," * MAX_VALUES + b"0]"), "longer or fuller than"),
+    "half a letter": (lambda audit: replace_line(audit, b'{"a":"\\ud800"}'), "a lone surrogate is no text"),
+    "half a letter in a key": (lambda audit: replace_line(audit, b'{"\\ud800":1}'), "a lone surrogate is no text"),
+    "many signatures": (sign_too_often, "at most 256 signatures"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_both_have_the_same_limits(name: str, audit: Path) -> None:
+    tamper, reason = LIMITS[name]
+    tamper(audit)
+
+    code, found = node(audit)
+    ours, ours_found = verify_log(audit / "log.jsonl", None, None)
+    assert (code, found["first_bad"]) == (ours, ours_found["first_bad"]), (found["reason"], ours_found["reason"])
+    assert (code, reason in found["reason"]) == (1, True), found["reason"]
 
 
 def test_both_agree_on_random_changes(audit: Path) -> None:

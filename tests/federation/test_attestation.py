@@ -126,13 +126,14 @@ def test_a_manifest_that_showed_the_silos_another_log_is_found(
 ) -> None:
     other, digest = witnessed(tmp_path / "other").extend(7), "ab" * 32
     manifest = replace(manifest, adapter_hash=digest, train_cfg_hash=digest, roster_hash=log.roster.hash)
+    manifest = replace(manifest, session_id="test", dp_plan_hash="")
     for number, source, reason in ((1, log, None), (2, other, "the silos were shown another log than this one")):
         shown = replace(manifest, attempt=number, log_checkpoint=source.log.checkpoint().text)
         RunDirectory(log.folder).save_manifest(f"1-{number}", shown)
         log.log.append(replace(_started(manifest_digest=shown.hash.hex()), attempt=number))
         contents = read_log(log.path)
         if reason is None:
-            assert check_manifests(log.folder / "audit", contents) == []
+            assert check_manifests(log.folder / "audit", contents, None, "") == []
         else:
             with pytest.raises(LogError, match=reason):
-                check_manifests(log.folder / "audit", contents)
+                check_manifests(log.folder / "audit", contents, None, "")

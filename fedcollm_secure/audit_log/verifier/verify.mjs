@@ -12,7 +12,7 @@
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 const ED25519_NOTE = 1, ED25519_COSIGNATURE = 4, MLDSA44_COSIGNATURE = 6;
 const MAX_DEPTH = 8, MAX_FILES = 100_000;
@@ -20,6 +20,7 @@ const LINES_BYTES = 1 << 28, DOCUMENT_BYTES = 1 << 24, NOTE_BYTES = 1 << 20, KEY
 const EVENTS = ["run_started", "round_started", "head_attested", "party_dropped", "party_refused", "sum_agreed",
   "party_convicted", "stage_answered", "sum_decrypted", "round_summed", "round_closed", "gate_passed", "gate_rejected", "run_stopped", "run_resumed", "run_finished"];
 const FIELDS = "event,index,previous,time,version";
+const LINE_BYTES = 1 << 20, JSON_DEPTH = 16, JSON_VALUES = 1 << 17, SIGNATURES = 256; // of one line, one text, one note
 const TIME = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$/;
 const EMPTY_ROOT = sha256(Buffer.alloc(0));
 
@@ -41,6 +42,7 @@ function readRegular(path, longest) {
 }
 
 function requirePlain(folder) { // regular files and folders alone, at any depth, and not too many
+  if (!lstatSync(resolve(folder)).isDirectory()) throw new Bad(`${folder}: evidence lies in regular files and folders alone`);
   let count = 0;
   const walk = (place, depth) => {
     if (depth > MAX_DEPTH) throw new Bad(`${place}: at most ${MAX_DEPTH} folders inside one another were expected`);
@@ -54,14 +56,9 @@ function requirePlain(folder) { // regular files and folders alone, at any depth
   walk(Buffer.from(folder), 0);
 }
 
-function refuseUnnamed(folder, named) { // a file that no entry names would pass for evidence
-  const strange = namesIn(folder).filter((name) => !named.has(name)).sort()[0];
-  if (strange !== undefined) throw new Bad(`${JSON.stringify(strange)} is named by no entry of the log`);
-}
-
 function namesIn(folder, suffix = "") { // the names in a folder that is no link; none where there is no folder
   if (!lstatSync(folder, { throwIfNoEntry: false })) return [];
-  if (!lstatSync(folder).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
+  if (!lstatSync(resolve(folder)).isDirectory()) throw new Bad(`${folder}: a folder was expected`);
   return readdirSync(folder).filter((name) => name.endsWith(suffix));
 }
 
@@ -157,13 +154,15 @@ function base64(text) {
 }
 
 function readNote(bytes) {
-  const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   if (text.length > 1 << 20 || /[\x00-\x09\x0b-\x1f]/.test(text)) throw new Bad("note: printable text was expected");
   const cut = text.lastIndexOf("\n\n"), tail = text.slice(cut + 2);
   if (cut < 0 || !tail.endsWith("\n")) throw new Bad("note: a text, a blank line and signature lines were expected");
-  const signatures = tail.slice(0, -1).split("\n").map((line) => {
+  const lines = tail.slice(0, -1).split("\n");
+  if (lines.length > SIGNATURES) throw new Bad(`note: at most ${SIGNATURES} signatures were expected`);
+  const signatures = lines.map((line) => {
     const match = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/u.exec(line);
-    if (!match) throw new Bad("note: a signature line reads — name base64");
+    if (!match || /[\p{C}\p{Z}]/u.test(match[1])) throw new Bad("note: a signature line reads — name base64");
     const data = base64(match[2]);
     if (data.length <= 4) throw new Bad("note: a key id and a signature were expected");
     return { name: match[1], id: data.subarray(0, 4), signature: data.subarray(4) };
@@ -233,13 +232,32 @@ const keyName = (party) => [...party].map((letter) => (/[+%\s\p{C}\p{Z}]/u.test(
 function canonical(value) { // RFC 8785 for text, integers, truth values, lists and objects
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (value !== null && typeof value === "object") {
-    return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(",")}}`;
+    return `{${Object.keys(value).sort().map((key) => `${canonical(key)}:${canonical(value[key])}`).join(",")}}`;
   }
   if (typeof value === "number" && !Number.isSafeInteger(value)) throw new Bad("a number that is no safe integer");
+  if (typeof value === "string" && !value.isWellFormed()) throw new Bad("a lone surrogate is no text"); // as an escape it would pass
   return JSON.stringify(value);
 }
 
+function checkBounds(bytes) { // as fedcollm_crypto.bounds: before any of it is parsed
+  let marks = 0, values = 0, depth = 0, inText = false;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    if (byte === 0x22 || byte === 0x5c) marks += 1;
+    if (byte === 0x22) inText = !inText;
+    else if (inText && byte === 0x5c) { at += 1; if (bytes[at] === 0x22 || bytes[at] === 0x5c) marks += 1; }
+    else if (!inText && (byte === 0x5b || byte === 0x7b)) { depth += 1; values += 1; }
+    else if (!inText && (byte === 0x5d || byte === 0x7d)) depth -= 1;
+    else if (!inText && byte === 0x2c) values += 1;
+    if (depth < 0 || depth > JSON_DEPTH) throw new Bad(`not canonical JSON: brackets that match, at most ${JSON_DEPTH} deep, were expected`);
+  }
+  if (bytes.length > DOCUMENT_BYTES || values > JSON_VALUES || marks > 8 * JSON_VALUES || depth || inText) {
+    throw new Bad("not canonical JSON: it is longer or fuller than anybody reads, or is cut");
+  }
+}
+
 function decode(bytes) {
+  checkBounds(bytes);
   let value;
   try {
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
@@ -260,6 +278,7 @@ function readLog(data) {
   let previous = "0".repeat(64);
   lines.forEach((line, index) => {
     let body;
+    if (line.length > LINE_BYTES) throw new Bad(`the line is longer than ${LINE_BYTES} bytes`, index);
     try { body = decode(line); } catch (error) { throw new Bad(error.message, index); }
     if (body === null || typeof body !== "object" || Object.keys(body).sort().join() !== FIELDS) {
       throw new Bad(`a line must hold exactly ${FIELDS}`, index);
@@ -280,6 +299,7 @@ function checkOrder(events) {
   events.forEach((event, index) => {
     if (event.type === "round_closed" && event.round !== ++closed) throw new Bad("rounds close once, in order", index);
     if ((event.type === "run_started") !== (index === 0)) throw new Bad("a log begins with run_started, once", index);
+    if (event.type === "head_attested" && event.size > index) throw new Bad("a head is attested that the log does not have yet", index);
     if (event.type === "run_finished" && index < events.length - 1) throw new Bad("entries follow run_finished", index + 1);
   });
 }
@@ -302,13 +322,21 @@ const sameNames = (one, other) => one.size === other.size && within([...one], ot
 class Attempt { // what the log said of it so far
   constructor(started, protocol) {
     this.started = started; this.protocol = protocol; this.agreed = null; this.decrypted = null; this.summed = null;
-    this.lost = new Set(); this.last = 0; this.left = new Set(started.cohort); this.accepted = new Map(); this.said = new Map();
+    this.convicted = new Set(); this.isOpen = false; this.lost = new Set(); this.last = 0; this.accepted = new Map(); this.said = new Map();
+    this.cohort = new Set(started.cohort); this.left = this.cohort;
   }
   get vectors() { return this.accepted.get(this.protocol.vectors) ?? []; }
   get survivors() { return new Set(this.agreed ? this.agreed.survivors : this.vectors); }
   ofDecryptor() {
     const { decryptor, deposits, vectors } = this.protocol;
     return deposits ? [...decryptor, ...this.vectors.map((_, place) => vectors + 1 + place), vectors + 1 + this.vectors.length] : decryptor;
+  }
+  get opensAfter() { // the last exchange before a sum is agreed to; the next one opens it
+    return this.protocol.agreedAfter + (this.protocol.deposits ? this.vectors.length : 0);
+  }
+  asksDecryptor(stage) {
+    const { decryptor, deposits, vectors } = this.protocol;
+    return decryptor.includes(stage) || Boolean(deposits && stage > vectors && stage <= vectors + this.vectors.length + 1);
   }
   require(last, index) { // each stage up to this one has an answer that counts
     for (const stage of [...this.protocol.silos, ...this.ofDecryptor()]) {
@@ -322,8 +350,11 @@ class Attempt { // what the log said of it so far
     if ([...silos, ...aside].includes(stage.stage)) {
       if (!within(replies, this.left)) throw new Bad("a stage was answered by silos that the stage before lost", index);
       if (silos.includes(stage.stage)) this.left = new Set(stage.accepted);
-    } else if (!this.ofDecryptor().includes(stage.stage) || replies.some((party) => this.started.cohort.includes(party))) {
+    } else if (!this.asksDecryptor(stage.stage) || replies.some((party) => this.cohort.has(party))) {
       throw new Bad("a stage that the aggregation does not ask of them", index);
+    }
+    if (!this.agreed && this.protocol.agreedAfter && stage.stage > this.opensAfter) {
+      throw new Bad("a stage that opens a sum, and no line names that sum before it", index);
     }
     this.last = stage.stage; this.accepted.set(stage.stage, stage.accepted);
     for (const [party, hex] of Object.entries(stage.replies)) {
@@ -336,31 +367,49 @@ class Attempt { // what the log said of it so far
     if (this.agreed || agreed.adapter_digest !== this.started.adapter_digest || !agreedAfter) {
       throw new Bad("a sum agreed to twice, in the clear, or in an attempt that began otherwise", index);
     }
-    if (!within(agreed.survivors, new Set(this.started.cohort))) throw new Bad("a sum over silos that were not asked", index);
+    if (!within(agreed.survivors, this.cohort)) throw new Bad("a sum over silos that were not asked", index);
     if (!survivors.size || !(deposits ? within(agreed.survivors, vectors) : sameNames(survivors, vectors))) {
       throw new Bad("a sum over others than those whose vectors came", index);
     }
-    this.require(agreedAfter + (deposits ? vectors.size : 0), index);
+    this.require(this.opensAfter, index);
     this.agreed = agreed;
   }
   decrypt(decrypted, index) {
     if (this.decrypted || !this.agreed || this.agreed.linear_pass !== decrypted.linear_pass || !this.protocol.decryptor.length) {
       throw new Bad("a sum opened twice, to which no silos agreed, or by a decryptor that there is not", index);
     }
+    if (!this.accepted.get(this.opensAfter + 1)?.length) throw new Bad("a sum opened by a decryptor that was not asked to", index);
     this.decrypted = decrypted;
   }
+  judge(index) { // somebody speaks of the sum: it must be open
+    if (this.isOpen) return;
+    const unsaid = (this.protocol.agreedAfter && !this.agreed) || (this.protocol.decryptor.length && !this.decrypted);
+    if (unsaid) throw new Bad("a gate spoke of a sum that was not opened before", index);
+    this.require(Infinity, index);
+    this.isOpen = true;
+  }
+  convict(party, index) {
+    this.convicted.add(party);
+    if (this.summed && this.survivors.has(party)) throw new Bad("a silo convicted of its part in a sum that is over it", index);
+  }
   sumUp(summed, index) { // a crash may have had it said twice
-    if (this.summed && canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
+    if (this.summed) {
+      if (canonical(this.summed) !== canonical(summed)) throw new Bad("an attempt summed to two ends", index);
+      return;
+    }
     const digests = Object.fromEntries([...this.said].map(([party, hash]) => [party, hash.copy().digest("hex")]));
     if (canonical(digests) !== canonical(summed.replies)) throw new Bad("digests of all replies that are not over those of the stages", index);
     if (this.protocol.agreedAfter && !this.agreed) throw new Bad("a sum that no silos agreed to open", index);
     this.require(Infinity, index);
     if (this.protocol.decryptor.length && !this.decrypted) throw new Bad("a sum that no decryptor opened", index);
-    const known = new Set([...this.survivors, ...this.lost]);
-    if (!within(this.started.cohort, known)) throw new Bad("a sum without a silo of which nothing is said", index);
+    const survivors = this.survivors, known = new Set([...survivors, ...this.lost]);
+    if ([...this.convicted].some((party) => survivors.has(party))) throw new Bad("a sum over a silo that was convicted in it", index);
+    if (!within([...this.cohort], known)) throw new Bad("a sum without a silo of which nothing is said", index);
     this.summed = summed;
   }
 }
+
+const speaksOfASum = ({ gate, type }) => gate !== "trust_region" && (type === "gate_passed" || !["range", "sum"].includes(gate));
 
 function rejectedBy(gates) { // a gate on what was made of the average afterwards throws nothing away
   return [...gates].filter(([gate, passed]) => !passed && gate !== "trust_region").map(([gate]) => gate);
@@ -385,7 +434,7 @@ function checkSums(events) {
   const start = events[0], protocol = PROTOCOLS.get(start.aggregation);
   if (!protocol) throw new Bad("an unknown aggregation", 0);
   const convicted = new Set(), gates = new Map();
-  let closed = 0, average = null, attempts = [];
+  let closed = 0, average = null, adapter = null, attempts = [];
   const requireOpen = (round, index) => {
     if (!attempts.length || round !== closed + 1) throw new Bad("something is said of a round that is not under way", index);
   };
@@ -401,6 +450,7 @@ function checkSums(events) {
     if (summed.length) {
       const over = new Set(event.contributors);
       if (summed.some((attempt) => !sameNames(attempt.survivors, over))) throw new Bad("a round closed over other silos than those that agreed", index);
+      if (event.total_weight < over.size) throw new Bad("a round closed with a weight of less than 1 for each silo in it", index);
       if (!last.summed) throw new Bad("a round closed with a sum that is not its last attempt's", index);
       if (protocol.agreedAfter && summed.some((attempt, place) => attempt.agreed.linear_pass !== place)) throw new Bad("a pass not summed once", index);
       if (summed.some((attempt) => attempt.summed.averaged_digest !== last.summed.averaged_digest)) throw new Bad("passes with two averages", index);
@@ -410,7 +460,9 @@ function checkSums(events) {
     if (attempts.some((attempt) => attempt.started.adapter_digest !== last.started.adapter_digest)) throw new Bad("a round that began from two adapters", index);
     const came = summed.length && !rejectedBy(gates).length ? last.summed.averaged_digest : average ?? last.started.adapter_digest;
     if (event.averaged_digest !== came) throw new Bad("another average than the one that came out", index);
+    if (adapter !== null && event.adapter_before !== adapter) throw new Bad("a round closed from another adapter than the round before left", index);
     checkRoundGates(gates, summed.length > 0, null, index);
+    adapter = event.adapter_after;
     closed = event.round; average = event.averaged_digest; attempts = []; gates.clear();
   };
   events.forEach((event, index) => {
@@ -431,10 +483,11 @@ function checkSums(events) {
       case "party_dropped": case "party_refused": case "party_convicted":
         requireOpen(event.round, index);
         attempts.at(-1).lost.add(event.party);
-        if (event.type === "party_convicted") convicted.add(event.party);
+        if (event.type === "party_convicted") { convicted.add(event.party); under(event, index).convict(event.party, index); }
         break;
       case "gate_passed": case "gate_rejected":
         requireOpen(event.round, index);
+        if (speaksOfASum(event)) attempts.at(-1).judge(index);
         gates.set(event.gate, event.type === "gate_passed");
         break;
       case "run_stopped": case "run_resumed":
@@ -452,7 +505,8 @@ function checkConfig(folder, events) { // as the log names it; its gates are tho
   if (!lstatSync(path, { throwIfNoEntry: false })) return ["config.yaml is missing"];
   const data = readRegular(path, DOCUMENT_BYTES);
   if (sha256(data).toString("hex") !== events[0].config_digest) throw new Bad("config.yaml is not the one that the run was started with", 0);
-  const asked = askedGates(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data)), gates = new Map();
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
+  const asked = askedGates(text), gates = new Map();
   let summed = false;
   events.forEach((event, index) => {
     if (event.type === "round_started") gates.clear();
@@ -460,7 +514,20 @@ function checkConfig(folder, events) { // as the log names it; its gates are tho
     if (event.type === "round_summed") summed = true;
     if (event.type === "round_closed") { checkRoundGates(gates, summed, asked, index); gates.clear(); summed = false; }
   });
+  checkEnd(events, text);
   return [];
+}
+
+function checkEnd(events, config) { // it finishes after all rounds, or after a line that says why before
+  if (events.at(-1).type !== "run_finished") return;
+  const said = config.split("\n").filter((line) => line.split(":")[0] === "rounds");
+  const found = said.length === 1 ? /^rounds: ([1-9]\d{0,8})$/.exec(said[0]) : null;
+  if (!found) throw new Bad("config.yaml: rounds stands there once, as a run writes it", 0);
+  const rounds = Number(found[1]), closed = events.filter((event) => event.type === "round_closed").length;
+  const last = events.filter((event) => ["round_closed", "run_resumed", "run_stopped"].includes(event.type)).at(-1);
+  if (closed !== rounds && !(closed < rounds && last?.type === "run_stopped")) {
+    throw new Bad(`the run finished after ${closed} rounds, config.yaml asks for ${rounds}, and it did not stop`, events.length - 1);
+  }
 }
 
 function askedGates(config) { // of a configuration as a run writes it: block style, plain keys, no comments
@@ -486,10 +553,37 @@ function fromHex(text) { // Buffer.from would take capitals, and stop without a 
   return Buffer.from(text, "hex");
 }
 
+function fieldsOf(value, names, what) { // a signed document holds its fields, and no other
+  if (value === null || typeof value !== "object" || Object.keys(value).sort().join() !== names) {
+    throw new Bad(`roster.json: ${what} holds ${names}, and nothing else`);
+  }
+}
+
+function checkRosterForm(signed) {
+  fieldsOf(signed, "countersignatures,possession,root_signature,roster", "a signed roster");
+  const { members, policy } = signed.roster;
+  fieldsOf(signed.roster, "consortium_id,epoch,members,policy", "a roster");
+  for (const member of members) {
+    fieldsOf(member, `ed25519,id,${Object.hasOwn(member, "mldsa44") ? "mldsa44," : ""}role`, "a member");
+    if (!["silo", "server", "auditor", "decryptor"].includes(member.role)) throw new Bad(`roster.json: ${member.role} is no role`);
+    if (Object.hasOwn(member, "mldsa44") && !member.mldsa44) throw new Bad("roster.json: a key that is none");
+  }
+  for (const name of ["id", "ed25519", "mldsa44"]) {
+    const given = members.map((member) => member[name]).filter((one) => one !== undefined);
+    if (new Set(given).size < given.length) throw new Bad("roster.json: its members have distinct names and distinct keys");
+  }
+  const silos = members.filter((member) => member.role === "silo").length;
+  const fits = (count, most) => Number.isSafeInteger(count) && count >= 0 && count <= most;
+  if (!fits(policy.countersignatures ?? 0, silos) || !fits(policy.colluding ?? 0, Math.max(1, silos) - 1)) {
+    throw new Bad("roster.json: its policy counts silos that are not there");
+  }
+}
+
 function readRoster(audit, events, keeper) {
   const path = join(audit, "roster.json");
   if (!lstatSync(path, { throwIfNoEntry: false })) return null;
   const signed = decode(readRegular(path, DOCUMENT_BYTES)), body = Buffer.from(canonical(signed.roster));
+  checkRosterForm(signed);
   const isGenuine = (key, hex, kind = "roster", over = body) => {
     const signature = fromHex(hex), domain = signature.length > 64 ? "fedcollm/v1+mldsa44/" : "fedcollm/v1/";
     return ed25519(key, Buffer.concat([Buffer.from(`${domain}${kind}\0`), sha256(over)]), signature.subarray(0, 64));
@@ -499,9 +593,10 @@ function readRoster(audit, events, keeper) {
   for (const [party, hex] of Object.entries(signed.countersignatures)) {
     if (!keys.has(party) || !isGenuine(keys.get(party), hex)) throw new Bad(`roster.json: the signature of ${party} fails`);
   }
+  for (const party of Object.keys(signed.possession)) if (!keys.has(party)) throw new Bad(`roster.json: ${party} is no member`);
   for (const member of signed.roster.members) { // each has the keys that it is listed with
     const own = Buffer.from(canonical({ ...member, consortium_id: signed.roster.consortium_id, epoch: signed.roster.epoch }));
-    if (!isGenuine(keys.get(member.id), signed.possession?.[member.id] ?? "", "roster-possession", own)) {
+    if (!isGenuine(keys.get(member.id), signed.possession[member.id] ?? "", "roster-possession", own)) {
       throw new Bad(`roster.json: ${member.id} did not prove that it has its key`);
     }
   }
@@ -517,6 +612,8 @@ function readRoster(audit, events, keeper) {
   const mldsa44 = (member) => (member.mldsa44 ? fromHex(member.mldsa44) : undefined);
   return {
     keeper: [keeper, mldsa44(server)],
+    asked: [signed.roster.consortium_id, signed.roster.epoch,
+      labelled("fedcollm/v1/policy-hash", Buffer.from(canonical(signed.roster.policy))).toString("hex"), server.id],
     members: new Set(keys.keys()),
     decryptors: new Map(signed.roster.members.filter((member) => member.role === "decryptor").map((member) => [member.id, keys.get(member.id)])),
     witnesses: silos.map((silo) => [keyName(silo.id), keys.get(silo.id), mldsa44(silo)]),
@@ -525,13 +622,15 @@ function readRoster(audit, events, keeper) {
   };
 }
 
+const originOf = (events) => (events.length ? `fedcollm-secure/${events[0].run_id}` : null); // each checkpoint begins with it
+
 function readKeys(path) { // log.pub: a line of lower-case digits for Ed25519, and one for ML-DSA-44 where there is one
   const text = readRegular(path, KEY_BYTES).toString("latin1");
   if (!/^[0-9a-f]{64}\n([0-9a-f]{2624}\n)?$/.test(text)) throw new Bad("log.pub: a line of digits for each key was expected");
   return text.split("\n").slice(0, -1).map((line) => Buffer.from(line, "hex"));
 }
 
-function checkManifests(audit, events, leaves) { // what each attempt asked for, against the log and its past
+function checkManifests(audit, events, leaves, roster) { // what each attempt asked for, against the log and its past
   const missing = [], asked = new Map(), closed = new Map(), heads = [];
   const check = (event, index) => {
     if (event.type === "round_closed") closed.set(event.round, event.averaged_digest);
@@ -554,8 +653,16 @@ function checkManifests(audit, events, leaves) { // what each attempt asked for,
     if (said.prev_result_hash && said.prev_result_hash !== closed.get(event.round - 1)) {
       throw new Bad(`manifests/${name}: its reference is not the average that closed the round before`, index);
     }
+    const first = asked.values().next().value ?? said;
+    if (said.session_id !== events[0].run_id) throw new Bad(`manifests/${name} is of another run`, index);
+    if (!said.dp_plan_hash !== (events[0].privacy === "non_private") || said.dp_plan_hash !== first.dp_plan_hash || said.base_model_hash !== first.base_model_hash) {
+      throw new Bad(`manifests/${name} is of another base model or privacy plan than the log, or the first, says`, index);
+    }
+    if (roster && canonical([said.consortium_id, said.epoch, said.policy_hash, said.server]) !== canonical(roster.asked)) {
+      throw new Bad(`manifests/${name} names another consortium, epoch, policy or server than the roster`, index);
+    }
     const head = readCheckpoint(said.log_checkpoint ?? "");
-    if (head.size > index) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
+    if (head.size > index || head.origin !== originOf(events)) throw new Bad(`manifests/${name}: the silos were shown another log than this one`, index);
     heads.push({ name, head, index }); asked.set(`${event.round} ${event.attempt}`, said);
   };
   let found = null; // what else is wrong, behind the heads that were gathered before it
@@ -576,11 +683,10 @@ function named(audit, path, hex, index) { // a file that the log names by its di
 }
 
 function checkEnvironments(audit, events) { // what is installed, and the versions that the log names
-  const missing = [], all = new Set();
+  const missing = [];
   events.forEach((event, index) => {
     if (!["run_started", "run_resumed"].includes(event.type)) return;
     const name = `${event.environment_digest}.txt`, data = named(audit, `environments/${name}`, event.environment_digest, index);
-    all.add(name);
     if (data === null) { missing.push(`environments/${name} is missing`); return; }
     const lines = data.toString("latin1").split("\n");
     const found = lines.slice(0, -1).map((line) => /^([!-<>-~]+)==([!-~]+) (-|[0-9a-f]{64})$/.exec(line));
@@ -590,21 +696,18 @@ function checkEnvironments(audit, events) { // what is installed, and the versio
       if (versions.get(one) !== version) throw new Bad(`the log says ${one} ${version}, and what was installed ${versions.get(one)}`, index);
     }
   });
-  refuseUnnamed(join(audit, "environments"), all);
   return missing;
 }
 
 function checkOpenings(audit, events, roster) { // what the decryptor signed
-  const missing = [], all = new Set();
+  const missing = [];
   events.forEach((event, index) => {
     if (event.type !== "sum_decrypted") return;
     const name = `${event.statement_digest}.json`;
-    all.add(name);
     const data = named(audit, `statements/${name}`, event.statement_digest, index);
     if (data === null) missing.push(`statements/${name} is missing`);
     else if (roster) checkStatement(audit, event, decode(data), roster, index);
   });
-  refuseUnnamed(join(audit, "statements"), all);
   return missing;
 }
 
@@ -627,15 +730,48 @@ function checkStatement(audit, event, signed, roster, index) { // by the decrypt
   }
 }
 
+const NAMED = { // by folder: which file an entry names, and what a digest's name ends with
+  environments: (event) => (["run_started", "run_resumed"].includes(event.type) ? `${event.environment_digest}.txt` : null),
+  manifests: (event) => (event.type === "round_started" ? `${event.round}-${event.attempt}.json` : null),
+  proofs: (event) => (event.type === "party_convicted" ? `${event.proof_digest}.json` : null),
+  statements: (event) => (event.type === "sum_decrypted" ? `${event.statement_digest}.json` : null),
+};
+
+function checkUnnamed(audit, events) { // a file that no entry names would pass for evidence, but for what a crash leaves
+  const finished = events.at(-1)?.type === "run_finished", left = [];
+  const look = (folder, name) => {
+    const isLeft = finished ? folder === "checkpoints" && name === `.${events.length}.txt.partial`
+      : /^\..+\.partial$/s.test(name) || (folder !== "checkpoints" && isOfACrash(audit, folder, name, events));
+    if (!isLeft) throw new Bad(`${folder}/${name} is named by no entry of the log`);
+    left.push(`${folder}/${name} is named by no entry, as a crash leaves it`);
+  };
+  for (const [folder, nameOf] of Object.entries(NAMED)) {
+    const named = new Set(events.map(nameOf));
+    namesIn(join(audit, folder)).filter((name) => !named.has(name)).sort().forEach((name) => look(folder, name));
+  }
+  namesIn(join(audit, "checkpoints")).filter((name) => !/^(0|[1-9]\d*)\.txt$/.test(name)).sort().forEach((name) => look("checkpoints", name));
+  return left;
+}
+
+function isOfACrash(audit, folder, name, events) { // written, and its line was not
+  const data = readRegular(join(audit, folder, name), DOCUMENT_BYTES);
+  if (folder !== "manifests") return name === sha256(data).toString("hex") + (folder === "environments" ? ".txt" : ".json");
+  const round = 1 + events.filter((event) => event.type === "round_closed").length;
+  const attempt = 1 + events.filter((event) => event.type === "round_started" && event.round === round).length;
+  let said = null;
+  try { said = decode(data); } catch { return false; }
+  return said?.round === round && said.attempt === attempt && name === `${round}-${attempt}.json`;
+}
+
 function checkParties(events, roster) { // who the log names is in the roster, and was asked; rounds are spoken of once they began
   const asked = new Map(), begun = new Set();
   events.forEach((event, index) => {
     let named = [];
-    if (event.type === "round_started") { named = event.cohort; asked.set(`${event.round} ${event.attempt}`, event.cohort); begun.add(event.round); }
+    if (event.type === "round_started") { named = event.cohort; asked.set(`${event.round} ${event.attempt}`, new Set(event.cohort)); begun.add(event.round); }
     if (event.type === "stage_answered") {
       named = Object.keys(event.replies);
-      const cohort = asked.get(`${event.round} ${event.attempt}`) ?? [];
-      if (named.some((party) => !cohort.includes(party) && !roster.decryptors.has(party))) throw new Bad("others answered than were asked", index);
+      const cohort = asked.get(`${event.round} ${event.attempt}`) ?? new Set();
+      if (named.some((party) => !cohort.has(party) && !roster.decryptors.has(party))) throw new Bad("others answered than were asked", index);
     }
     if (["party_dropped", "party_refused", "gate_passed", "gate_rejected"].includes(event.type)) {
       if (event.party !== undefined) named = [event.party];
@@ -647,9 +783,10 @@ function checkParties(events, roster) { // who the log names is in the roster, a
 }
 
 function checkAttested(events, bySize) { // no cosignature that the log says was given may be gone
+  const given = new Map([...bySize].map(([size, names]) => [size, new Set(names)]));
   events.forEach((event, index) => {
     if (event.type !== "head_attested") return;
-    const gone = event.silos.filter((silo) => !(bySize.get(event.size) ?? []).includes(keyName(silo)));
+    const gone = event.silos.filter((silo) => !given.get(event.size)?.has(keyName(silo)));
     if (gone.length) throw new Bad(`checkpoints/${event.size}.txt lacks cosignatures that were given: ${gone.sort().join(", ")}`, index);
   });
 }
@@ -673,7 +810,7 @@ function verifyLog(folder, givenKey) {
   let signed = 0, cosigned = 0, count = 0;
   for (const { name, note, head } of notes) {
     if (name !== `${head.size}.txt`) throw new Bad(`${name}: it is the checkpoint of ${head.size} entries`);
-    openCheckpoint(note, keeper, notes[0].head.origin);
+    openCheckpoint(note, keeper, originOf(events) ?? notes[0].head.origin);
     if (roster) requireOwnLines(note, head.origin, roster.keeper, roster.witnesses);
     bySize.set(head.size, roster ? cosigners(note, roster.witnesses) : []);
     count = bySize.get(head.size).length;
@@ -683,7 +820,7 @@ function verifyLog(folder, givenKey) {
     if (roster && count >= quorum(roster.witnesses.length, roster.colluding)) cosigned = head.size;
   }
   if (roster) { checkParties(events, roster); checkAttested(events, bySize); }
-  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves), ...checkEnvironments(audit, events)];
+  const missing = [...checkOpenings(audit, events, roster), ...checkManifests(audit, events, leaves, roster), ...checkEnvironments(audit, events), ...checkUnnamed(audit, events)];
   if (audit !== folder) missing.push(...checkConfig(folder, events));
   if (torn) missing.push("the last line is torn");
   if (!roster) missing.push("roster.json is missing, so no cosignature was checked");
@@ -746,11 +883,15 @@ function verifyVectors(folder) {
 
 // ---- the command
 
+// As untrusted_files.printable: whatever a foreign file says, a terminal is told no more than to print it.
+const printable = (text) => text.replace(/[^\P{C}\n]|[^\P{Z} ]/gu, (letter) => [...Array(letter.length).keys()]
+  .map((at) => `\\u${letter.charCodeAt(at).toString(16).padStart(4, "0")}`).join(""));
+
 function main(args) {
   const asJson = args.includes("--json"), at = args.indexOf("--key");
   const key = at >= 0 ? Buffer.from(args[at + 1] ?? "", "hex") : null;
   const words = args.filter((word, place) => word !== "--json" && (at < 0 || (place !== at && place !== at + 1)));
-  const usage = (text) => { process.stderr.write(`verify.mjs: ${text}\n`); return 2; };
+  const usage = (text) => { process.stderr.write(`verify.mjs: ${printable(text)}\n`); return 2; };
   if (key !== null && key.length !== 32) return usage("--key: expected 64 hexadecimal digits");
   const target = words.at(-1);
   if (!words.length || !existsSync(target)) return usage(`no file or folder at ${target}`);
@@ -766,9 +907,10 @@ function main(args) {
     code = error instanceof Incomplete ? 3 : 1; // whatever else goes wrong in foreign bytes is their fault
     found = { verified: false, entries: 0, root: "", first_bad: error.firstBad ?? null, reason: error.message };
   }
+  if (!asJson) found.reason = found.reason.replaceAll("\n", "\\n"); // a line of its own is ours alone
   const bad = found.first_bad === null ? "" : `first bad entry: ${found.first_bad}\n`;
   const words_ = `${found.verified ? "verified" : "NOT verified"}: ${found.entries} entries, head ${found.entries}:${found.root}\n${bad}${found.reason}`;
-  process.stdout.write((asJson ? JSON.stringify(found, null, 2) : words_.trimEnd()) + "\n");
+  process.stdout.write(printable(asJson ? JSON.stringify(found, null, 2) : words_.trimEnd()) + "\n");
   return code;
 }
 

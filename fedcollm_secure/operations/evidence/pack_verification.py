@@ -14,8 +14,8 @@ from fedcollm_secure.audit_log.events import RunFinished, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, LogContents, read_public_key
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests
-from fedcollm_secure.audit_log.untrusted_files import files_in, printable, read_object, read_text, require_plain, shown
-from fedcollm_secure.errors import LogError
+from fedcollm_secure.audit_log.untrusted_files import files_in, read_object, read_text, require_plain, shown
+from fedcollm_secure.errors import LogError, printable
 
 INDEX_NAME = "evidence.json"
 FORMAT = "fedcollm-evidence/1"
@@ -49,7 +49,7 @@ def verify_pack(folder: Path, *, public_key: NoteKey | None = None, held: Head |
         raise LogError(f"{INDEX_NAME} names another head than the log has")
     missing = [
         *found.missing,
-        *check_manifests(folder / "audit", contents),
+        *check_manifests(folder / "audit", contents, found.roster, found.server),
         *check_environments(folder / "audit", contents.entries),
     ]
     _check_config(folder, contents)
