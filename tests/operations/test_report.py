@@ -14,7 +14,7 @@ import pytest
 from fedcollm_crypto.checkpoint import Checkpoint, cosign
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.roster import Member, Roster, sign_roster
-from fedcollm_secure.audit_log.events import RunFinished, RunStarted
+from fedcollm_secure.audit_log.events import RunFinished, RunStarted, RunStopped
 from fedcollm_secure.audit_log.file_digests import file_digest, summary_digest
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.errors import ConfigError, RunError
@@ -82,7 +82,7 @@ def make_run(
         Member(id=one.party, role=role, ed25519=one.public_key) for one, role in ((server, "server"), (north, "silo"))
     )
     roster = Roster(consortium_id="test", epoch=1, members=tuple(members), policy={})
-    log = AuditLog.create(run / "audit", server, "test")
+    log = AuditLog.create(run / "audit", server, "fedcollm-secure/trial-7f3a")
     (run / "audit" / "roster.json").write_bytes(sign_roster(roster, server, [north]))
     log.append(
         RunStarted(
@@ -100,6 +100,7 @@ def make_run(
     (run / "audit" / "environments").mkdir()
     (run / "audit" / "environments" / f"{sha256(b'').hexdigest()}.txt").write_bytes(b"")
     if summary is not None:
+        log.append(RunStopped(reason="budget_exhausted", rounds_done=0))  # none of its rounds lies in this log
         log.append(RunFinished(summary_digest=summary_digest(summary)))
         log.cosigned(cosign(Checkpoint.of(log.checkpoint().text), "north", north, time_s=1))
         head = {"size": log.head.size, "root": log.head.root}
