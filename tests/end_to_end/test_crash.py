@@ -236,7 +236,7 @@ def test_a_close_of_a_round_that_never_was_changes_nothing(private: Make, tmp_pa
     job.close()
     events = [entry.event for entry in read_log(tmp_path / "run" / "audit" / "log.jsonl").entries]
 
-    assert [reply.reason_code for reply in replies if isinstance(reply, Refusal)] == ["ledger_refused"]
+    assert [reply.reason_code for reply in replies if isinstance(reply, Refusal)] == ["protocol_violation"]
     assert "silo-1" in next(event for event in events if isinstance(event, RoundClosed)).contributors
 
 

@@ -20,7 +20,7 @@ from fedcollm_secure.assurance.attacks.toy_log import began, closed, gave_no_sum
 from fedcollm_secure.assurance.attacks.twins.counter_ledger import TwinLedger
 from fedcollm_secure.audit_log.events import RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest
-from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog
+from fedcollm_secure.audit_log.log import LOG_NAME, AuditLog, origin
 from fedcollm_secure.audit_log.run_verification import verify_run
 from fedcollm_secure.audit_log.unseen_lines import Recent, hold_ledger
 from fedcollm_secure.errors import LogError
@@ -118,7 +118,7 @@ def _begin(folder: Path) -> AuditLog:
     config = folder / "config.yaml"
     config.write_text("name: rollback\n")
     (folder / "silos" / SILO).mkdir(parents=True)
-    log = AuditLog.create(folder / "audit", Identity.generate("server"), "rollback")
+    log = AuditLog.create(folder / "audit", Identity.generate("server"), origin("rollback"))
     log.append(
         RunStarted(
             run_id="rollback",

@@ -81,7 +81,11 @@ def test_an_honest_configuration_stays_under_its_claim(private: Make, tmp_path: 
         ("noclip", {"sensitivity", "record"}, {"steps"}),
         ("hfloss", {"sensitivity"}, set[str]()),
         ("skipempty", NONE_AT_ALL, set[str]()),
-        ("layernonoise", NONE_AT_ALL, set[str]()),  # one matrix of six: too few canaries for a bound, enough for checks
+        (
+            "layernonoise",
+            {"zeros", "noise of a tensor"},
+            set[str](),
+        ),  # one matrix of six: a step's noise hardly shrinks
         ("halfnoise", {"zeros", "noise of a coordinate", "spread over coordinates", "shape"}, {"steps"}),
         ("optimizernonoise", NONE_AT_ALL, {"steps"}),
         ("laterounds", NONE_AT_ALL, set[str]()),
