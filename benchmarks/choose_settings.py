@@ -1,7 +1,7 @@
 """How settings of our examples are chosen: on terms that no test of ours holds.
 
     python benchmarks/choose_settings.py --seeds 2 distill.weight=1 distill.weight=3
-    python benchmarks/choose_settings.py --config examples/dp_config.yaml --methods control fedcollm rounds=4 rounds=60
+    python benchmarks/choose_settings.py rounds=4 rounds=60 --config examples/dp_config.yaml --methods control fedcollm
 
 The 2,500 test terms are left out of the pool altogether; each seed draws 2,500 others to validate on. Of what is left
 the server gets its share and the silos the rest, as the configuration parts them. A setting is a list of overrides
@@ -44,9 +44,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = write_pool(folder / "pool.jsonl")
-        for setting in cast(list[str], arguments.settings):
+        for number, setting in enumerate(cast(list[str], arguments.settings)):
             for seed in range(1, arguments.seeds + 1):
-                point_folder = folder / setting.replace("/", "_")
+                point_folder = folder / str(number)
                 config = on_pool(load(arguments.config, _overrides(setting)), arguments.config.stem, pool, seed)
                 point = GridPoint(split="pool", seed=seed, folder=point_folder, config=config)
                 scores = dict(validate(point, arguments.methods))

@@ -10,7 +10,7 @@ import fedcollm_secure
 from fedcollm_crypto import durable
 from fedcollm_secure.errors import NotStarted, RunError
 
-NAMES = ("dp_config.yaml", "homomorphic.yaml", "compare.yaml", "frontier.yaml", "rules.yaml")
+NAMES = ("dp_config.yaml", "homomorphic.yaml", "compare.yaml", "frontier.yaml", "joint_noise.yaml", "rules.yaml")
 
 
 def examples(folder: Path) -> Mapping[str, object]:
