@@ -1,10 +1,11 @@
 """A log with three silos as witnesses, whose keys are fixed, so that failures repeat."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -295,3 +296,12 @@ def witnessed() -> Iterator[Callable[..., WitnessedLog]]:
     yield begin
     for one in begun:
         one.close()
+
+
+def logged(witnessed: Callable[..., Any], folder: Path, aggregation: str, lines: Sequence[Event]) -> Any:
+    """Write the lines into a log that silos cosign."""
+    log = witnessed(folder, aggregation=aggregation)
+    for line in lines:
+        log.log.append(line)
+    log.attest()
+    return log

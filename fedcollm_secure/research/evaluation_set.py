@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fedcollm_secure.assemble import Prepared
+from fedcollm_secure.learning.data.tasks import Record
 
 _MODULUS = 1 << 64
 
@@ -30,8 +31,13 @@ class EvaluationSet:
         holdings = prepared.holdings
         own = (record.prompt for name in prepared.silos for record in holdings.silos[name])
         near = near_duplicates([record.prompt for record in holdings.test], own)
-        told = [(record.prompt, record.answers, record.gold) for record in holdings.test]
-        return cls(digest=hashlib.sha256(repr(told).encode()).hexdigest(), apart=tuple(not each for each in near))
+        return cls(digest=records_digest(holdings.test), apart=tuple(not each for each in near))
+
+
+def records_digest(records: Sequence[Record]) -> str:
+    """Return what test records are known by: a digest of what they ask, and of the answers."""
+    told = [(record.prompt, record.answers, record.gold) for record in records]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def near_duplicates(texts: Sequence[str], of: Iterable[str]) -> tuple[bool, ...]:

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from fedcollm_secure.presentation.number_text import PERCENT_SCORES
+
 Json = Mapping[str, object]
-SHARES = {"accuracy", "accuracy_norm", "exact_match"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Interval:
 def score_interval(values: Sequence[Measured], metric: str) -> Interval:
     """Return mean and interval of a score, cut to the score's scale: Student's t knows of no end at 0 or 100 %."""
     found = interval(values)
-    low, high = (0.0, 1.0) if metric in SHARES else (1.0, math.inf)  # no perplexity is below 1
+    low, high = (0.0, 1.0) if metric in PERCENT_SCORES else (1.0, math.inf)  # no perplexity is below 1
     if found.ci95 is None:
         return found
     return replace(found, ci95=(max(low, found.ci95[0]), min(high, found.ci95[1])))

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from fedcollm_secure.presentation.number_text import LOWER_IS_BETTER
 from fedcollm_secure.research.seed_statistics import Measured, interval, score_interval
 
 Json = Mapping[str, object]
-LOWER_IS_BETTER = {"perplexity"}
 COSTS = ("seconds", "bytes")
 
 

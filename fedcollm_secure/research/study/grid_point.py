@@ -13,7 +13,7 @@ from fedcollm_secure.learning.pair import load_adapter
 from fedcollm_secure.operations.live_progress import SilentShow
 from fedcollm_secure.operations.run_command import run_prepared
 from fedcollm_secure.research import word_counts
-from fedcollm_secure.research.evaluation_set import EvaluationSet
+from fedcollm_secure.research.evaluation_set import records_digest
 from fedcollm_secure.research.resumable_work import fresh, write_result
 from fedcollm_secure.research.study.sweep import Point
 
@@ -69,7 +69,7 @@ def answers_of(prepared: Prepared, out: Path) -> Json:
         judged["counts"] = word_counts.judge(prepared)
         counts = {"counts": judged["counts"].scores["accuracy"]}
     by_record = {name: each.by_record for name, each in judged.items()}
-    return {**counts, "by_record": by_record, "test": EvaluationSet.of(prepared).digest}
+    return {**counts, "by_record": by_record, "test": records_digest(prepared.holdings.test)}
 
 
 def _run(point: Point, prepared: Prepared) -> tuple[Path, Json]:
