@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -72,19 +72,57 @@ def judge(prepared: Prepared) -> Judged:
 
     Raises: ValueError for a job that `can_follow` says no of.
     """
-    if not can_follow(prepared.config):
-        raise ValueError("word counts answer classifications, and protect records or persons")
-    holdings = prepared.holdings
-    labels, shared = len(holdings.test[0].answers), _everywhere(holdings.auxiliary)
-    release = Release.under(prepared.plan, len(prepared.silos))
-    total = np.zeros((CELLS, labels))
-    for name in prepared.silos:
-        counts = _counts(holdings.silos[name], labels, shared, prepared.subjects(name))
-        total += _released(counts, release.each)
-    total[total < max(CUT * release.total, GRID)] = 0.0
-    total += _counts(holdings.auxiliary, labels, shared, None)
-    right = tuple(_answer(record, total, shared) == record.gold for record in holdings.test)
+    counts = SiloCounts.summed(prepared).with_public()
+    test = prepared.holdings.test
+    odds = counts.odds(test)
+    right = tuple(int(np.argmax(row)) == record.gold for row, record in zip(odds, test, strict=True))
     return Judged(scores={"accuracy": sum(right) / len(right)}, right=right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiloCounts:
+    """Counts by cell and label, float64[CELLS, L]: the silos' as they were released, and the server's own."""
+
+    released: Float64 = field(repr=False)
+    public: Float64 = field(repr=False)
+    shared: frozenset[int]  # cells that all public prompts have
+
+    @classmethod
+    def summed(cls, prepared: Prepared) -> "SiloCounts":
+        """Sum the silos' counts, with the noise that the job's plan prices, and cut what noise alone may be.
+
+        Raises: ValueError for a job that `can_follow` says no of.
+        """
+        if not can_follow(prepared.config):
+            raise ValueError("word counts answer classifications, and protect records or persons")
+        holdings = prepared.holdings
+        labels, shared = len(holdings.test[0].answers), _everywhere(holdings.auxiliary)
+        release = Release.under(prepared.plan, len(prepared.silos))
+        total = np.zeros((CELLS, labels))
+        for name in prepared.silos:
+            counts = _counts(holdings.silos[name], labels, shared, prepared.subjects(name))
+            total += _released(counts, release.each)
+        total[total < max(CUT * release.total, GRID)] = 0.0
+        return cls(released=total, public=_counts(holdings.auxiliary, labels, shared, None), shared=shared)
+
+    def with_public(self) -> "SiloCounts":
+        """Return the same with the server's own counts added to the silos'."""
+        return replace(self, released=self.released + self.public)
+
+    def of(self, records: Sequence[Record]) -> "SiloCounts":
+        """Return the counts of these public records in the place of the silos': what nobody's taking part tells."""
+        counts = _counts(records, self.public.shape[1], self.shared, None)
+        return replace(self, released=counts, public=np.zeros_like(counts))
+
+    def odds(self, records: Sequence[Record]) -> Float64:
+        """Return log p(label | words) up to a constant of each record, float64[N, L]: naive Bayes over cells."""
+        of_label = self.released.sum(axis=0)
+        smoothed = of_label + SMOOTHING * CELLS
+        rows: list[Float64] = []
+        for record in records:
+            words = self.released[_cells(record.prompt, self.shared)] + SMOOTHING  # [cells of the record, L]
+            rows.append(np.log(words / smoothed).sum(axis=0) + np.log(of_label + 1))
+        return np.array(rows)
 
 
 def _released(counts: Float64, sigma: float) -> Float64:
@@ -105,13 +143,6 @@ def _counts(
         for place, count in own.items():
             total[place] += count * min(1.0, math.sqrt(MOST_CELLS) / length)
     return total
-
-
-def _answer(record: Record, counts: Float64, shared: frozenset[int]) -> int:
-    of_label = counts.sum(axis=0)
-    words = counts[_cells(record.prompt, shared)] + SMOOTHING  # [cells of the record, labels]
-    odds = np.log(words / (of_label + SMOOTHING * CELLS)).sum(axis=0) + np.log(of_label + 1)
-    return int(np.argmax(odds))
 
 
 def _everywhere(records: Sequence[Record]) -> frozenset[int]:

@@ -293,6 +293,7 @@ def test_compare_is_complete_and_goes_on(tree: Make, tmp_path: Path, cli: Cli) -
         "fedcollm",
         "control",
         "counts",
+        "with_counts",
     }
     assert {row["method"] for row in found["rows"] if row["model"] == "llm"} == {
         "zero_shot",
@@ -300,6 +301,7 @@ def test_compare_is_complete_and_goes_on(tree: Make, tmp_path: Path, cli: Cli) -
         "fedcollm",
         "centralized",
         "control",
+        "with_counts",
     }
     assert json.loads(again) == found
     assert kept.stat().st_mtime_ns == before

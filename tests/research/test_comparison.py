@@ -9,7 +9,16 @@ from fedcollm_secure.research.compare.comparison import summarise
 from fedcollm_secure.research.compare.comparison_table import compare_words
 from fedcollm_secure.research.resumable_work import write_result
 
-RIGHT = {"zero_shot": 0, "fedavg": 1, "fedavg_ce": 1, "one_way": 2, "fedcollm": 3, "control": 1, "counts": 2}
+RIGHT = {
+    "zero_shot": 0,
+    "fedavg": 1,
+    "fedavg_ce": 1,
+    "one_way": 2,
+    "fedcollm": 3,
+    "control": 1,
+    "counts": 2,
+    "with_counts": 3,
+}
 
 
 def finished(folder: Path, seed: int) -> GridPoint:

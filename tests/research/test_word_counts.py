@@ -17,7 +17,7 @@ from fedcollm_secure.config import Config, parse
 from fedcollm_secure.config.protection import SiloDP
 from fedcollm_secure.learning.data.tasks import Record
 from fedcollm_secure.research import word_counts
-from fedcollm_secure.research.word_counts import CELLS, MOST_CELLS, Release
+from fedcollm_secure.research.word_counts import CELLS, MOST_CELLS, Release, SiloCounts
 
 Tree = Callable[..., dict[str, Any]]
 PLAN = RecordPlan(
@@ -90,9 +90,20 @@ def test_without_a_plan_nothing_is_added() -> None:
 def test_counts_answer_what_their_words_say() -> None:
     counts = word_counts._counts([record("rash itch", 0), record("pulse valve", 1)], 2, NONE, None)
 
-    assert word_counts._answer(record("an itch", 1), counts, NONE) == 0
-    assert word_counts._answer(record("a valve", 0), counts, NONE) == 1
+    asked = [record("an itch", 1), record("a valve", 0)]
+    odds = SiloCounts(released=counts, public=np.zeros_like(counts), shared=NONE).odds(asked)
+
+    assert odds.argmax(axis=1).tolist() == [0, 1]
     assert counts.shape == (CELLS, 2)
+
+
+def test_the_servers_own_counts_are_added_only_where_asked() -> None:
+    none = np.zeros((CELLS, 2))
+    own = word_counts._counts([record("an itch", 1)], 2, NONE, None)
+    counts = SiloCounts(released=none, public=own, shared=NONE)
+
+    assert np.ptp(counts.odds([record("an itch", 1)])) == 0
+    assert counts.with_public().odds([record("an itch", 1)]).argmax() == 1
 
 
 def test_what_every_public_prompt_says_is_not_counted() -> None:

@@ -11,6 +11,7 @@
 | centralized  | –                                                 | CE on all records, as often as FedCoLLM sees one |
 | control      | Algorithm 1 with silos that teach nothing         | the same                                         |
 | counts       | no model: the silos' word counts, `word_counts`   | –                                                |
+| with_counts  | untrained, the counts beside it, `counts_expert`  | the same                                         |
 
 All methods share θ_0, the silos' batches and the learning rates; nothing is tuned for one of them. Where the main score
 is a rate of right answers, a result also has it by test record, and `test_set.json` says which test records are apart:
@@ -31,13 +32,17 @@ from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.distill import CoTuning
 from fedcollm_secure.learning.evaluate import Evaluation, Judged
-from fedcollm_secure.research import word_counts
+from fedcollm_secure.research import counts_expert, word_counts
 from fedcollm_secure.research.evaluation_set import EvaluationSet
 from fedcollm_secure.research.resumable_work import fresh, write_result
 
 Result = Mapping[str, object]
 SLM_ONLY = ("fedavg", "one_way")  # their LLM is another method's: untouched, or tuned by CE alone
-METHODS = ("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "control", "counts")
+BY_COUNTS = ("counts", "with_counts")
+METHODS = (
+    *("zero_shot", "standalone", "fedavg", "fedavg_ce", "one_way", "fedcollm", "centralized", "control"),
+    *BY_COUNTS,
+)
 TEST_SET = "test_set"
 TEACHES_NOTHING = 1e-9  # a silo's learning rate: its weights move, so that it takes part, and its update rounds to none
 
@@ -58,7 +63,7 @@ class GridPoint:
     @property
     def missing(self) -> list[str]:
         """Return what has no result yet: methods, and the test set's own."""
-        methods = [method for method in METHODS if method != "counts" or word_counts.can_follow(self.config)]
+        methods = [method for method in METHODS if method not in BY_COUNTS or word_counts.can_follow(self.config)]
         wanted = [TEST_SET, *methods]
         return [method for method in wanted if not self.result_file(method).is_file()]
 
@@ -131,6 +136,8 @@ class Baselines:
                 found = self._judge({"llm": self._server["llm"]})
             case "counts":
                 found = {"slm": word_counts.judge(self._prepared)}
+            case "with_counts":
+                found = counts_expert.judge(self._prepared, self._server)
             case _:
                 raise ValueError(f"unknown method {method!r}")
         scores = {model: each.scores for model, each in found.items()}

@@ -31,6 +31,7 @@ METHOD_NAMES = {
     "centralized": "All data in one place",
     "control": "Silos that teach nothing",
     "counts": "Word counts, no model",
+    "with_counts": "Zero-shot + word counts",
 }
 OURS = "fedcollm"
 

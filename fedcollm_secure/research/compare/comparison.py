@@ -14,12 +14,14 @@ Measurements = dict[tuple[str, str, str], dict[int, Measured]]
 PAIRS = (
     ("slm", "fedcollm", "control"),
     ("slm", "fedcollm", "counts"),
+    ("slm", "fedcollm", "with_counts"),
     ("slm", "fedcollm", "fedavg"),
     ("slm", "fedcollm", "fedavg_ce"),
     ("slm", "fedcollm", "one_way"),
     ("slm", "fedcollm", "standalone"),
     ("llm", "fedcollm", "control"),
     ("llm", "fedcollm", "counts"),
+    ("llm", "fedcollm", "with_counts"),
     ("llm", "fedcollm", "server_only"),
     ("llm", "fedcollm", "centralized"),
 )
