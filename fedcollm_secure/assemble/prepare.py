@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_privacy.dpsgd import Gradients
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort_size import check_cohort
@@ -112,9 +113,16 @@ class Prepared:
             name=silo,
             plan=self.plan,
             trains=self.rule.trained,
-            one_by_one=bool(self.apart),
+            gradients=self._gradients,
             optimizer_file=optimizer_file,
         )
+
+    @property
+    def _gradients(self) -> Gradients:
+        privacy = self.config.privacy
+        if self.apart:
+            return "one_by_one"
+        return privacy.gradients if isinstance(privacy, RecordDP) else "linear"
 
     def subjects(self, silo: str) -> tuple[tuple[int, ...], ...] | None:
         """Return each person's first records, as indices of the silo's; None where records are protected."""

@@ -23,7 +23,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import beginning, longest_sequence
 from fedcollm_secure.learning.checkpoints import check_causal, check_loaded, check_place, hub_hint
 from fedcollm_secure.learning.overheard import overheard
-from fedcollm_secure.learning.targets import check_rank, check_targets, no_target
+from fedcollm_secure.learning.targets import check_rank, check_saved, check_targets, no_target
 
 _UNLOADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
 """What transformers raises for a folder that it cannot make a model of."""
@@ -181,9 +181,14 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        rank_pattern=dict(lora.rank_pattern or {}),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        modules_to_save=list(lora.modules_to_save) if lora.modules_to_save else None,
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D holds weights transposed
     )
     check_targets(base.model, lora)
+    check_saved(base.model, lora)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

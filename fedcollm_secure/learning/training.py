@@ -65,7 +65,8 @@ class Learner:
 
     `subjects` lists each person's records, where a plan protects persons.
     `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
-    `one_by_one` gives each record, or person, a pass of its own: for models that need it (`learning.probe`).
+    `gradients` says how each record's, or person's, gradient is had: what the configuration names, or `one_by_one` for
+    models that need it (`learning.probe`).
     Records are best given in order of length (`length_order`): a microbatch of equals holds little padding.
     """
 
@@ -79,7 +80,7 @@ class Learner:
     plan: TrainingPlan | None
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     trains: Callable[[int], Matrices] = both
-    one_by_one: bool = False
+    gradients: dpsgd.Gradients = "linear"
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
     random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
 
@@ -154,7 +155,7 @@ class Learner:
             subjects=self.subjects,
             microbatch=self.rows,
             shape_of=self._shape,
-            one_by_one=self.one_by_one,
+            gradients=self.gradients,
             random=self.random,
         )
         gradient: Float32 = (total / plan.batch_size).to(torch.float32).numpy()
@@ -209,7 +210,7 @@ class Learner:
             subjects=self.subjects,
             microbatch=self.rows,
             shape_of=self._shape,
-            one_by_one=self.one_by_one,
+            gradients=self.gradients,
             random=self.random,
             progress=lambda _: schedule.step(),
         )

@@ -109,7 +109,8 @@ def _model(prepared: Prepared, name: str) -> str:
     base = prepared.llm if name == "llm" else prepared.slm
     adapter = prepared.server_llm if name == "llm" else prepared.server_slm
     source = prepared.config.models.llm if name == "llm" else prepared.config.models.slm
-    own = sum(p.numel() for n, p in base.model.named_parameters() if ".lora_" not in n)
+    beside = (".lora_", ".modules_to_save.")
+    own = sum(p.numel() for n, p in base.model.named_parameters() if not any(part in n for part in beside))
     return f"{source.source}, {own:,} parameters, {adapter.schema.length:,} trained"
 
 
@@ -138,8 +139,18 @@ def _gradients(prepared: Prepared) -> str:
     if prepared.plan is None or prepared.plan.unit == "silo":
         return ""
     if prepared.apart:
-        return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}"
-    return f"{prepared.learner(prepared.silos[0]).rows} records in a forward pass"
+        return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}{_remedy(prepared)}"
+    learner = prepared.learner(prepared.silos[0])
+    by = ", by Opacus" if learner.gradients == "opacus" else ""
+    return f"{learner.rows} records in a forward pass{by}"
+
+
+def _remedy(prepared: Prepared) -> str:
+    """Say what might let records share a pass."""
+    privacy = prepared.config.privacy
+    if not isinstance(privacy, RecordDP) or privacy.gradients == "opacus" or prepared.config.lora.has_only_pairs:
+        return ""
+    return "; privacy.record_dp.gradients: opacus knows more layers"
 
 
 def _without_effect(prepared: Prepared) -> list[str]:
