@@ -156,6 +156,19 @@ def gain_command(given: argparse.Namespace) -> int:
     return 0
 
 
+def try_command(given: argparse.Namespace) -> int:
+    """Ask a tuned model."""
+    if given.tokens < 1:
+        raise ConfigError("--tokens", f"expected 1 or more, got {given.tokens}")
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.operations.try_command import ask, ask_words
+
+    quiet()
+    found = ask(given.run, given.text, given.model, given.choice, given.tokens)
+    output.result(found, given.json, ask_words(found))
+    return 0
+
+
 def examples_command(given: argparse.Namespace) -> int:
     """Write the shipped examples."""
     from fedcollm_secure.operations.examples_command import examples, examples_words

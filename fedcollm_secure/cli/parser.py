@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verify(subparsers)
     _add_budget(subparsers)
     _add_gain(subparsers)
+    _add_try(subparsers)
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
@@ -164,6 +165,22 @@ def _add_gain(subparsers: Commands) -> None:
     gain.add_argument(
         "--release", type=float, metavar="EPSILON", help="a differentially private answer that may be told to others"
     )
+
+
+def _add_try(subparsers: Commands) -> None:
+    example = 'fedcollm-secure try runs/demo "chest pain on exertion" --model llm'
+    tried = _command(subparsers, "try", "ask a model that a run tuned", example, commands.try_command)
+    tried.add_argument("run", type=Path, help="run directory")
+    tried.add_argument(
+        "text", nargs="+", help="what the prompt's column holds; of several columns COLUMN=TEXT for each"
+    )
+    tried.add_argument(
+        "--model", choices=["slm", "llm"], default="slm", help="the silos' model (default) or the server's"
+    )
+    tried.add_argument(
+        "--choice", action="append", default=[], metavar="TEXT", help="multiple choice: one of the answers"
+    )
+    tried.add_argument("--tokens", type=int, default=64, help="free text: at most so many tokens (default 64)")
 
 
 def _add_attack(subparsers: Commands) -> None:

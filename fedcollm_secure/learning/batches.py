@@ -93,6 +93,14 @@ class Encoder:
         named = places or ["data.task"] * len(pairs)
         return [self._fit(*self._parted(*texts), place) for texts, place in zip(self._both(pairs), named, strict=True)]
 
+    def prompt(self, text: str) -> list[int]:
+        """Return the tokens of a prompt that a model is to go on from."""
+        return self._ids([text.rstrip()])[0] or [self._first]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what tokens stand for, without special ones."""
+        return cast(str, self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
     def measure(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, bool]]:
         """Return each record's tokens, and whether it loses some of them since there are more than the model takes."""
         parted = [self._parted(*texts) for texts in self._both(pairs)]
