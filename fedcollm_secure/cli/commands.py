@@ -47,7 +47,7 @@ def check_command(given: argparse.Namespace) -> int:
     from fedcollm_secure.operations.check_summary import check_words
 
     quiet()
-    found = check(settings)
+    found = check(settings, measure=given.measure)
     output.result(found, given.json, check_words(found))
     return 0
 
@@ -185,6 +185,12 @@ def bench_command(given: argparse.Namespace) -> int:
     if given.what == "dpsgd":
         steps = measured.bench_dpsgd(say=output.say)
         output.result(steps, given.json, measured.dpsgd_words(steps))
+        return 0
+    if given.what == "scoring":
+        if given.config is None:
+            raise ConfigError("--config", "expected a configuration, whose test is scored: bench scoring --config FILE")
+        scored = measured.bench_scoring(given.config, given.set, say=output.say)
+        output.result(scored, given.json, measured.scoring_words(scored))
         return 0
     if given.what == "he":
         sums = measured.bench_he(given.silos, given.parameters, say=output.say)

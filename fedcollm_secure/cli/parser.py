@@ -97,11 +97,11 @@ def _add_run(subparsers: Commands) -> None:
 
 def _add_check(subparsers: Commands) -> None:
     example = "fedcollm-secure check examples/dp_config.yaml --set rounds=3"
-    _add_config(
-        _command(
-            subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
-        )
+    check = _command(
+        subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
     )
+    _add_config(check)
+    check.add_argument("--measure", action="store_true", help="time a few passes: seconds and memory of a run")
 
 
 def _add_compare(subparsers: Commands) -> None:
@@ -210,16 +210,19 @@ def _add_audit(subparsers: Commands) -> None:
 
 
 def _add_bench(subparsers: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench he | bench dpsgd | bench log"
+    example = (
+        "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench he | bench dpsgd | bench log | "
+        "bench scoring --config FILE"
+    )
     bench = _command(
         subparsers,
         "bench",
-        "measure the masked or encrypted sum, steps of DP-SGD, or the log, beside their peers",
+        "measure the masked or encrypted sum, steps of DP-SGD, the log, or scoring, beside their peers",
         example,
         commands.bench_command,
     )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    kinds = ["masking", "he", "dpsgd", "log"]
+    kinds = ["masking", "he", "dpsgd", "log", "scoring"]
     bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
     bench.add_argument(
         "--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100; he: 4,10,100)"
@@ -227,6 +230,8 @@ def _add_bench(subparsers: Commands) -> None:
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
     bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
+    bench.add_argument("--config", type=Path, help="scoring: the configuration whose test and models are measured")
+    bench.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="scoring: override a key of it")
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
 
 

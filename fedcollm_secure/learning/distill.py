@@ -88,7 +88,7 @@ class CoTuning:
             TrainingError: a loss is not finite.
         """
         llm, slm = self._side("llm", self.llm, round_number), self._side("slm", self.slm, round_number)
-        batches = self._batches(round_number)
+        batches = self.batches(round_number)
         for side in (llm, slm):
             side.adapter.model.train()
         with self._dropout(round_number):
@@ -112,7 +112,7 @@ class CoTuning:
         Raises:
             TrainingError: a loss is not finite.
         """
-        side, batches = self._side("llm", self.llm, 1), self._batches(1)
+        side, batches = self._side("llm", self.llm, 1), self.batches(1)
         side.adapter.model.train()
         with self._dropout(1):
             for _ in range(self.settings.steps):
@@ -147,18 +147,22 @@ class CoTuning:
         """Let both models' dropout follow from seed and round, so that a resumed run goes on as it would have."""
         return seeded(self.seed, f"server/round {round_number}/dropout", self.slm.device)
 
-    def _batches(self, round_number: int) -> Iterator[list[int]]:
+    def batches(self, round_number: int) -> Iterator[list[int]]:
+        """Yield the batches of a round, without end."""
         return batch_order(
             len(self.records), self.settings.batch_size, seed=self.seed, purpose=f"server/round {round_number}"
         )
 
-    def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
+    def parts(self, indices: Sequence[int]) -> Iterator[list[Tokens]]:
         """Yield a batch in parts of records of like length."""
         chosen = [self.records[index] for index in indices]
         for part in filled(
             [record.width for record in chosen], TOKENS_PER_PASS, also=([1] * len(chosen), self.settings.microbatch)
         ):
-            yield self.encoder.collate([chosen[place] for place in part], self.slm.device)
+            yield [chosen[place] for place in part]
+
+    def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
+        return (self.encoder.collate(part, self.slm.device) for part in self.parts(indices))
 
     def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:
         settings = self.settings

@@ -17,13 +17,14 @@ from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, Unsa
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import guarantees
 from fedcollm_secure.learning.data.inventory import inventory
+from fedcollm_secure.operations.work_prediction import predict
 
 Json = Mapping[str, object]
 MOST_FIGURES = 100
 
 
-def check(config: Config) -> Json:
-    """Return what a run of this configuration would do.
+def check(config: Config, *, measure: bool = False) -> Json:
+    """Return what a run of this configuration would do; with `measure` also how long, after timing a few passes.
 
     Raises:
         ConfigError: it cannot run.
@@ -50,6 +51,7 @@ def check(config: Config) -> Json:
         "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
         "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
+        "work": predict(prepared) if measure else {},
         "gradients": _gradients(prepared),
         "unit": _unit(config),
         "own": _own(config),
