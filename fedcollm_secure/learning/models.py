@@ -161,8 +161,14 @@ def require_same_tokenizer(llm: Base, slm: Base) -> None:
             "LLM and SLM must share one tokenizer: mutual distillation compares their distributions token by token.\n"
             f"  llm: {len(llm.tokenizer)} tokens, fingerprint {fingerprints['llm']}\n"
             f"  slm: {len(slm.tokenizer)} tokens, fingerprint {fingerprints['slm']}\n"
-            "Choose two models of one family, such as facebook/opt-6.7b and facebook/opt-1.3b.",
+            "Choose two models of one family, such as facebook/opt-6.7b and facebook/opt-1.3b, or say "
+            "distill.align: tokens, which compares them where both tokenizers cut an answer alike.",
         )
+    require_output_rows(llm, slm)
+
+
+def require_output_rows(llm: Base, slm: Base) -> None:
+    """Refuse a head that does not score all of its tokens. Raises: ConfigError."""
     for name, base in (("llm", llm), ("slm", slm)):
         rows = _output_rows(base.model)
         if rows < len(base.tokenizer):

@@ -81,10 +81,10 @@ def silo_work(learner: Learner) -> Work:
     return Work.of(passes)
 
 
-def co_tuning_work(co_tuning: CoTuning) -> Work:
-    """Return what each of both models reads in the server's steps of all rounds."""
+def co_tuning_work(co_tuning: CoTuning, records: Sequence[Tokens]) -> Work:
+    """Return what a model to which the auxiliary records are `records` reads in the server's steps of all rounds."""
     passes = (
-        _pass_over(part)
+        _pass_over([records[index] for index in part])
         for number in range(1, co_tuning.rounds + 1)
         for batch in islice(co_tuning.batches(number), co_tuning.settings.steps)
         for part in co_tuning.parts(batch)
@@ -95,7 +95,8 @@ def co_tuning_work(co_tuning: CoTuning) -> Work:
 def auxiliary_work(co_tuning: CoTuning, times: int) -> Work:
     """Return what a gate on the auxiliary loss makes the small model read, so many times."""
     everything = range(len(co_tuning.records))
-    return Work.of((_pass_over(part) for part in co_tuning.parts(everything)), times=times)
+    parts = ([co_tuning.records[index] for index in part] for part in co_tuning.parts(everything))
+    return Work.of(map(_pass_over, parts), times=times)
 
 
 def steps_of(plan: TrainingPlan) -> int:

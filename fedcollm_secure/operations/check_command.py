@@ -11,6 +11,7 @@ from fedcollm_privacy.signal_share import signal_share
 from fedcollm_secure.assemble.cohort_size import needed_to_finish
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.assemble.privacy_plans import ledger_budget
+from fedcollm_secure.assemble.server_work import make_aligned
 from fedcollm_secure.assemble.simulated_silos import check_weights
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
@@ -51,6 +52,7 @@ def check(config: Config, *, measure: bool = False) -> Json:
         "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
         "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
+        "tokenizers": _tokenizers(prepared),
         "work": predict(prepared) if measure else {},
         "gradients": _gradients(prepared),
         "unit": _unit(config),
@@ -114,6 +116,15 @@ def _model(prepared: Prepared, name: str) -> str:
     beside = (".lora_", ".modules_to_save.")
     own = sum(p.numel() for n, p in base.model.named_parameters() if not any(part in n for part in beside))
     return f"{source.source}, {own:,} parameters, {adapter.schema.length:,} trained"
+
+
+def _tokenizers(prepared: Prepared) -> Json:
+    """Return how far two tokenizers agree; empty where there is one."""
+    if prepared.config.distill.align == "same":
+        return {}
+    aligned = make_aligned(prepared, prepared.holdings.auxiliary)
+    sizes = {name: len(base.tokenizer) for name, base in (("llm", prepared.llm), ("slm", prepared.slm))}
+    return {**sizes, "shared": len(aligned.vocabulary.slm), "aligned": _digits(aligned.share)}
 
 
 def _unit(config: Config) -> Json:

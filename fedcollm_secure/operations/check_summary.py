@@ -16,6 +16,7 @@ def check_words(check: Json) -> str:
     models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
     unit = cast(Json, check["unit"])
     lines = [f"{name}: {what}" for name, what in models.items()]
+    lines += _tokenizers(cast(Mapping[str, float], check["tokenizers"]))
     silos, needed = cast(Sequence[str], check["silos"]), check["needed"]
     lines += [f"silos: {', '.join(silos)}; {needed} of all {len(silos)} must stay to the end of every round"]
     if check["max_single_changes"] is not None:
@@ -50,6 +51,16 @@ def _exceptions(count: object) -> str:
         f"without differential privacy a silo bears with {count} sums that, with those before, give a few silos away, "
         "as when one leaves; at the next it stops (max_single_changes)"
     )
+
+
+def _tokenizers(both: Mapping[str, float]) -> list[str]:
+    if not both:
+        return []
+    line = (
+        f"tokenizers: {both['llm']:,} and {both['slm']:,} tokens, {both['shared']:,} of them the same; "
+        f"{100 * both['aligned']:.3g} % of the LLM's tokens in auxiliary answers are also the SLM's, and compared there"
+    )
+    return [line]
 
 
 def _work(work: Json) -> list[str]:

@@ -17,10 +17,9 @@ import torch
 from fedcollm_privacy.noise import gaussian
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.assemble.server_work import make_co_tuning, make_evaluations
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import Batch, answer_logits
-from fedcollm_secure.learning.distill import CoTuning
-from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.likelihoods import Pass, scoring_passes
 from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.merged import merged
@@ -63,12 +62,12 @@ def work_parts(prepared: Prepared) -> Sequence[Part]:
     """Return what each part of the run reads in all rounds: exact, but where silos draw their batches in secret."""
     config, sides = prepared.config, {"llm": prepared.server_llm, "slm": prepared.server_slm}
     budget = config.evaluate.tokens_per_batch
-    test = Evaluation(prepared.holdings.test, prepared.encoder, tokens_per_batch=budget).sequences
+    tests = make_evaluations(prepared)
     times = evaluations(config.rounds, config.evaluate.every)
     found = [
         Part(
             name=f"scoring, {side}",
-            work=Work.of(scoring_passes(adapter.model, test, tokens_per_batch=budget), times=times),
+            work=Work.of(scoring_passes(adapter.model, tests[side].sequences, tokens_per_batch=budget), times=times),
             adapter=adapter,
             trains=False,
         )
@@ -76,25 +75,15 @@ def work_parts(prepared: Prepared) -> Sequence[Part]:
     ]
     trained = sum((silo_work(prepared.learner(silo)) for silo in prepared.silos), Work())
     found.append(Part(name="silos", work=trained, adapter=prepared.silo_slm, trains=True))
-    co_tuning = _co_tuning(prepared)
-    both = co_tuning_work(co_tuning)
-    found += [Part(name=f"server, {side}", work=both, adapter=adapter, trains=True) for side, adapter in sides.items()]
+    co_tuning = make_co_tuning(prepared)
+    found += [
+        Part(name=f"server, {side}", work=co_tuning_work(co_tuning, records), adapter=sides[side], trains=True)
+        for side, records in (("llm", co_tuning.llm_records), ("slm", co_tuning.records))
+    ]
     if config.gates.max_loss_increase is not None:
         work = auxiliary_work(co_tuning, 2 * config.rounds)
         found.append(Part(name="gate", work=work, adapter=prepared.server_slm, trains=False))
     return [part for part in found if part.work.passes]
-
-
-def _co_tuning(prepared: Prepared) -> CoTuning:
-    return CoTuning(
-        llm=prepared.server_llm,
-        slm=prepared.server_slm,
-        encoder=prepared.encoder,
-        records=prepared.tokens(prepared.holdings.auxiliary),
-        settings=prepared.config.distill,
-        rounds=prepared.config.rounds,
-        seed=prepared.config.seed,
-    )
 
 
 def _seconds(part: Part) -> float:
