@@ -42,6 +42,12 @@ def check_command(given: argparse.Namespace) -> int:
     from fedcollm_secure import config
 
     settings = config.load(given.config, given.set)
+    if given.shape is not None:
+        from fedcollm_secure.operations.shape_check import shape_check, shape_words
+
+        told = shape_check(settings, Path(given.shape) if given.shape else None)
+        output.result(told, given.json, shape_words(told))
+        return 0
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.operations.check_command import check
     from fedcollm_secure.operations.check_summary import check_words

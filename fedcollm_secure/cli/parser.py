@@ -101,6 +101,13 @@ def _add_check(subparsers: Commands) -> None:
         subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
     )
     _add_config(check)
+    check.add_argument(
+        "--shape",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="hold it to the models' config.json alone, without weights or data; of FOLDER/NAME, or the models' own",
+    )
     check.add_argument("--measure", action="store_true", help="time a few passes: seconds and memory of a run")
 
 

@@ -15,7 +15,14 @@ from typing import cast
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
@@ -85,6 +92,25 @@ def context_length(source: ModelSource, where: str) -> int:
     return longest_sequence(shape)
 
 
+def model_shape(source: ModelSource, where: str, shapes: Path | None = None) -> PretrainedConfig:
+    """Return a model's description, cut to `layers`; from `shapes`/NAME/config.json where that is.
+
+    Raises:
+        ConfigError: nothing loadable is there, or it has fewer blocks than `layers` asks for.
+    """
+    kept = None if shapes is None else shapes / source.source
+    place = str(kept) if kept is not None and (kept / "config.json").is_file() else _place(source)
+    try:
+        shape = AutoConfig.from_pretrained(place, revision=source.revision)
+    except _UNLOADABLE as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_why(error, place)}") from error
+    if source.layers is not None:
+        if source.layers > shape.num_hidden_layers:
+            raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
+        shape.num_hidden_layers = source.layers
+    return cast(PretrainedConfig, shape)
+
+
 def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
     """Load weights from safetensors only (a pickle could run code), frozen and in evaluation mode, on `device`.
 
@@ -103,13 +129,8 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
 
 def _loaded(source: ModelSource, where: str) -> tuple[torch.nn.Module, Mapping[str, object]]:
     """Return the model, and what transformers tells of its loading."""
-    place = _place(source)
+    place, shape = _place(source), model_shape(source, where)
     try:
-        shape = AutoConfig.from_pretrained(place, revision=source.revision)
-        if source.layers is not None:
-            if source.layers > shape.num_hidden_layers:
-                raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
-            shape.num_hidden_layers = source.layers
         found = AutoModelForCausalLM.from_pretrained(
             place,
             revision=source.revision,
@@ -181,6 +202,11 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
     Raises:
         ConfigError: no module has one of the names in `lora.targets`.
     """
+    return adapted(base.model, lora, seed=seed)
+
+
+def adapted(base: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
+    """Wrap a model, on torch's meta device too; see `with_lora`."""
     settings = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=lora.rank,
@@ -191,18 +217,18 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=list(lora.modules_to_save) if lora.modules_to_save else None,
-        fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D holds weights transposed
+        fan_in_fan_out=base.config.model_type == "gpt2",  # its Conv1D holds weights transposed
     )
-    check_targets(base.model, lora)
-    check_saved(base.model, lora)
+    check_targets(base, lora)
+    check_saved(base, lora)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             with overheard():  # of what it says of modules, `check_targets` and the probe say more
-                model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
+                model = get_peft_model(base, settings, autocast_adapter_dtype=True)
         except ValueError as error:
             given = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-            told = first_line(error) if "incompatible" in str(error) else no_target(base.model, given)
+            told = first_line(error) if "incompatible" in str(error) else no_target(base, given)
             raise ConfigError("lora.targets", told) from error
         check_rank(model, lora)
         _initialise(model)
