@@ -230,6 +230,7 @@ def _add_bench(subparsers: Commands) -> None:
     )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
     kinds = ["masking", "he", "dpsgd", "log", "scoring"]
+    bench.usage = f"fedcollm-secure bench [{'|'.join(kinds)}] [--json] [options, see below]"
     bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
     bench.add_argument(
         "--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100; he: 4,10,100)"
