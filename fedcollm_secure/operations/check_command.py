@@ -18,6 +18,7 @@ from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, Unsa
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import guarantees
 from fedcollm_secure.learning.data.inventory import inventory
+from fedcollm_secure.learning.dtype_speed import SLOW, slowdown_of_bfloat16
 from fedcollm_secure.operations.work_prediction import predict
 
 Json = Mapping[str, object]
@@ -59,7 +60,12 @@ def check(config: Config, *, measure: bool = False) -> Json:
         "own": _own(config),
         "guarantees": [row.as_json() for row in guarantees.guarantees(config)],
         "visible_to": guarantees.visible_to(config, count),
-        "warnings": [*prepared.model_warnings, *guarantees.warnings(config, count), *_without_effect(prepared)],
+        "warnings": [
+            *prepared.model_warnings,
+            *guarantees.warnings(config, count),
+            *_without_effect(prepared),
+            *_slow(prepared),
+        ],
     }
 
 
@@ -171,6 +177,19 @@ def _without_effect(prepared: Prepared) -> list[str]:
     if prepared.plan is None or prepared.plan.unit == "silo" or prepared.config.lora.dropout == 0:
         return []
     return ["lora.dropout: silos train without it under record_dp, where a record's mask would depend on the others"]
+
+
+def _slow(prepared: Prepared) -> list[str]:
+    """Say where bfloat16 costs time on this processor instead of saving it."""
+    models = {"llm": prepared.config.models.llm, "slm": prepared.config.models.slm}
+    half = [f"models.{name}.dtype" for name, source in models.items() if source.dtype == "bfloat16"]
+    if not half or prepared.server_slm.device.type != "cpu" or (times := slowdown_of_bfloat16()) < SLOW:
+        return []
+    told = (
+        f"{' and '.join(half)}: a product in bfloat16 takes {times:.1f} times as long as in float32 on this processor, "
+        "which has no units for it; float32 is faster here, for twice the memory"
+    )
+    return [told]
 
 
 def _plan(prepared: Prepared) -> Json:
