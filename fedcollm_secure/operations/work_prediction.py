@@ -54,8 +54,17 @@ def predict(prepared: Prepared) -> Json:
         "exact": prepared.plan is None or prepared.plan.unit == "silo",
         "seconds": {name: _digits(value) for name, value in seconds.items()},
         "seconds_total": _digits(sum(seconds.values())),
-        "peak_mib": round(peak_mib()),
+        "peak_mib": round(peak_mib() + _rows_mib(prepared)),
     }
+
+
+def _rows_mib(prepared: Prepared) -> float:
+    """Return what Opacus holds beside a pass: every record's own gradient, and the widest tensor's in float64."""
+    learner = prepared.learner(prepared.silos[0])
+    if prepared.plan is None or learner.gradients != "opacus":
+        return 0.0
+    sizes = [parameter.numel() for parameter in learner.adapter.parameters]
+    return learner.rows * (4 * sum(sizes) + 8 * max(sizes)) / (1 << 20)
 
 
 def work_parts(prepared: Prepared) -> Sequence[Part]:

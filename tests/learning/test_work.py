@@ -17,7 +17,7 @@ from fedcollm_secure.learning.likelihoods import Pass, log_likelihoods, scoring_
 from fedcollm_secure.learning.work import Work, evaluations, silo_work
 from fedcollm_secure.operations.check_command import check
 from fedcollm_secure.operations.check_summary import check_words
-from fedcollm_secure.operations.work_prediction import work_parts
+from fedcollm_secure.operations.work_prediction import _rows_mib, work_parts
 from tests.conftest import DP, rows, write_jsonl
 
 Make = Callable[..., dict[str, object]]
@@ -115,6 +115,16 @@ def test_the_middle_pass_and_the_largest_stand_for_all() -> None:
     assert [each.width for each in Work.of(passes[:3]).some] == [3, 2]
     assert (Work.of(passes, times=2) + Work.of(passes)).padded == 3 * 72
     assert (evaluations(3, 2), evaluations(4, 2), evaluations(1, 9)) == (3, 3, 2)
+
+
+def test_gradients_by_opacus_need_memory_for_each_record(private: Make) -> None:
+    lora = {"rank": 2, "alpha": 4, "targets": ["q_proj"], "modules_to_save": ["embed_tokens"]}
+    terms = {"record_dp": {**DP["record_dp"], "gradients": "opacus"}}  # type: ignore[dict-item]
+    ours, theirs = (prepare(parse(private(lora=lora, **given))) for given in ({}, {"privacy": terms}))
+    sizes = [each.numel() for each in theirs.silo_slm.parameters]
+
+    assert _rows_mib(ours) == 0.0
+    assert _rows_mib(theirs) == 16 * (4 * sum(sizes) + 8 * 60 * 16) / 2**20
 
 
 @pytest.mark.parametrize("private_training", [False, True])
