@@ -25,7 +25,7 @@ from fedcollm_secure.assemble import Prepared, prepare
 from fedcollm_secure.config import load
 from fedcollm_secure.learning.data.tasks import Record
 from fedcollm_secure.learning.models import quiet
-from fedcollm_secure.research.counts_expert import answered_right, best_beta, label_odds
+from fedcollm_secure.research.counts_expert import MODELS, answered_right, best_beta, label_odds
 from fedcollm_secure.research.word_counts import Float64, SiloCounts
 
 JOINT = EXAMPLE.parent / "dp_config.yaml"
@@ -45,10 +45,9 @@ def main() -> None:
         for seed in range(1, arguments.seeds + 1):
             config = on_pool(load(JOINT, SHARED), JOINT.stem, pool, seed)
             prepared = prepare(config)
-            models = {"llm": prepared.server_llm, "slm": prepared.server_slm}
             public, test = prepared.holdings.auxiliary, prepared.holdings.test
-            known = {model: label_odds(prepared, each, public) for model, each in models.items()}
-            found = {model: label_odds(prepared, each, test) for model, each in models.items()}
+            known = {model: label_odds(prepared, model, public) for model in MODELS}
+            found = {model: label_odds(prepared, model, test) for model in MODELS}
             own = own_counts_beside(SiloCounts.summed(at(prepared, math.inf)), known, found, public, test)
             for epsilon in arguments.epsilon:
                 counts = SiloCounts.summed(at(prepared, epsilon))
@@ -58,7 +57,7 @@ def main() -> None:
                     "epsilon": epsilon,
                     "counts": share(answered_right(words, test)),
                 }
-                for model in models:
+                for model in MODELS:
                     beta = best_beta(known[model], counts.odds(public), public)
                     both = found[model] + beta * words
                     line[model] = share(answered_right(found[model], test))

@@ -27,6 +27,7 @@ SLOW = (
     "end_to_end/test_hostile_folders.py",
     "end_to_end/test_tampering.py",
     "learning/test_company.py",
+    "learning/test_beyond_pairs.py",
     "privacy/test_blocks.py",
     "privacy/test_dpsgd.py",
     "research/test_resumable_work.py",

@@ -16,6 +16,7 @@ from fedcollm_secure.assemble.narrator import Narrator, Progress, tell_nobody
 from fedcollm_secure.assemble.observed_work import observed
 from fedcollm_secure.assemble.parties import Parties, first_manifest, load_parties, make_parties, server_end
 from fedcollm_secure.assemble.prepare import Prepared
+from fedcollm_secure.assemble.server_work import make_co_tuning, make_evaluations
 from fedcollm_secure.assemble.simulated_silos import (
     Site,
     check_weights,
@@ -49,8 +50,6 @@ from fedcollm_secure.federation.exchange import Traffic
 from fedcollm_secure.federation.run_directory import Json, RunDirectory
 from fedcollm_secure.federation.stopwatch import Stopwatch
 from fedcollm_secure.federation.summing import Tools, Watch
-from fedcollm_secure.learning.distill import CoTuning
-from fedcollm_secure.learning.evaluate import Evaluation
 from fedcollm_secure.learning.factors import Deltas, Rule
 from fedcollm_secure.learning.joint import ServerStep
 from fedcollm_secure.learning.pair import Pair
@@ -256,19 +255,8 @@ def _pair(prepared: Prepared, run: RunDirectory) -> Pair:
     return Pair(
         llm=prepared.server_llm,
         slm=prepared.server_slm,
-        co_tuning=CoTuning(
-            llm=prepared.server_llm,
-            slm=prepared.server_slm,
-            encoder=prepared.encoder,
-            records=prepared.tokens(prepared.holdings.auxiliary),
-            settings=config.distill,
-            rounds=config.rounds,
-            seed=config.seed,
-            optimizer_folder=run.path / "server",
-        ),
-        evaluation=Evaluation(
-            prepared.holdings.test, prepared.encoder, tokens_per_batch=config.evaluate.tokens_per_batch
-        ),
+        co_tuning=make_co_tuning(prepared, optimizer_folder=run.path / "server"),
+        evaluations=make_evaluations(prepared),
         origins={"llm": config.models.llm.source, "slm": config.models.slm.source},
     )
 

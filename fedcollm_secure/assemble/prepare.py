@@ -8,11 +8,13 @@ from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.packing import Packing
+from fedcollm_privacy.dpsgd import Gradients
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort_size import check_cohort
 from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
 from fedcollm_secure.assemble.signal_to_noise import Signal, fewest_trained, require_signal
+from fedcollm_secure.assemble.tokenizers import check_tokenizers
 from fedcollm_secure.config import Config, resolved
 from fedcollm_secure.config.data import FreeText
 from fedcollm_secure.config.protection import NonPrivate, PerSubject, RecordDP, SiloDP
@@ -23,7 +25,7 @@ from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.data.inventory import notices
 from fedcollm_secure.learning.data.overlap import require_test_apart
 from fedcollm_secure.learning.factors import Pass, Rule, make_rule
-from fedcollm_secure.learning.models import Base, choose_device, load_base, require_same_tokenizer, with_lora
+from fedcollm_secure.learning.models import Base, choose_device, load_base, with_lora
 from fedcollm_secure.learning.probe import why_apart
 from fedcollm_secure.learning.training import Learner, both
 
@@ -37,6 +39,7 @@ class Prepared:
     llm: Base = field(repr=False)
     slm: Base = field(repr=False)
     encoder: Encoder = field(repr=False)
+    llm_encoder: Encoder = field(repr=False)  # the same one, unless `distill.align: tokens`
     server_llm: Adapter = field(repr=False)
     server_slm: Adapter = field(repr=False)
     silo_slm: Adapter = field(repr=False)  # one model serves all simulated silos, one after the other
@@ -112,9 +115,16 @@ class Prepared:
             name=silo,
             plan=self.plan,
             trains=self.rule.trained,
-            one_by_one=bool(self.apart),
+            gradients=self._gradients,
             optimizer_file=optimizer_file,
         )
+
+    @property
+    def _gradients(self) -> Gradients:
+        privacy = self.config.privacy
+        if self.apart:
+            return "one_by_one"
+        return privacy.gradients if isinstance(privacy, RecordDP) else "linear"
 
     def subjects(self, silo: str) -> tuple[tuple[int, ...], ...] | None:
         """Return each person's first records, as indices of the silo's; None where records are protected."""
@@ -148,7 +158,7 @@ def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepare
     say("loading the models")
     llm = load_base(config.models.llm, "models.llm", device)
     slm = load_base(config.models.slm, "models.slm", device)
-    require_same_tokenizer(llm, slm)
+    check_tokenizers(config, llm, slm)
     for_silos = load_base(config.models.slm, "models.slm", device)
     longest = min(max_length(llm.model), max_length(slm.model))
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
@@ -156,12 +166,14 @@ def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepare
     shared = make_shared_plan(config, rule, len(holdings.silos))
     signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
     encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
+    encoder = make_encoder(config, slm, longest)
     prepared = Prepared(
         config=config,
         holdings=holdings,
         llm=llm,
         slm=slm,
-        encoder=make_encoder(config, slm, longest),
+        encoder=encoder,
+        llm_encoder=encoder if config.distill.align == "same" else make_encoder(config, llm, longest),
         server_llm=Adapter(with_lora(llm, config.lora, seed=config.seed), "fedavg"),
         server_slm=server_slm,
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),
@@ -190,6 +202,9 @@ def _require_readable(prepared: Prepared) -> None:
         [(record.prompt, answer) for answer, record in first.items()],
         [record.place or "data.task" for record in first.values()],
     )
+    if prepared.llm_encoder is not prepared.encoder:
+        read = [(r.prompt, r.answer) for r in (*prepared.holdings.auxiliary, *prepared.holdings.test)]
+        prepared.llm_encoder.encode([*read, *((record.prompt, answer) for answer, record in first.items())])
 
 
 def _apart(prepared: Prepared) -> str:
@@ -198,7 +213,8 @@ def _apart(prepared: Prepared) -> str:
     Raises:
         ConfigError: one of the models cannot be trained with what `lora` names.
     """
-    learner, vocabulary = prepared.learner(prepared.silos[0]), len(prepared.slm.tokenizer)
+    learner = prepared.learner(prepared.silos[0])
+    vocabulary = min(len(prepared.slm.tokenizer), len(prepared.llm.tokenizer))
     plainly = replace(learner, plan=None, settings=replace(learner.settings, microbatch=1))
     why_apart(replace(plainly, adapter=prepared.server_llm, trains=both), vocabulary)
     if prepared.plan is None or prepared.plan.unit == "silo":

@@ -42,12 +42,18 @@ def check_command(given: argparse.Namespace) -> int:
     from fedcollm_secure import config
 
     settings = config.load(given.config, given.set)
+    if given.shape is not None:
+        from fedcollm_secure.operations.shape_check import shape_check, shape_words
+
+        told = shape_check(settings, Path(given.shape) if given.shape else None)
+        output.result(told, given.json, shape_words(told))
+        return 0
     from fedcollm_secure.learning.models import quiet
     from fedcollm_secure.operations.check_command import check
     from fedcollm_secure.operations.check_summary import check_words
 
     quiet()
-    found = check(settings)
+    found = check(settings, measure=given.measure)
     output.result(found, given.json, check_words(found))
     return 0
 
@@ -156,6 +162,19 @@ def gain_command(given: argparse.Namespace) -> int:
     return 0
 
 
+def try_command(given: argparse.Namespace) -> int:
+    """Ask a tuned model."""
+    if given.tokens < 1:
+        raise ConfigError("--tokens", f"expected 1 or more, got {given.tokens}")
+    from fedcollm_secure.learning.models import quiet
+    from fedcollm_secure.operations.try_command import ask, ask_words
+
+    quiet()
+    found = ask(given.run, given.text, given.model, given.choice, given.tokens)
+    output.result(found, given.json, ask_words(found))
+    return 0
+
+
 def examples_command(given: argparse.Namespace) -> int:
     """Write the shipped examples."""
     from fedcollm_secure.operations.examples_command import examples, examples_words
@@ -172,6 +191,12 @@ def bench_command(given: argparse.Namespace) -> int:
     if given.what == "dpsgd":
         steps = measured.bench_dpsgd(say=output.say)
         output.result(steps, given.json, measured.dpsgd_words(steps))
+        return 0
+    if given.what == "scoring":
+        if given.config is None:
+            raise ConfigError("--config", "expected a configuration, whose test is scored: bench scoring --config FILE")
+        scored = measured.bench_scoring(given.config, given.set, say=output.say)
+        output.result(scored, given.json, measured.scoring_words(scored))
         return 0
     if given.what == "he":
         sums = measured.bench_he(given.silos, given.parameters, say=output.say)

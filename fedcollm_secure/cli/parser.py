@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verify(subparsers)
     _add_budget(subparsers)
     _add_gain(subparsers)
+    _add_try(subparsers)
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
@@ -96,11 +97,18 @@ def _add_run(subparsers: Commands) -> None:
 
 def _add_check(subparsers: Commands) -> None:
     example = "fedcollm-secure check examples/dp_config.yaml --set rounds=3"
-    _add_config(
-        _command(
-            subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
-        )
+    check = _command(
+        subparsers, "check", "validate a configuration and say what it would do", example, commands.check_command
     )
+    _add_config(check)
+    check.add_argument(
+        "--shape",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="hold it to the models' config.json alone, without weights or data; of FOLDER/NAME, or the models' own",
+    )
+    check.add_argument("--measure", action="store_true", help="time a few passes: seconds and memory of a run")
 
 
 def _add_compare(subparsers: Commands) -> None:
@@ -166,6 +174,22 @@ def _add_gain(subparsers: Commands) -> None:
     )
 
 
+def _add_try(subparsers: Commands) -> None:
+    example = 'fedcollm-secure try runs/demo "chest pain on exertion" --model llm'
+    tried = _command(subparsers, "try", "ask a model that a run tuned", example, commands.try_command)
+    tried.add_argument("run", type=Path, help="run directory")
+    tried.add_argument(
+        "text", nargs="+", help="what the prompt's column holds; of several columns COLUMN=TEXT for each"
+    )
+    tried.add_argument(
+        "--model", choices=["slm", "llm"], default="slm", help="the silos' model (default) or the server's"
+    )
+    tried.add_argument(
+        "--choice", action="append", default=[], metavar="TEXT", help="multiple choice: one of the answers"
+    )
+    tried.add_argument("--tokens", type=int, default=64, help="free text: at most so many tokens (default 64)")
+
+
 def _add_attack(subparsers: Commands) -> None:
     example = "fedcollm-secure attack A3 A11"
     attack = _command(
@@ -193,16 +217,20 @@ def _add_audit(subparsers: Commands) -> None:
 
 
 def _add_bench(subparsers: Commands) -> None:
-    example = "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench he | bench dpsgd | bench log"
+    example = (
+        "fedcollm-secure bench masking --silos 10 --parameters 294912 | bench he | bench dpsgd | bench log | "
+        "bench scoring --config FILE"
+    )
     bench = _command(
         subparsers,
         "bench",
-        "measure the masked or encrypted sum, steps of DP-SGD, or the log, beside their peers",
+        "measure the masked or encrypted sum, steps of DP-SGD, the log, or scoring, beside their peers",
         example,
         commands.bench_command,
     )
     bench.description = f"{bench.description} A hundred silos with 3145728 parameters only where either is asked for."
-    kinds = ["masking", "he", "dpsgd", "log"]
+    kinds = ["masking", "he", "dpsgd", "log", "scoring"]
+    bench.usage = f"fedcollm-secure bench [{'|'.join(kinds)}] [--json] [options, see below]"
     bench.add_argument("what", nargs="?", choices=kinds, default="masking", help="default: masking")
     bench.add_argument(
         "--silos", type=_numbers, metavar="N,…", help="numbers of silos (default 3,10,30,100; he: 4,10,100)"
@@ -210,6 +238,8 @@ def _add_bench(subparsers: Commands) -> None:
     bench.add_argument("--parameters", type=_numbers, metavar="D,…", help="vector lengths (default 294912,3145728)")
     bench.add_argument("--dropouts", type=_numbers, metavar="P,…", help="per cent of the silos lost (default 0,10)")
     bench.add_argument("--entries", type=_numbers, metavar="N,…", help="lengths of logs (default 1000,10000,100000)")
+    bench.add_argument("--config", type=Path, help="scoring: the configuration whose test and models are measured")
+    bench.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="scoring: override a key of it")
     bench.add_argument("--every-silo", action="store_true", help="reckon no silo of a peer from others; takes long")
 
 

@@ -166,6 +166,9 @@ class RecordDP(Setting):
     records_per_subject: int = 32  # bounds the work of a step; privacy does not need it
     silos_per_subject: int | None = None
     noise: Literal["own", "joint"] = "own"  # own: each silo's noise is enough by itself; joint: all silos share one
+    gradients: Literal["linear", "opacus"] = (
+        "linear"  # who takes each record's: linear layers alone, or Opacus any layer
+    )
 
     def __post_init__(self) -> None:
         """Refuse parameters for which no guarantee exists."""

@@ -93,6 +93,7 @@ class Config(Setting):
         if isinstance(self.privacy, SiloDP):
             self._check_silo_dp()
         self._check_factors()
+        self._check_adapters()
         if self.evaluate.own_epsilon > 0:
             self._check_own_epsilon()
 
@@ -178,6 +179,25 @@ class Config(Setting):
             f"distill.optimizer_state: kept does not fit factors: {self.what_travels}, which changes the basis of A "
             "and B in each round; use fresh",
         )
+
+    def _check_adapters(self) -> None:
+        """Refuse rules that know of nothing but products B·A of one rank, and halves that would be trained in full."""
+        require(
+            self.lora.has_only_pairs or self.what_travels in ("fedavg", "ffa"),
+            f"factors: {self.what_travels} does not fit lora.use_dora or lora.modules_to_save: it takes turns with, or "
+            "decomposes, products B·A, and these are none; use fedavg, or ffa, whose A alone is fixed",
+        )
+        require(
+            self.lora.rank_pattern is None or self.what_travels not in ("fedsvd", "exact"),
+            f"factors: {self.what_travels} does not fit lora.rank_pattern: it decomposes products of one rank; use "
+            "fedavg, ffa or rolora",
+        )
+        for name, model in (("llm", self.models.llm), ("slm", self.models.slm)):
+            require(
+                not self.lora.modules_to_save or model.dtype == "float32",
+                f"models.{name}.dtype: expected float32 with lora.modules_to_save, whose weights would lose small "
+                f"steps in {model.dtype}",
+            )
 
     def _check_own_epsilon(self) -> None:
         """Refuse a budget for what could not be told under it."""

@@ -65,6 +65,7 @@ class Distillation(Setting):
     weight: float = 1.0
     temperature: float = 1.0
     direction: Literal["mutual", "llm_to_slm", "slm_to_llm"] = "mutual"
+    align: Literal["same", "tokens"] = "same"  # same: one tokenizer; tokens: two, compared where they cut a text alike
     learning_rate: LearningRates = LearningRates()
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"

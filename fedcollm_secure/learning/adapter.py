@@ -1,7 +1,8 @@
 """A model's adapter as one flat float32 vector, in one canonical order that all parties hash and compare.
 
 Order: shared tensors sorted by name, each in row-major order. `ffa` (FFA-LoRA, arXiv 2403.12313) fixes every A, so
-that only the B matrices are shared; every other rule of `learning.factors` shares both.
+that of each pair only B is shared; every other rule of `learning.factors` shares both. DoRA's magnitudes and modules
+that are trained in full are shared with them.
 """
 
 import hashlib
@@ -21,6 +22,11 @@ from fedcollm_secure.learning.vectors import Float32
 Float64 = NDArray[np.float64]
 Matrices = Literal["A", "B", "AB"]
 """One factor of each LoRA product B·A, or both."""
+
+
+PAIR = (".lora_A.", ".lora_B.")
+BESIDE = (".lora_magnitude_vector.", ".modules_to_save.")
+"""What peft calls that which trains: the factors of B·A, and what may train beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +52,9 @@ class Adapter:
 
     def __init__(self, model: nn.Module, factors: Factors) -> None:
         """Choose what is shared, and trains until `choose` says otherwise: under `ffa` every lora_A is frozen."""
-        lora = {name: p for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
+        lora = {name: p for name, p in model.named_parameters() if any(part in name for part in (*PAIR, *BESIDE))}
         for name, parameter in lora.items():
-            parameter.requires_grad_(factors != "ffa" or ".lora_B." in name)
+            parameter.requires_grad_(factors != "ffa" or ".lora_A." not in name)
         self.model = model
         self._parameters = {name: lora[name] for name in sorted(lora) if lora[name].requires_grad}
         self._frozen = {name: lora[name] for name in sorted(lora) if not lora[name].requires_grad}
@@ -87,24 +93,32 @@ class Adapter:
         """Return the largest ‖B'A' − BA‖ / ‖BA‖ over all modules, from float32[d] `one` to `other` (Frobenius).
 
         Products, not factors: another pair of factors of the same product is no change. 0 where both products are
-        zero, infinite where only BA is, NaN where an entry is not finite.
+        zero, infinite where only BA is, NaN where an entry is not finite. What trains beside products counts by itself.
         """
         before, after = self._factors(one), self._factors(other)
-        return float(np.max([_relative_change(before[module], after[module]) for module in before]))
+        changes = [_relative_change(before[module], after[module]) for module in before]
+        tensors, changed = self._tensors(one), self._tensors(other)
+        changes += [_relative(tensors[name], changed[name]) for name in tensors if any(part in name for part in BESIDE)]
+        return float(np.max(changes))
 
     def _factors(self, vector: Float32) -> dict[str, tuple[Float64, Float64]]:
         """Return (A [r, in], B [out, r]) of each module, taking fixed factors as they are."""
+        tensors = self._tensors(vector)
+        firsts = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if ".lora_A." in name}
+        return {
+            name: (first, tensors[name.replace(".lora_A.", ".lora_B.")].astype(np.float64))
+            for name, first in firsts.items()
+        }
+
+    def _tensors(self, vector: Float32) -> dict[str, Float32]:
+        """Return all tensors by name, fixed ones as they are."""
         tensors = {name: _flat(tensor).reshape(tensor.shape) for name, tensor in self._frozen.items()}
         start = 0
         for name, shape in self.schema.shapes.items():
             size = int(np.prod(shape))
             tensors[name] = vector[start : start + size].reshape(shape)
             start += size
-        firsts = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if ".lora_A." in name}
-        return {
-            name: (first, tensors[name.replace(".lora_A.", ".lora_B.")].astype(np.float64))
-            for name, first in firsts.items()
-        }
+        return tensors
 
     def read(self) -> Float32:
         """Return a copy of the shared part, float32[d]."""
@@ -131,8 +145,16 @@ class Adapter:
 
 def _relative_change(before: tuple[Float64, Float64], after: tuple[Float64, Float64]) -> float:
     (first, second), (new_first, new_second) = before, after
-    size = _product_norm(second, first)
     change = _product_norm(np.hstack([new_second, -second]), np.vstack([new_first, first]))  # B'A' − BA, of rank 2r
+    return _ratio(change, _product_norm(second, first))
+
+
+def _relative(before: Float32, after: Float32) -> float:
+    old, new = before.astype(np.float64), after.astype(np.float64)
+    return _ratio(float(np.linalg.norm(new - old)), float(np.linalg.norm(old)))
+
+
+def _ratio(change: float, size: float) -> float:
     if change == 0:
         return 0.0
     return change / size if size else float("inf")

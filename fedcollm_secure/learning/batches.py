@@ -10,6 +10,7 @@ positions alone (`logits_to_keep`), which for short answers saves most of the wo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -92,6 +93,30 @@ class Encoder:
         """
         named = places or ["data.task"] * len(pairs)
         return [self._fit(*self._parted(*texts), place) for texts, place in zip(self._both(pairs), named, strict=True)]
+
+    def spans(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]]:
+        """Return for each answer token that `encode` gives the characters before it and up to its end, without blanks.
+
+        Only tokenizers that are fast, as transformers calls them, can say.
+        """
+        moved = [_move_blanks(prompt, answer) for prompt, answer in pairs]
+        texts = [prompt + answer for prompt, answer in moved]
+        if not texts:
+            return []
+        told = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        lengths = [len(tokens.answer) - len(self._end) for tokens in self.encode(pairs)]
+        return [
+            _without_blanks(text, list(offsets)[len(offsets) - length :], len(self._end))
+            for text, offsets, length in zip(texts, cast(list[list[tuple[int, int]]], told), lengths, strict=True)
+        ]
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the tokens of a prompt that a model is to go on from."""
+        return self._ids([text.rstrip()])[0] or [self._first]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what tokens stand for, without special ones."""
+        return cast(str, self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def measure(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, bool]]:
         """Return each record's tokens, and whether it loses some of them since there are more than the model takes."""
@@ -231,6 +256,12 @@ def longest_sequence(settings: object) -> int:
         if isinstance(length := getattr(settings, name, None), int):
             return length
     return 1024
+
+
+def _without_blanks(text: str, offsets: Sequence[tuple[int, int]], ends: int) -> list[tuple[int, int]]:
+    """Return the same places, counted in characters that are no blanks; tokens that end a text stand at its end."""
+    seen = [0, *accumulate(not letter.isspace() for letter in text)]
+    return [*((seen[start], seen[end]) for start, end in offsets), *[(seen[-1], seen[-1])] * ends]
 
 
 def _move_blanks(prompt: str, answer: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.errors import TrainingError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import TOKENS_PER_PASS, Batch, Encoder, Tokens, answer_logits, filled
-from fedcollm_secure.learning.losses import cross_entropy, distillation
+from fedcollm_secure.learning.losses import cross_entropy
 from fedcollm_secure.learning.optimise import (
     batch_order,
     load_optimizer,
@@ -30,6 +30,7 @@ from fedcollm_secure.learning.optimise import (
     save_optimizer,
     seeded,
 )
+from fedcollm_secure.learning.two_tokenizers import Aligned, Both, both
 
 
 @dataclass(kw_only=True)
@@ -77,6 +78,7 @@ class CoTuning:
     rounds: int
     seed: int
     optimizer_folder: Path | None = None  # where `optimizer_state: kept` lives between rounds
+    aligned: Aligned | None = field(default=None, repr=False)  # where the LLM has a tokenizer of its own
 
     def run(self, round_number: int) -> None:
         """Take R simultaneous steps on both adapters.
@@ -88,7 +90,7 @@ class CoTuning:
             TrainingError: a loss is not finite.
         """
         llm, slm = self._side("llm", self.llm, round_number), self._side("slm", self.slm, round_number)
-        batches = self._batches(round_number)
+        batches = self.batches(round_number)
         for side in (llm, slm):
             side.adapter.model.train()
         with self._dropout(round_number):
@@ -103,7 +105,8 @@ class CoTuning:
         """Return the SLM's mean cross-entropy over all auxiliary records, in nats."""
         self.slm.model.eval()
         everything = range(len(self.records))
-        losses = [cross_entropy(answer_logits(self.slm.model, part), part.targets) for part in self._parts(everything)]
+        parts = [part.slm for part in self._parts(everything)]
+        losses = [cross_entropy(answer_logits(self.slm.model, part), part.targets) for part in parts]
         return float(torch.cat(losses).mean())
 
     def tune_llm(self) -> None:
@@ -112,13 +115,13 @@ class CoTuning:
         Raises:
             TrainingError: a loss is not finite.
         """
-        side, batches = self._side("llm", self.llm, 1), self._batches(1)
+        side, batches = self._side("llm", self.llm, 1), self.batches(1)
         side.adapter.model.train()
         with self._dropout(1):
             for _ in range(self.settings.steps):
                 indices = next(batches)
                 for part in self._parts(indices):
-                    losses = cross_entropy(side.logits(part), part.targets)
+                    losses = cross_entropy(side.logits(part.llm), part.llm.targets)
                     side.add_gradient(losses.sum() / len(indices))
                 side.step(self.settings.gradient_norm)
         side.adapter.model.eval()
@@ -126,39 +129,52 @@ class CoTuning:
     def _step(self, llm: Side, slm: Side, indices: Sequence[int]) -> None:
         """Take one step on both sides, from losses that see the same pair."""
         for part in self._parts(indices):
-            llm_logits, slm_logits = llm.logits(part), slm.logits(part)
+            llm_logits, slm_logits = llm.logits(part.llm), slm.logits(part.slm)
             for side, own, other in ((llm, llm_logits, slm_logits), (slm, slm_logits, llm_logits)):
                 side.add_gradient(self._losses(side, own, other, part).sum() / len(indices))
         llm.step(self.settings.gradient_norm)
         slm.step(self.settings.gradient_norm)
 
-    def _losses(self, side: Side, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+    def _losses(self, side: Side, student: Tensor, teacher: Tensor, part: Both) -> Tensor:
         """Return CE + λ·KL, float32[B], one per record (eq. 6)."""
-        losses = cross_entropy(student, batch.targets)  # [B]
+        losses = cross_entropy(student, (part.llm if side.name == "llm" else part.slm).targets)  # [B]
         if not side.learns_from_other or self.settings.weight == 0:
             return losses
-        shared = min(student.shape[-1], teacher.shape[-1])  # rows past the vocabulary pad the matrix; no token
-        divergence = distillation(
-            student[..., :shared], teacher[..., :shared], batch.targets, self.settings.temperature
-        )
+        divergence = part.divergence(side.name, student, teacher, self.settings.temperature)
         return losses + self.settings.weight * divergence
 
     def _dropout(self, round_number: int) -> AbstractContextManager[None]:
         """Let both models' dropout follow from seed and round, so that a resumed run goes on as it would have."""
         return seeded(self.seed, f"server/round {round_number}/dropout", self.slm.device)
 
-    def _batches(self, round_number: int) -> Iterator[list[int]]:
+    def batches(self, round_number: int) -> Iterator[list[int]]:
+        """Yield the batches of a round, without end."""
         return batch_order(
             len(self.records), self.settings.batch_size, seed=self.seed, purpose=f"server/round {round_number}"
         )
 
-    def _parts(self, indices: Sequence[int]) -> Iterator[Batch]:
-        """Yield a batch in parts of records of like length."""
-        chosen = [self.records[index] for index in indices]
-        for part in filled(
-            [record.width for record in chosen], TOKENS_PER_PASS, also=([1] * len(chosen), self.settings.microbatch)
-        ):
-            yield self.encoder.collate([chosen[place] for place in part], self.slm.device)
+    def parts(self, indices: Sequence[int]) -> Iterator[list[int]]:
+        """Yield a batch in parts of records of like length, by both models' tokens."""
+        widths = [max(records[index].width for records in self._read) for index in indices]
+        for part in filled(widths, TOKENS_PER_PASS, also=([1] * len(indices), self.settings.microbatch)):
+            yield [indices[place] for place in part]
+
+    @property
+    def llm_records(self) -> Sequence[Tokens]:
+        """Return the records as the LLM reads them."""
+        return self.records if self.aligned is None else self.aligned.llm_records
+
+    @property
+    def _read(self) -> tuple[Sequence[Tokens], ...]:
+        return (self.records,) if self.aligned is None else (self.records, self.aligned.llm_records)
+
+    def _parts(self, indices: Sequence[int]) -> Iterator[Both]:
+        for part in self.parts(indices):
+            if self.aligned is not None:
+                yield both(self.aligned, self.records, self.encoder, part, self.slm.device)
+                continue
+            batch = self.encoder.collate([self.records[index] for index in part], self.slm.device)
+            yield Both(llm=batch, slm=batch)
 
     def _side(self, name: Literal["llm", "slm"], adapter: Adapter, round_number: int) -> Side:
         settings = self.settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from fedcollm_secure.learning.batches import Encoder
+from fedcollm_secure.learning.batches import Encoder, Tokens
 from fedcollm_secure.learning.data.tasks import Record
 from fedcollm_secure.learning.likelihoods import Likelihood, log_likelihoods
 
@@ -44,6 +44,11 @@ class Evaluation:
         self._tokens_per_batch = tokens_per_batch
         pairs = [(record.prompt, answer) for record in records for answer in record.answers]
         self._sequences = encoder.encode(pairs)
+
+    @property
+    def sequences(self) -> Sequence[Tokens]:
+        """Return every prompt with each of its answers."""
+        return self._sequences
 
     @property
     def free_text(self) -> bool:

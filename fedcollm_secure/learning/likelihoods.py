@@ -38,6 +38,26 @@ class Likelihood:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pass:
+    """A forward pass before it is made: rows × width tokens, of which `real` are no padding; the head scores `keep`."""
+
+    rows: int
+    width: int
+    keep: int
+    real: int
+
+    @classmethod
+    def over(cls, lengths: Sequence[int], *, width: int, keep: int) -> "Pass":
+        """Return the pass over sequences of these lengths."""
+        return cls(rows=len(lengths), width=width, keep=keep, real=sum(lengths))
+
+    @property
+    def padded(self) -> int:
+        """Return the tokens that the model reads, padding included."""
+        return self.rows * self.width
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Reading:
     """Answers that differ in their last token alone: what is read after the prompt, and the last tokens."""
 
@@ -55,10 +75,7 @@ def log_likelihoods(
     """
     was_training = model.training
     model.eval()
-    readings = _readings(sequences)
-    shares = _keeps_keys_and_values(model)
-    shared = {prompt: several for prompt, several in readings.items() if shares and len(several) > 1}
-    alone = [(prompt, one) for prompt, several in readings.items() if prompt not in shared for one in several]
+    alone, shared = _sorted_out(model, sequences)
     found: dict[Tokens, Likelihood] = {}
     scorer = _Scorer(model=model, encoder=encoder, budget=tokens_per_batch)
     with merged(model):
@@ -66,6 +83,32 @@ def log_likelihoods(
         found.update(scorer.read_apart(shared))
     model.train(was_training)
     return [found[sequence] for sequence in sequences]
+
+
+def scoring_passes(model: nn.Module, sequences: Sequence[Tokens], *, tokens_per_batch: int) -> Iterator[Pass]:
+    """Yield the passes that `log_likelihoods` would make, without making any."""
+    alone, shared = _sorted_out(model, sequences)
+    positions, prompts = _positions(model), list(shared)
+    lengths = [len(prompt) + len(reading.read) for prompt, reading in alone]
+    kept = [len(reading.read) + 1 for _, reading in alone]
+    for part in filled(lengths, tokens_per_batch, also=(kept, positions)):
+        yield Pass.over(
+            [lengths[i] for i in part], width=max(lengths[i] for i in part), keep=max(kept[i] for i in part)
+        )
+    for part in filled([len(prompt) for prompt in prompts], tokens_per_batch, also=([1] * len(prompts), positions)):
+        chosen = [prompts[index] for index in part]
+        width = max(map(len, chosen))
+        yield Pass.over([len(prompt) for prompt in chosen], width=width, keep=1)
+        further = [len(reading.read) for prompt in chosen for reading in shared[prompt] if reading.read]
+        for following in _further(further, width, tokens_per_batch, positions):
+            lasting = [further[index] for index in following]
+            yield Pass.over(lasting, width=max(lasting), keep=max(lasting))
+
+
+def _further(lengths: Sequence[int], width: int, budget: int, positions: int) -> Iterator[list[int]]:
+    """Yield batches of what is read on after prompts of `width`; the head scores every token of it."""
+    back = [width + length for length in lengths]
+    yield from filled(lengths, min(budget, positions), also=(back, PAST_PER_TOKEN * budget))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +152,7 @@ class _Scorer:
                 else:
                     yield from _judge(reading, first[row])
         lengths = [len(reading.read) for _, reading in longer]
-        back = [ids.shape[1] + length for length in lengths]
-        budget = min(self.budget, self._positions)  # the head scores every token that is read on
-        for part in filled(lengths, budget, also=(back, PAST_PER_TOKEN * self.budget)):
+        for part in _further(lengths, ids.shape[1], self.budget, self._positions):
             yield from self._read_on([longer[index] for index in part], mask, past, first)
 
     def _read_on(
@@ -155,9 +196,23 @@ class _Scorer:
 
     @property
     def _positions(self) -> int:
-        """Return at how many positions the head may score at once."""
-        settings = cast(PretrainedConfig, self.model.config)
-        return max(1, MOST_LOGITS // int(settings.get_text_config().vocab_size))
+        return _positions(self.model)
+
+
+def _positions(model: nn.Module) -> int:
+    """Return at how many positions the head may score at once."""
+    settings = cast(PretrainedConfig, model.config)
+    return max(1, MOST_LOGITS // int(settings.get_text_config().vocab_size))
+
+
+def _sorted_out(
+    model: nn.Module, sequences: Sequence[Tokens]
+) -> tuple[list[tuple[tuple[int, ...], _Reading]], dict[tuple[int, ...], list[_Reading]]]:
+    """Return the readings that go with their prompts, and those that share one."""
+    readings = _readings(sequences)
+    shares = _keeps_keys_and_values(model)
+    shared = {prompt: several for prompt, several in readings.items() if shares and len(several) > 1}
+    return [(prompt, one) for prompt, several in readings.items() if prompt not in shared for one in several], shared
 
 
 def _readings(sequences: Sequence[Tokens]) -> dict[tuple[int, ...], list[_Reading]]:

@@ -15,7 +15,14 @@ from typing import cast
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from fedcollm_secure.config.models import Lora, ModelSource
@@ -23,7 +30,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.batches import beginning, longest_sequence
 from fedcollm_secure.learning.checkpoints import check_causal, check_loaded, check_place, hub_hint
 from fedcollm_secure.learning.overheard import overheard
-from fedcollm_secure.learning.targets import check_rank, check_targets, no_target
+from fedcollm_secure.learning.targets import check_rank, check_saved, check_targets, no_target
 
 _UNLOADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
 """What transformers raises for a folder that it cannot make a model of."""
@@ -85,6 +92,25 @@ def context_length(source: ModelSource, where: str) -> int:
     return longest_sequence(shape)
 
 
+def model_shape(source: ModelSource, where: str, shapes: Path | None = None) -> PretrainedConfig:
+    """Return a model's description, cut to `layers`; from `shapes`/NAME/config.json where that is.
+
+    Raises:
+        ConfigError: nothing loadable is there, or it has fewer blocks than `layers` asks for.
+    """
+    kept = None if shapes is None else shapes / source.source
+    place = str(kept) if kept is not None and (kept / "config.json").is_file() else _place(source)
+    try:
+        shape = AutoConfig.from_pretrained(place, revision=source.revision)
+    except _UNLOADABLE as error:
+        raise ConfigError(where, f"no model at {source.source!r}: {_why(error, place)}") from error
+    if source.layers is not None:
+        if source.layers > shape.num_hidden_layers:
+            raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
+        shape.num_hidden_layers = source.layers
+    return cast(PretrainedConfig, shape)
+
+
 def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
     """Load weights from safetensors only (a pickle could run code), frozen and in evaluation mode, on `device`.
 
@@ -103,13 +129,8 @@ def load_base(source: ModelSource, where: str, device: torch.device) -> Base:
 
 def _loaded(source: ModelSource, where: str) -> tuple[torch.nn.Module, Mapping[str, object]]:
     """Return the model, and what transformers tells of its loading."""
-    place = _place(source)
+    place, shape = _place(source), model_shape(source, where)
     try:
-        shape = AutoConfig.from_pretrained(place, revision=source.revision)
-        if source.layers is not None:
-            if source.layers > shape.num_hidden_layers:
-                raise ConfigError(f"{where}.layers", f"expected at most {shape.num_hidden_layers}, got {source.layers}")
-            shape.num_hidden_layers = source.layers
         found = AutoModelForCausalLM.from_pretrained(
             place,
             revision=source.revision,
@@ -161,8 +182,14 @@ def require_same_tokenizer(llm: Base, slm: Base) -> None:
             "LLM and SLM must share one tokenizer: mutual distillation compares their distributions token by token.\n"
             f"  llm: {len(llm.tokenizer)} tokens, fingerprint {fingerprints['llm']}\n"
             f"  slm: {len(slm.tokenizer)} tokens, fingerprint {fingerprints['slm']}\n"
-            "Choose two models of one family, such as facebook/opt-6.7b and facebook/opt-1.3b.",
+            "Choose two models of one family, such as facebook/opt-6.7b and facebook/opt-1.3b, or say "
+            "distill.align: tokens, which compares them where both tokenizers cut an answer alike.",
         )
+    require_output_rows(llm, slm)
+
+
+def require_output_rows(llm: Base, slm: Base) -> None:
+    """Refuse a head that does not score all of its tokens. Raises: ConfigError."""
     for name, base in (("llm", llm), ("slm", slm)):
         rows = _output_rows(base.model)
         if rows < len(base.tokenizer):
@@ -175,23 +202,33 @@ def with_lora(base: Base, lora: Lora, *, seed: int) -> PeftModel:
     Raises:
         ConfigError: no module has one of the names in `lora.targets`.
     """
+    return adapted(base.model, lora, seed=seed)
+
+
+def adapted(base: PreTrainedModel, lora: Lora, *, seed: int) -> PeftModel:
+    """Wrap a model, on torch's meta device too; see `with_lora`."""
     settings = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-        fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D holds weights transposed
+        rank_pattern=dict(lora.rank_pattern or {}),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        modules_to_save=list(lora.modules_to_save) if lora.modules_to_save else None,
+        fan_in_fan_out=base.config.model_type == "gpt2",  # its Conv1D holds weights transposed
     )
-    check_targets(base.model, lora)
+    check_targets(base, lora)
+    check_saved(base, lora)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             with overheard():  # of what it says of modules, `check_targets` and the probe say more
-                model = get_peft_model(base.model, settings, autocast_adapter_dtype=True)
+                model = get_peft_model(base, settings, autocast_adapter_dtype=True)
         except ValueError as error:
             given = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-            told = first_line(error) if "incompatible" in str(error) else no_target(base.model, given)
+            told = first_line(error) if "incompatible" in str(error) else no_target(base, given)
             raise ConfigError("lora.targets", told) from error
         check_rank(model, lora)
         _initialise(model)

@@ -29,12 +29,12 @@ class Pair:
     llm: Adapter
     slm: Adapter
     co_tuning: CoTuning
-    evaluation: Evaluation
+    evaluations: Mapping[str, Evaluation]  # of each side, by its own tokens
     origins: Mapping[str, str]  # where each base comes from, for the PEFT folder
 
     def score(self) -> Mapping[str, Scores]:
         """Score both on the public test data."""
-        return {name: self.evaluation.score(adapter.model) for name, adapter in self._sides()}
+        return {name: self.evaluations[name].score(adapter.model) for name, adapter in self._sides()}
 
     def save(self, folder: Path) -> None:
         """Write `slm/` and `llm/` as PEFT folders: `PeftModel.from_pretrained(base, folder)` opens them."""

@@ -74,6 +74,7 @@ def _ask(learner: Learner, round_number: int) -> str:
         losses=learner.losses,
         rows=learner.rows,
         dtype=adapter.computes_in,
+        gradients=learner.gradients,
     )
 
 

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from peft.utils.other import get_pattern_key
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -46,15 +47,57 @@ def check_rank(model: nn.Module, lora: Lora) -> None:
         ConfigError: with the narrowest layer.
     """
     widths: dict[str, int] = {}
+    pattern = dict(lora.rank_pattern or {})
+    keys = list(pattern)
     for name, parameter in model.named_parameters():
         layer, found, rest = name.removeprefix("base_model.model.").partition(".lora_")
         if found:
             width = int(parameter.shape[-1] if rest.startswith("A") else parameter.shape[0])
             widths[layer] = min(width, widths.get(layer, width))
-    narrow = [layer for layer, width in widths.items() if width < lora.rank]
+    ranks = {layer: pattern.get(get_pattern_key(keys, layer), lora.rank) for layer in widths}
+    narrow = [layer for layer, width in widths.items() if width < ranks[layer]]
     if narrow and (lora.targets != ALL or 2 * len(narrow) > len(widths)):
         first = min(narrow, key=widths.__getitem__)
-        raise ConfigError("lora.rank", f"expected at most {widths[first]}, the width of {first}, got {lora.rank}")
+        raise ConfigError("lora.rank", f"expected at most {widths[first]}, the width of {first}, got {ranks[first]}")
+    used = {get_pattern_key(keys, layer) for layer in widths}
+    for name in pattern:
+        if name not in used:
+            raise ConfigError(
+                "lora.rank_pattern",
+                f"no adapted layer fits {name!r}; expected some of {', '.join(_last_parts(widths)[:MOST_NAMES])}",
+            )
+
+
+def check_saved(model: PreTrainedModel, lora: Lora) -> None:
+    """Refuse names in `modules_to_save` that fit nothing, which peft would drop, or nothing that has weights.
+
+    Raises:
+        ConfigError: with the names that exist.
+    """
+    modules = [(path, module) for path, module in model.named_modules() if path]
+    owners = _last_parts(path for path, module in modules if any(True for _ in module.parameters()))
+    for name in lora.modules_to_save or ():
+        if not any(_fits(path, name, (name,)) and any(True for _ in module.parameters()) for path, module in modules):
+            near = difflib.get_close_matches(name, owners, 1)
+            raise ConfigError(
+                "lora.modules_to_save",
+                f"no module with weights of the {model.config.model_type} model is called {name!r}; expected some of "
+                f"{', '.join(owners[:MOST_NAMES])}{f'; did you mean {near[0]}?' if near else ''}",
+            )
+        _check_not_within(modules, name, lora)
+
+
+def _check_not_within(modules: Sequence[tuple[str, nn.Module]], saved: str, lora: Lora) -> None:
+    """Refuse a layer that targets name within a module that is trained in full: peft would pass over it."""
+    names = lora.targets if isinstance(lora.targets, tuple) else ()
+    outer = [f"{path}." for path, _ in modules if _fits(path, saved, (saved,))]
+    for path, _ in modules:
+        if path.startswith(tuple(outer)) and any(_fits(path, name, names) for name in names):
+            raise ConfigError("lora.modules_to_save", f"{saved} has {path} in it, which lora.targets names; name one")
+
+
+def _last_parts(paths: Iterable[str]) -> list[str]:
+    return sorted({path.rpartition(".")[2] for path in paths} - {""})
 
 
 def no_target(model: PreTrainedModel, given: str) -> str:

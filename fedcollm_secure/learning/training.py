@@ -13,7 +13,7 @@ other records.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,8 @@ class Learner:
 
     `subjects` lists each person's records, where a plan protects persons.
     `trains` says which of the shared factors a round trains (`learning.factors`); the others stay as they came.
-    `one_by_one` gives each record, or person, a pass of its own: for models that need it (`learning.probe`).
+    `gradients` says how each record's, or person's, gradient is had: what the configuration names, or `one_by_one` for
+    models that need it (`learning.probe`).
     Records are best given in order of length (`length_order`): a microbatch of equals holds little padding.
     """
 
@@ -79,7 +80,7 @@ class Learner:
     plan: TrainingPlan | None
     subjects: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     trains: Callable[[int], Matrices] = both
-    one_by_one: bool = False
+    gradients: dpsgd.Gradients = "linear"
     optimizer_file: Path | None = None  # where `optimizer_state: kept` lives between rounds
     random: Callable[[int], bytes] = os.urandom  # who is sampled, and the noise; anything else is for the audit
 
@@ -154,7 +155,7 @@ class Learner:
             subjects=self.subjects,
             microbatch=self.rows,
             shape_of=self._shape,
-            one_by_one=self.one_by_one,
+            gradients=self.gradients,
             random=self.random,
         )
         gradient: Float32 = (total / plan.batch_size).to(torch.float32).numpy()
@@ -163,12 +164,7 @@ class Learner:
     def _train_plainly(self, optimizer: Optimizer, round_number: int) -> None:
         done = (round_number - 1) * self.steps_per_round
         schedule = make_schedule(optimizer, self.settings, total_steps=self.rounds * self.steps_per_round, done=done)
-        batches = batch_order(
-            len(self.records),
-            self.settings.batch_size,
-            seed=self.seed,
-            purpose=f"silo {self.name}/round {round_number}",
-        )
+        batches = self.plain_batches(round_number)
         self.adapter.model.train()
         with seeded(self.seed, f"silo {self.name}/round {round_number}/dropout", self.adapter.device):
             for step in range(1, self.steps_per_round + 1):
@@ -189,9 +185,9 @@ class Learner:
 
     def _accumulate(self, indices: Sequence[int]) -> float:
         """Add up the gradient of the batch's mean loss, a few records of like length at a time."""
-        total, lengths = 0.0, [self.records[index].width for index in indices]
-        for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(indices), self.settings.microbatch)):
-            loss = self._losses([indices[place] for place in part]).sum() / len(indices)
+        total = 0.0
+        for part in self.parts(indices):
+            loss = self._losses(part).sum() / len(indices)
             loss.backward()  # type: ignore[no-untyped-call] # torch's own annotation
             total += loss.item()
         return total
@@ -209,10 +205,21 @@ class Learner:
             subjects=self.subjects,
             microbatch=self.rows,
             shape_of=self._shape,
-            one_by_one=self.one_by_one,
+            gradients=self.gradients,
             random=self.random,
             progress=lambda _: schedule.step(),
         )
+
+    def plain_batches(self, round_number: int) -> Iterator[list[int]]:
+        """Yield the batches of a round's plain training, without end."""
+        purpose = f"silo {self.name}/round {round_number}"
+        return batch_order(len(self.records), self.settings.batch_size, seed=self.seed, purpose=purpose)
+
+    def parts(self, indices: Sequence[int]) -> Iterator[list[int]]:
+        """Yield a batch of plain training in the parts that are in memory at once, of records of like length."""
+        lengths = [self.records[index].width for index in indices]
+        for part in filled(lengths, TOKENS_PER_PASS, also=([1] * len(indices), self.settings.microbatch)):
+            yield [indices[place] for place in part]
 
     def losses(self, indices: Sequence[int]) -> Tensor:
         """Return float32[B], one loss a record, as training computes them."""

@@ -11,19 +11,22 @@ from fedcollm_privacy.signal_share import signal_share
 from fedcollm_secure.assemble.cohort_size import needed_to_finish
 from fedcollm_secure.assemble.prepare import Prepared, prepare
 from fedcollm_secure.assemble.privacy_plans import ledger_budget
+from fedcollm_secure.assemble.server_work import make_aligned
 from fedcollm_secure.assemble.simulated_silos import check_weights
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate, RecordDP, SiloDP, UnsafePlain
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.federation import guarantees
 from fedcollm_secure.learning.data.inventory import inventory
+from fedcollm_secure.learning.dtype_speed import SLOW, slowdown_of_bfloat16
+from fedcollm_secure.operations.work_prediction import predict
 
 Json = Mapping[str, object]
 MOST_FIGURES = 100
 
 
-def check(config: Config) -> Json:
-    """Return what a run of this configuration would do.
+def check(config: Config, *, measure: bool = False) -> Json:
+    """Return what a run of this configuration would do; with `measure` also how long, after timing a few passes.
 
     Raises:
         ConfigError: it cannot run.
@@ -50,12 +53,19 @@ def check(config: Config) -> Json:
         "bytes_per_round": round(count * (upload + _download_bytes(prepared))),
         "archive_bytes_per_round": round(count * upload) if config.audit.archive else 0,
         "plan": _plan(prepared),
+        "tokenizers": _tokenizers(prepared),
+        "work": predict(prepared) if measure else {},
         "gradients": _gradients(prepared),
         "unit": _unit(config),
         "own": _own(config),
         "guarantees": [row.as_json() for row in guarantees.guarantees(config)],
         "visible_to": guarantees.visible_to(config, count),
-        "warnings": [*prepared.model_warnings, *guarantees.warnings(config, count), *_without_effect(prepared)],
+        "warnings": [
+            *prepared.model_warnings,
+            *guarantees.warnings(config, count),
+            *_without_effect(prepared),
+            *_slow(prepared),
+        ],
     }
 
 
@@ -109,8 +119,18 @@ def _model(prepared: Prepared, name: str) -> str:
     base = prepared.llm if name == "llm" else prepared.slm
     adapter = prepared.server_llm if name == "llm" else prepared.server_slm
     source = prepared.config.models.llm if name == "llm" else prepared.config.models.slm
-    own = sum(p.numel() for n, p in base.model.named_parameters() if ".lora_" not in n)
+    beside = (".lora_", ".modules_to_save.")
+    own = sum(p.numel() for n, p in base.model.named_parameters() if not any(part in n for part in beside))
     return f"{source.source}, {own:,} parameters, {adapter.schema.length:,} trained"
+
+
+def _tokenizers(prepared: Prepared) -> Json:
+    """Return how far two tokenizers agree; empty where there is one."""
+    if prepared.config.distill.align == "same":
+        return {}
+    aligned = make_aligned(prepared, prepared.holdings.auxiliary)
+    sizes = {name: len(base.tokenizer) for name, base in (("llm", prepared.llm), ("slm", prepared.slm))}
+    return {**sizes, "shared": len(aligned.vocabulary.slm), "aligned": _digits(aligned.share)}
 
 
 def _unit(config: Config) -> Json:
@@ -138,8 +158,18 @@ def _gradients(prepared: Prepared) -> str:
     if prepared.plan is None or prepared.plan.unit == "silo":
         return ""
     if prepared.apart:
-        return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}"
-    return f"{prepared.learner(prepared.silos[0]).rows} records in a forward pass"
+        return f"one {prepared.plan.unit} at a time, which is slow: {prepared.apart}{_remedy(prepared)}"
+    learner = prepared.learner(prepared.silos[0])
+    by = ", by Opacus" if learner.gradients == "opacus" else ""
+    return f"{learner.rows} records in a forward pass{by}"
+
+
+def _remedy(prepared: Prepared) -> str:
+    """Say what might let records share a pass."""
+    privacy = prepared.config.privacy
+    if not isinstance(privacy, RecordDP) or privacy.gradients == "opacus" or prepared.config.lora.has_only_pairs:
+        return ""
+    return "; privacy.record_dp.gradients: opacus knows more layers"
 
 
 def _without_effect(prepared: Prepared) -> list[str]:
@@ -147,6 +177,19 @@ def _without_effect(prepared: Prepared) -> list[str]:
     if prepared.plan is None or prepared.plan.unit == "silo" or prepared.config.lora.dropout == 0:
         return []
     return ["lora.dropout: silos train without it under record_dp, where a record's mask would depend on the others"]
+
+
+def _slow(prepared: Prepared) -> list[str]:
+    """Say where bfloat16 costs time on this processor instead of saving it."""
+    models = {"llm": prepared.config.models.llm, "slm": prepared.config.models.slm}
+    half = [f"models.{name}.dtype" for name, source in models.items() if source.dtype == "bfloat16"]
+    if not half or prepared.server_slm.device.type != "cpu" or (times := slowdown_of_bfloat16()) < SLOW:
+        return []
+    told = (
+        f"{' and '.join(half)}: a product in bfloat16 takes {times:.1f} times as long as in float32 on this processor, "
+        "which has no units for it; float32 is faster here, for twice the memory"
+    )
+    return [told]
 
 
 def _plan(prepared: Prepared) -> Json:

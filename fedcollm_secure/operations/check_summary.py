@@ -16,6 +16,7 @@ def check_words(check: Json) -> str:
     models, plan = cast(Mapping[str, str], check["models"]), cast(Mapping[str, Json], check["plan"])
     unit = cast(Json, check["unit"])
     lines = [f"{name}: {what}" for name, what in models.items()]
+    lines += _tokenizers(cast(Mapping[str, float], check["tokenizers"]))
     silos, needed = cast(Sequence[str], check["silos"]), check["needed"]
     lines += [f"silos: {', '.join(silos)}; {needed} of all {len(silos)} must stay to the end of every round"]
     if check["max_single_changes"] is not None:
@@ -34,6 +35,7 @@ def check_words(check: Json) -> str:
         lines += [f"{silo}: ε of {UNITS[cast(str, unit['unit'])]} after each round {after} ({terms})"]
     lines += [f"gradients: {check['gradients']}"] if check["gradients"] else []
     lines += _signal(plan)
+    lines += _work(cast(Json, check["work"]))
     lines += _unit(unit)
     lines += _own(cast(Json, check["own"]))
     lines += inventory_words(cast(Json, check["data"]))
@@ -49,6 +51,40 @@ def _exceptions(count: object) -> str:
         f"without differential privacy a silo bears with {count} sums that, with those before, give a few silos away, "
         "as when one leaves; at the next it stops (max_single_changes)"
     )
+
+
+def _tokenizers(both: Mapping[str, float]) -> list[str]:
+    if not both:
+        return []
+    line = (
+        f"tokenizers: {both['llm']:,} and {both['slm']:,} tokens, {both['shared']:,} of them the same; "
+        f"{100 * both['aligned']:.3g} % of the LLM's tokens in auxiliary answers are also the SLM's, and compared there"
+    )
+    return [line]
+
+
+def _work(work: Json) -> list[str]:
+    if not work:
+        return []
+    tokens, seconds = cast(Mapping[str, Mapping[str, int]], work["tokens"]), cast(Mapping[str, float], work["seconds"])
+    about = "" if work["exact"] else "about "
+    lines = ["work of a run, as this machine is now (without masks and log):"]
+    for name, each in tokens.items():
+        padding = each["padded"] / each["real"]
+        lines += [f"  {name}: {about}{each['real']:,} tokens, {padding:.2f} times with padding, {_long(seconds[name])}"]
+    lines += [f"  {name}: {_long(value)}" for name, value in seconds.items() if name not in tokens]
+    return [
+        *lines,
+        f"  in all {_long(cast(float, work['seconds_total']))}, and up to {work['peak_mib']:,} MiB of memory",
+    ]
+
+
+def _long(seconds: float) -> str:
+    """Say a duration with two digits that count."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def _signal(plan: Mapping[str, Json]) -> list[str]:

@@ -10,7 +10,18 @@ import fedcollm_secure
 from fedcollm_crypto import durable
 from fedcollm_secure.errors import NotStarted, RunError
 
-NAMES = ("dp_config.yaml", "homomorphic.yaml", "compare.yaml", "frontier.yaml", "joint_noise.yaml", "rules.yaml")
+NAMES = (
+    "dp_config.yaml",
+    "homomorphic.yaml",
+    "compare.yaml",
+    "frontier.yaml",
+    "joint_noise.yaml",
+    "rules.yaml",
+    "bank_intents.yaml",
+    "hospital_notes.yaml",
+)
+FOLDERS = ("paper", "synthetic")
+"""What two of them need, and the paper's own experiment."""
 
 
 def examples(folder: Path) -> Mapping[str, object]:
@@ -19,12 +30,16 @@ def examples(folder: Path) -> Mapping[str, object]:
     Raises: NotStarted where one of them is there already: nothing is written over, and nothing was written.
     """
     texts = {name: _shipped(name).read_bytes() for name in NAMES}
-    if taken := [str(folder / name) for name in NAMES if (folder / name).exists()]:
+    for name in FOLDERS:
+        place = _shipped(name)
+        texts |= {str(Path(name) / file.relative_to(place)): file.read_bytes() for file in _files(place)}
+    if taken := [str(folder / name) for name in texts if (folder / name).exists()]:
         raise NotStarted(f"{', '.join(taken)}: already there, and never written over; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         durable.write_new(folder / name, text)
-    return {"examples": [str(folder / name) for name in NAMES]}
+    return {"examples": [str(folder / name) for name in texts]}
 
 
 def examples_words(found: Mapping[str, object], folder: Path) -> str:
@@ -34,9 +49,13 @@ def examples_words(found: Mapping[str, object], folder: Path) -> str:
     return "\n".join([*lines, f"Begin with: fedcollm-secure run {folder / NAMES[0]}"])
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def _shipped(name: str) -> Path:
     package = Path(fedcollm_secure.__file__).parent
     for folder in (package / "examples", package.parent / "examples"):
-        if (folder / name).is_file():
+        if (folder / name).exists():
             return folder / name
     raise RunError(f"{name} is missing from this installation; install the package again")

@@ -7,43 +7,48 @@ against. β is chosen on the server's own records, which no silo counts: it is p
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from fedcollm_secure.assemble.prepare import Prepared
-from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.data.tasks import Record
 from fedcollm_secure.learning.evaluate import Judged
 from fedcollm_secure.learning.likelihoods import log_likelihoods
 from fedcollm_secure.research.word_counts import Float64, SiloCounts
 
+Model = Literal["slm", "llm"]
+MODELS: Final[tuple[Model, ...]] = ("slm", "llm")
 BETAS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
-def judge(prepared: Prepared, models: Mapping[str, Adapter]) -> Mapping[str, Judged]:
-    """Return which test records each model answers right with the silos' word counts beside it.
+def judge(prepared: Prepared) -> Mapping[str, Judged]:
+    """Return which test records each of the server's models answers right with the silos' word counts beside it.
 
     Raises: ValueError for a job that `word_counts.can_follow` says no of.
     """
     counts = SiloCounts.summed(prepared)
     public, test = prepared.holdings.auxiliary, prepared.holdings.test
     found: dict[str, Judged] = {}
-    for name, adapter in models.items():
-        beta = best_beta(label_odds(prepared, adapter, public), counts.odds(public), public)
-        both = label_odds(prepared, adapter, test) + beta * counts.with_public().odds(test)
+    for name in MODELS:
+        beta = best_beta(label_odds(prepared, name, public), counts.odds(public), public)
+        both = label_odds(prepared, name, test) + beta * counts.with_public().odds(test)
         right = tuple(bool(each) for each in answered_right(both, test))
         found[name] = Judged(scores={"accuracy": sum(right) / len(right)}, right=right)
     return found
 
 
-def label_odds(prepared: Prepared, adapter: Adapter, records: Sequence[Record]) -> Float64:
-    """Return log p(label | prompt) under the model, normalised over the labels, float64[N, L]."""
+def label_odds(prepared: Prepared, name: Model, records: Sequence[Record]) -> Float64:
+    """Return log p(label | prompt) under the server's LLM or SLM, normalised over the labels, float64[N, L]."""
+    is_llm = name == "llm"
+    adapter, encoder = (
+        (prepared.server_llm, prepared.llm_encoder) if is_llm else (prepared.server_slm, prepared.encoder)
+    )
     pairs = [(record.prompt, answer) for record in records for answer in record.answers]
     found = log_likelihoods(
         adapter.model,
-        prepared.encoder,
-        prepared.encoder.encode(pairs),
+        encoder,
+        encoder.encode(pairs),
         tokens_per_batch=prepared.config.evaluate.tokens_per_batch,
     )
     logs = np.array([each.log for each in found]).reshape(len(records), -1)

@@ -1,4 +1,4 @@
-"""DP-SGD for the trainable linear layers of a frozen model (LoRA), as one committed plan prescribes.
+"""DP-SGD for what trains of a frozen model, such as LoRA in linear layers, as one committed plan prescribes.
 
     poisson_sample → losses(indices) float32[B] → per-record gradients → clip to C → Σ
                    → + N(0, (σC)²) from the operating system → ÷ public batch_size → optimizer.step()
@@ -12,20 +12,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedcollm_privacy.blocks import ShapeOf, blocks
+from fedcollm_privacy.from_opacus import hooked
 from fedcollm_privacy.noise import gaussian
 from fedcollm_privacy.one_by_one import OneByOne
-from fedcollm_privacy.per_record import Taps, clipped_sum, couples_records, tapped
+from fedcollm_privacy.per_record import Source, clipped_sum, couples_records, tapped
 from fedcollm_privacy.plan import RecordPlan
 from fedcollm_privacy.sampling import poisson_sample
 from fedcollm_privacy.subjects import check_subjects
 
 Randomness = Callable[[int], bytes]
 Losses = Callable[[Sequence[int]], Tensor]
+Gradients = Literal["linear", "opacus", "one_by_one"]
+"""How the gradient of a record, or of a person, is had."""
 
 _COUPLING_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -41,7 +45,7 @@ def train(
     subjects: Sequence[Sequence[int]] | None = None,
     microbatch: int | None = None,
     shape_of: ShapeOf | None = None,
-    one_by_one: bool = False,
+    gradients: Gradients = "linear",
     random: Randomness = os.urandom,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -53,9 +57,10 @@ def train(
     lists the records of person i: a person is drawn as one, and the mean of their gradients is clipped as one.
 
     `microbatch` is the number of rows of every forward pass, filled up, of records with one `shape_of` (`blocks.py`);
-    None takes all that are drawn at once, and promises nothing about rounding. `one_by_one` gives every unit a pass of
-    its own and takes its gradient by autograd: for models whose layers have no rows of records (`probe.py`). `progress`
-    is told the number of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
+    None takes all that are drawn at once, and promises nothing about rounding. `gradients` says how a unit's gradient
+    is had: of `linear` layers from many records in one pass; by `opacus`, of whatever layers it knows; `one_by_one`, a
+    pass and autograd for every unit, where layers have no rows of records (`probe.py`). `progress` is told the number
+    of steps taken. The model keeps its train/eval mode, and no hook or gradient stays behind.
 
     Guarantee: the trained parameters are the output of `plan.round_event()` on the records, for every optimiser that
     reads gradients only, against whoever sees the parameters, provided `random` is secret and `losses` keeps its word,
@@ -72,7 +77,7 @@ def train(
     _check_model(model, parameters, optimizer)
     units = _units(plan, population, subjects)
     before = [parameter.detach().clone() for parameter in parameters]
-    with _taps(model, parameters, one_by_one=one_by_one) as taps:
+    with _taps(model, parameters, gradients=gradients) as taps:
         probed = False
         for step in range(1, plan.steps_per_round + 1):
             batch = poisson_sample(population, plan.sampling_rate, random)
@@ -102,7 +107,7 @@ def gradient_sum(
     subjects: Sequence[Sequence[int]] | None = None,
     microbatch: int | None = None,
     shape_of: ShapeOf | None = None,
-    one_by_one: bool = False,
+    gradients: Gradients = "linear",
     random: Randomness = os.urandom,
 ) -> Tensor:
     """Return float64[d] = Σ clip(∇) over one Poisson draw of units, without noise and without a step; see `train`.
@@ -115,7 +120,7 @@ def gradient_sum(
     check_trainable(model, parameters)
     units = _grouped(population, subjects)
     drawn = [units[unit] for unit in poisson_sample(population, sampling_rate, random)]
-    with _taps(model, parameters, one_by_one=one_by_one) as taps:
+    with _taps(model, parameters, gradients=gradients) as taps:
         if len(drawn) > 1:
             _probe([records[0] for records in drawn[:2]], losses, taps)
         parts = _batch_sum(drawn, losses, taps, clip_norm, microbatch, parameters, shape_of)
@@ -123,18 +128,22 @@ def gradient_sum(
 
 
 @contextmanager
-def _taps(model: nn.Module, parameters: Sequence[nn.Parameter], *, one_by_one: bool) -> Generator[Taps | OneByOne]:
-    if one_by_one:
-        yield OneByOne(parameters=parameters)
-        return
-    with tapped(linear_layers(model, parameters)) as taps:
-        yield taps
+def _taps(model: nn.Module, parameters: Sequence[nn.Parameter], *, gradients: Gradients) -> Generator[Source]:
+    match gradients:
+        case "linear":
+            with tapped(linear_layers(model, parameters)) as taps:
+                yield taps
+        case "opacus":
+            with hooked(model, parameters) as source:
+                yield source
+        case "one_by_one":
+            yield OneByOne(parameters=parameters)
 
 
 def _batch_sum(
     batch: Sequence[Sequence[int]],
     losses: Losses,
-    taps: Taps | OneByOne,
+    taps: Source,
     clip_norm: float,
     microbatch: int | None,
     parameters: Sequence[nn.Parameter],
@@ -174,7 +183,7 @@ def _apply(
         parameter.grad = None
 
 
-def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps | OneByOne) -> Tensor:
+def _losses_of(indices: Sequence[int], losses: Losses, taps: Source) -> Tensor:
     taps.clear()
     with torch.enable_grad():
         values = losses(indices)
@@ -188,7 +197,7 @@ def _losses_of(indices: Sequence[int], losses: Losses, taps: Taps | OneByOne) ->
     return values
 
 
-def _probe(pair: Sequence[int], losses: Losses, taps: Taps | OneByOne) -> None:
+def _probe(pair: Sequence[int], losses: Losses, taps: Source) -> None:
     """Run two records once and refuse when the first one's loss depends on the second one's activations."""
     if isinstance(taps, OneByOne):  # nobody shares a pass
         return

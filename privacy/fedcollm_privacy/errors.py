@@ -48,3 +48,7 @@ class LedgerError(PrivacyError):
         super().__init__(reason if first_bad is None else f"ledger entry {first_bad}: {reason}")
         self.reason = reason
         self.first_bad = first_bad
+
+
+class NotPerRecord(RuntimeError):
+    """A layer whose rows are not the records of the batch: its parameters have no per-record gradient this way."""

@@ -24,15 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from fedcollm_privacy.clipping import clip_factors
+from fedcollm_privacy.errors import NotPerRecord
+from fedcollm_privacy.from_opacus import FromOpacus
 from fedcollm_privacy.one_by_one import OneByOne
 
 # A coordinate that is written and read again costs about this many multiplications (measured: privacy/README.md).
 _COST_OF_A_COORDINATE = 16
 _EPSILON = 2.0**-52  # of binary64
-
-
-class NotPerRecord(RuntimeError):
-    """A layer whose rows are not the records of the batch: its parameters have no per-record gradient this way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +54,10 @@ class Taps:
         self.uses.clear()
 
 
+Source = Taps | FromOpacus | OneByOne
+"""Where the gradients of records come from."""
+
+
 @contextmanager
 def tapped(layers: Mapping[str, nn.Linear]) -> Generator[Taps]:
     """Keep inputs and outputs of `layers` while the context is open; the model is left without hooks."""
@@ -70,7 +72,7 @@ def tapped(layers: Mapping[str, nn.Linear]) -> Generator[Taps]:
 
 
 def clipped_sum(
-    losses: Tensor, taps: Taps | OneByOne, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
+    losses: Tensor, taps: Source, clip_norm: float, *, unit_sizes: Sequence[int] | None = None
 ) -> dict[Tensor, Tensor]:
     """Return, for each trainable parameter of the tapped layers, float64 Σ_u clip(mean of ∇ losses[b] over b in u).
 
@@ -83,7 +85,7 @@ def clipped_sum(
     Raises:
         NotPerRecord: a layer without a gradient, or whose rows are not records.
     """
-    if isinstance(taps, OneByOne):
+    if not isinstance(taps, Taps):
         return taps.clipped_sum(losses, clip_norm, unit_sizes or [1] * len(losses))
     gradients = _layer_gradients(losses, taps)
     with torch.no_grad():
@@ -96,8 +98,10 @@ def clipped_sum(
         return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(factors)}
 
 
-def gradient_of(losses: Tensor, taps: Taps, record: int) -> dict[Tensor, Tensor]:
+def gradient_of(losses: Tensor, taps: Taps | FromOpacus, record: int) -> dict[Tensor, Tensor]:
     """Return the float64 gradient of one record by the same way, neither clipped nor added to others."""
+    if isinstance(taps, FromOpacus):
+        return {parameter: rows[record].double() for parameter, rows in taps.gradients(losses).items()}
     gradients = _layer_gradients(losses, taps)
     with torch.no_grad():
         chosen = torch.zeros(len(losses), dtype=torch.float64, device=losses.device)
@@ -105,8 +109,10 @@ def gradient_of(losses: Tensor, taps: Taps, record: int) -> dict[Tensor, Tensor]
         return {parameter: total for gradient in gradients for parameter, total in gradient.weighted_sums(chosen)}
 
 
-def couples_records(losses: Tensor, taps: Taps) -> bool:
+def couples_records(losses: Tensor, taps: Taps | FromOpacus) -> bool:
     """Tell whether losses[0] depends on the activations of another record; without any activations it does not."""
+    if isinstance(taps, FromOpacus):
+        return taps.couples_records(losses)
     outputs = [use.outputs for uses in taps.uses.values() for use in uses]
     if not outputs:
         return False

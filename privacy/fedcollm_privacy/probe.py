@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedcollm_privacy.dpsgd import Losses, check_trainable, linear_layers
+from fedcollm_privacy.dpsgd import Gradients, Losses, check_trainable, linear_layers
+from fedcollm_privacy.errors import NotPerRecord
+from fedcollm_privacy.from_opacus import FromOpacus, hooked
 from fedcollm_privacy.one_by_one import gradient
-from fedcollm_privacy.per_record import NotPerRecord, gradient_of, tapped
+from fedcollm_privacy.per_record import Taps, gradient_of, tapped
 
 _CLOSE = {torch.float32: 1e-3, torch.float64: 1e-9}
 _CLOSE_IN_HALF = 0.3  # bfloat16 rounds a tiny model's gradient to about a tenth; wrong rows give about 1
@@ -22,12 +24,18 @@ RECORDS = 4
 
 
 def probe(
-    *, model: nn.Module, parameters: Sequence[nn.Parameter], losses: Losses, rows: int, dtype: torch.dtype
+    *,
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    losses: Losses,
+    rows: int,
+    dtype: torch.dtype,
+    gradients: Gradients = "linear",
 ) -> str:
     """Return why every unit needs a forward pass of its own; empty where records can share passes of `rows` rows.
 
     Both ways are compared on records 0 to 3 of `losses`, made up and of one shape.
-    `dtype` is what the model computes in. Neither parameters nor modes change.
+    `dtype` is what the model computes in. Neither parameters nor modes change. `gradients` names the faster way.
 
     Raises:
         ValueError: a parameter that has no gradient on any of them, or none that is finite; trainable ones besides.
@@ -38,21 +46,29 @@ def probe(
     if rows == 1:
         return "one record is in memory at a time"
     try:
-        layers = linear_layers(model, parameters)
-    except ValueError as error:
+        if gradients == "opacus":
+            with hooked(model, parameters) as source:
+                found = _in_company(parameters, losses, rows, source)
+        else:
+            with tapped(linear_layers(model, parameters)) as taps:
+                found = _in_company(parameters, losses, rows, taps)
+    except (NotPerRecord, ValueError) as error:
         return str(error)
-    found: list[Tensor] = []
-    with tapped(layers) as taps:
-        try:
-            for place, others in ((0, (1, 2, 3)), (rows - 1, (3, 3, 1)), (rows // 2, (2,))):
-                records = [others[row % len(others)] for row in range(rows)]
-                records[place] = 0
-                taps.clear()
-                parts = gradient_of(losses(records), taps, place)
-                found.append(_flat([parts[parameter] for parameter in parameters]))
-        except NotPerRecord as error:
-            return str(error)
     return _difference(found, _flat(references[0]), _CLOSE.get(dtype, _CLOSE_IN_HALF))
+
+
+def _in_company(
+    parameters: Sequence[nn.Parameter], losses: Losses, rows: int, source: Taps | FromOpacus
+) -> list[Tensor]:
+    """Return the gradient of record 0, float64[d], at three places of a pass, each time beside others."""
+    found: list[Tensor] = []
+    for place, others in ((0, (1, 2, 3)), (rows - 1, (3, 3, 1)), (rows // 2, (2,))):
+        records = [others[row % len(others)] for row in range(rows)]
+        records[place] = 0
+        source.clear()
+        parts = gradient_of(losses(records), source, place)
+        found.append(_flat([parts[parameter] for parameter in parameters]))
+    return found
 
 
 def _difference(found: Sequence[Tensor], reference: Tensor, close: float) -> str:

@@ -134,6 +134,7 @@ COMMANDS = {
     "verify": ["verify", "nowhere"],
     "budget": ["budget", "nowhere"],
     "gain": ["gain", "nowhere", "north"],
+    "try": ["try", "nowhere", "text"],
     "attack": ["attack", "A0"],
     "audit": ["audit", "nowhere.yaml", "--claimed", "2"],
     "examples": ["examples", "taken"],

@@ -109,7 +109,7 @@ def test_no_shape_is_wider_than_the_model_or_keeps_more_than_it_reads() -> None:
 
 
 def test_one_record_at_a_time_gives_the_same_step() -> None:
-    apart = replace(learner("float32"), one_by_one=True)
+    apart = replace(learner("float32"), gradients="one_by_one")
     parameters, batch = apart.adapter.parameters, [1, 5, 9, 33]
     parts = dpsgd._batch_sum(
         [(record,) for record in batch],

@@ -143,7 +143,7 @@ def as_trained(one: Learner, clip: float) -> torch.Tensor:
         losses=one.losses,
         microbatch=one.rows,
         shape_of=one._shape,
-        one_by_one=bool(why_apart(one, WORDS)),
+        gradients="one_by_one" if why_apart(one, WORDS) else one.gradients,
     )
 
 

@@ -61,7 +61,7 @@ def test_experts_are_clipped_exactly_though_some_get_no_row(routed: Routed) -> N
 
 def test_both_ways_take_the_same_step(build) -> None:  # type: ignore[no-untyped-def]
     shared = descend(build(), random=seeded(5), microbatch=4)
-    apart = descend(build(), random=seeded(5), microbatch=4, one_by_one=True)
+    apart = descend(build(), random=seeded(5), microbatch=4, gradients="one_by_one")
 
     assert torch.allclose(shared, apart, atol=1e-6)
 
@@ -162,7 +162,7 @@ def test_training_goes_on_one_by_one_where_layers_have_no_rows_of_records(routed
         plan=PLAN,
         population=8,
         losses=lambda indices: routed.losses(data[list(indices)]),
-        one_by_one=True,
+        gradients="one_by_one",
     )
 
     assert all(not torch.equal(old, new) for old, new in zip(before, trained(routed), strict=True))

@@ -33,11 +33,10 @@ def test_counts_that_hurt_on_public_records_leave_the_model_as_it_is(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepare(parse(tree()))
-    models = {"slm": prepared.server_slm, "llm": prepared.server_llm}
     evaluation = Evaluation(prepared.holdings.test, prepared.encoder, tokens_per_batch=4096)
     monkeypatch.setattr(counts_expert, "BETAS", (0.0,))
 
-    found = counts_expert.judge(prepared, models)
+    found = counts_expert.judge(prepared)
 
     assert found["slm"].right == evaluation.judge(prepared.server_slm.model).right
     assert found["llm"].right == evaluation.judge(prepared.server_llm.model).right
@@ -46,6 +45,6 @@ def test_counts_that_hurt_on_public_records_leave_the_model_as_it_is(
 def test_counts_teach_a_model_that_knows_nothing(tree: Tree) -> None:
     prepared = prepare(parse(tree()))
 
-    found = counts_expert.judge(prepared, {"slm": prepared.server_slm})
+    found = counts_expert.judge(prepared)
 
     assert found["slm"].scores["accuracy"] > 0.9  # a word of the text names its topic; before, chance is a third

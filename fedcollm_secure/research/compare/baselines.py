@@ -26,12 +26,12 @@ from statistics import fmean
 from typing import cast
 
 from fedcollm_secure.assemble import Prepared, prepare, start
+from fedcollm_secure.assemble.server_work import make_co_tuning, make_evaluations
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.config.training import Distillation
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.distill import CoTuning
-from fedcollm_secure.learning.evaluate import Evaluation, Judged
+from fedcollm_secure.learning.evaluate import Judged
 from fedcollm_secure.research import counts_expert, word_counts
 from fedcollm_secure.research.evaluation_set import EvaluationSet
 from fedcollm_secure.research.resumable_work import fresh, write_result
@@ -95,11 +95,7 @@ class Baselines:
         self._learners = {name: self._prepared.learner(name) for name in self._prepared.silos}
         self._server = {"slm": self._prepared.server_slm, "llm": self._prepared.server_llm}
         self._start = [(adapter, adapter.read()) for adapter in adapters]
-        self._evaluation = Evaluation(
-            self._prepared.holdings.test,
-            self._prepared.encoder,
-            tokens_per_batch=point.config.evaluate.tokens_per_batch,
-        )
+        self._evaluations = make_evaluations(self._prepared)
 
     @property
     def notices(self) -> Sequence[str]:
@@ -137,14 +133,14 @@ class Baselines:
             case "counts":
                 found = {"slm": word_counts.judge(self._prepared)}
             case "with_counts":
-                found = counts_expert.judge(self._prepared, self._server)
+                found = counts_expert.judge(self._prepared)
             case _:
                 raise ValueError(f"unknown method {method!r}")
         scores = {model: each.scores for model, each in found.items()}
         return {**scores, "by_record": {model: each.by_record for model, each in found.items()}}
 
     def _judge(self, adapters: Mapping[str, Adapter]) -> Mapping[str, Judged]:
-        return {name: self._evaluation.judge(adapter.model) for name, adapter in adapters.items()}
+        return {name: self._evaluations[name].judge(adapter.model) for name, adapter in adapters.items()}
 
     def _federated(self, method: str, distill: Distillation) -> Mapping[str, Judged]:
         self._drive(method, replace(self._prepared, config=replace(self._point.config, distill=distill)))
@@ -188,7 +184,7 @@ class Baselines:
         for round_number in range(1, prepared.config.rounds + 1):
             theta = theta + learner.update(theta, round_number)
         prepared.silo_slm.write(theta)
-        return self._evaluation.judge(prepared.silo_slm.model)
+        return self._evaluations["slm"].judge(prepared.silo_slm.model)
 
     def _centralize(self) -> None:
         """Tune the LLM on all records for as many records as FedCoLLM's silos and server see together."""
@@ -198,15 +194,8 @@ class Baselines:
         seen = sum(learner.steps_per_round * config.silo.batch_size for learner in self._learners.values())
         seen += config.distill.steps * config.distill.batch_size
         steps = -(-config.rounds * seen // config.silo.batch_size)
-        CoTuning(
-            llm=prepared.server_llm,
-            slm=prepared.server_slm,
-            encoder=prepared.encoder,
-            records=prepared.tokens(records),
-            settings=replace(config.distill, steps=steps, batch_size=config.silo.batch_size, weight=0.0),
-            rounds=1,
-            seed=config.seed,
-        ).tune_llm()
+        settings = replace(config.distill, steps=steps, batch_size=config.silo.batch_size, weight=0.0)
+        replace(make_co_tuning(prepared, records), settings=settings, rounds=1).tune_llm()
 
 
 def _in_words(result: Result) -> str:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.assemble import Prepared, prepare
+from fedcollm_secure.assemble.server_work import make_evaluations
 from fedcollm_secure.config.schema import tag_of
 from fedcollm_secure.errors import RunError
 from fedcollm_secure.federation.run_directory import RunDirectory
-from fedcollm_secure.learning.evaluate import Evaluation, Judged
+from fedcollm_secure.learning.evaluate import Judged
 from fedcollm_secure.learning.pair import load_adapter
 from fedcollm_secure.operations.live_progress import SilentShow
 from fedcollm_secure.operations.run_command import run_prepared
@@ -57,13 +58,11 @@ def result_of(point: Point, summary: Json) -> Json:
 
 def answers_of(prepared: Prepared, out: Path) -> Json:
     """Return what the finished run's models, and word counts, answer to each test record, for paired intervals."""
-    evaluation = Evaluation(
-        prepared.holdings.test, prepared.encoder, tokens_per_batch=prepared.config.evaluate.tokens_per_batch
-    )
+    evaluations = make_evaluations(prepared)
     judged: dict[str, Judged] = {}
     for name, adapter in (("slm", prepared.server_slm), ("llm", prepared.server_llm)):
         load_adapter(adapter, out / "adapters" / name)
-        judged[name] = evaluation.judge(adapter.model)
+        judged[name] = evaluations[name].judge(adapter.model)
     counts: Json = {}
     if word_counts.can_follow(prepared.config):
         judged["counts"] = word_counts.judge(prepared)
