@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TypeAlias
 
-from fedcollm_secure.engines.mtls.frames import BadFrame, Frame, Kind, in_pieces, read_frame
+from fedcollm_secure.engines.mtls.frames import BadFrame, Frame, Kind, hang_up, in_pieces, read_frame
 
 HELD = 16
 """Most frames of a reply that lie here unread."""
@@ -115,10 +115,7 @@ class Connection:
             self._heart.cancel()
         self._announce(None)
         await self._inbox.end()
-        self._writer.transport.abort() if self._writer.is_closing() else self._writer.close()
-        with suppress(OSError):
-            async with asyncio.timeout(1):
-                await self._writer.wait_closed()
+        await hang_up(self._writer)
 
     async def _take(self, frame: Frame) -> None:
         inbox = self._inbox

@@ -11,6 +11,7 @@ A length is checked before anything is read by it, so that no header makes a rea
 import asyncio
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,6 +60,15 @@ async def read_frame(reader: asyncio.StreamReader, largest: int = LARGEST) -> Fr
     if kind not in Kind.__members__.values() or size > largest:
         raise BadFrame(f"a frame of kind {kind} and {size} bytes, expected one of at most {largest}")
     return Frame(kind=Kind(kind), number=number, data=await reader.readexactly(size))
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; who does not say goodbye within a second is not waited for."""
+    writer.close()
+    with suppress(OSError):
+        async with asyncio.timeout(1):
+            await writer.wait_closed()
+    writer.transport.abort()
 
 
 def in_pieces(data: bytes) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from typing import TypeVar
 from fedcollm_secure.engines.engine import Chunks, Patience
 from fedcollm_secure.engines.mtls.connection import Arrived, Connection
 from fedcollm_secure.engines.mtls.credentials import Credentials
-from fedcollm_secure.engines.mtls.frames import HELLO_BYTES, PROTOCOL, BadFrame, Frame, Kind, read_frame
+from fedcollm_secure.engines.mtls.frames import HELLO_BYTES, PROTOCOL, BadFrame, Frame, Kind, hang_up, read_frame
 
 MOST_STRANGERS = 64
 """Connections that have not said yet who they are; more are closed at once."""
@@ -191,7 +191,7 @@ class MtlsEngine:
         except BaseException:
             transport.abort()
             raise
-        writer.close()
+        await hang_up(writer)
         return None
 
     async def _enter(self, connection: Connection) -> None:
@@ -215,6 +215,7 @@ class MtlsEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)  # each hangs up
+        await asyncio.sleep(0.01)  # the loop closes sockets behind this
 
     def _submit(self, work: Coroutine[object, object, Result]) -> "Future[Result]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
