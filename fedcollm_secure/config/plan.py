@@ -26,6 +26,7 @@ from fedcollm_secure.config.training import Distillation, Evaluation, Factors, L
 from fedcollm_secure.config.yaml12 import read_yaml
 from fedcollm_secure.errors import ConfigError
 
+NONCE_BYTES = 16
 ELSEWHERE = "elsewhere"
 """What a configuration that was made from a plan names where a party has no model of its own."""
 
@@ -59,7 +60,7 @@ class PlannedData(Setting):
 
     task: Annotated[Task, ONE_OF]
     labels: Labels
-    known: tuple[Text, ...]
+    known: Several[Text] | None
     missing: Literal["refuse", "skip"]
     max_tokens: int | None
 
@@ -183,7 +184,7 @@ def make_plan_of(
         data=PlannedData(
             task=config.data.task,
             labels=config.data.labels,
-            known=known,
+            known=known or None,
             missing=config.data.missing,
             max_tokens=config.data.max_tokens,
         ),
