@@ -23,6 +23,7 @@ SLOW = (
     "crypto/test_stateful.py",
     "end_to_end/test_crash.py",
     "end_to_end/test_full_disk.py",
+    "end_to_end/test_pilot.py",
     "end_to_end/test_tampering.py",
     "learning/test_company.py",
     "privacy/test_blocks.py",

@@ -227,7 +227,7 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _check_ledgers(folder: Path, contents: LogContents) -> list[str]:
-    """Hold what ledgers are here against the log; of a real consortium each stays with its silo, and none is missing."""
+    """Hold what ledgers are here against the log; a real consortium's stay with their silos, and none is missing."""
     missing = check_ledgers(folder, last_closed(contents))
     started = contents.entries[0].event if contents.entries else None
     return missing if not isinstance(started, RunStarted) or started.simulated else []

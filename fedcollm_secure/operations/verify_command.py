@@ -62,9 +62,9 @@ def _party(folder: Path) -> Found:
         ledger_lines(ledger)
         entries = len(read_book(ledger).rows())
     reason = (
-        f"the ledger ({entries} rounds) and the journals of {len(journals)} sessions ({heads} heads cosigned) are whole. "
-        "The log itself lies with the coordinator: verify it there, or hold a copy of it against a journal with verify "
-        "equivocation"
+        f"the ledger ({entries} rounds) and the journals of {len(journals)} sessions ({heads} heads cosigned) are "
+        "whole. The log itself lies with the coordinator: verify it there, or hold a copy of it against a journal with "
+        "verify equivocation"
     )
     return VERIFIED, _document(True, reason=reason)
 

@@ -43,8 +43,8 @@ def main() -> None:
         asked = json.loads(line)
         log = Path(asked["log"])
         child = start(asked["arguments"], log)
-
-        print(child, flush=True)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
         reap(child, log)
 
 
