@@ -12,7 +12,9 @@ from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_crypto.roster import Roster
-from fedcollm_privacy.ledger import Ledger
+from fedcollm_privacy.errors import BudgetExhausted
+from fedcollm_privacy.ledger import Book, Ledger, read_book
+from fedcollm_privacy.ledger.entry import GENESIS, Entry, Opened, encode
 from fedcollm_secure.assemble.cohort_size import check_cohort
 from fedcollm_secure.assemble.common import Common, base_digest, make_numbers
 from fedcollm_secure.assemble.learners import apart_of, make_encoder, make_learner, subjects_of
@@ -115,7 +117,7 @@ def open_silo(
     ledger_file = Path(site.ledger)
     durable.make_folder(ledger_file.parent)
     durable.make_folder(folder)
-    ledger = _ledger(side, site, policy)
+    ledger = open_ledger(site, policy) if side.common.plan is not None else None
     if ledger is not None:
         resources.callback(ledger.close)
     stages = FileStages(ledger_file.with_suffix(".stages.jsonl"))
@@ -148,9 +150,8 @@ def record_weight_of(plan: Plan, records: int) -> int:
     return 1 if plan.silo.weighting == "uniform" else records
 
 
-def _ledger(side: SiloSide, site: Site, policy: Policy) -> Ledger | None:
-    if side.common.plan is None:
-        return None
+def open_ledger(site: Site, policy: Policy) -> Ledger:
+    """Open the ledger of a site's data set, whose budget is the law's; the folder must exist. Raises: LedgerError."""
     return Ledger.open(
         Path(site.ledger),
         population=population_of(site),
@@ -158,6 +159,58 @@ def _ledger(side: SiloSide, site: Site, policy: Policy) -> Ledger | None:
         delta=policy.privacy.delta,
         simulated=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affordable:
+    """How many of a plan's rounds a data set's budget pays for: ε spent before, and after them."""
+
+    rounds: int
+    asked: int
+    spent: float
+    after: float
+    total: float
+
+    @property
+    def words(self) -> str:
+        """Return it for a person."""
+        return (
+            f"ε {self.spent:.3f} of {self.total:g} is spent; {self.rounds} of this plan's {self.asked} rounds can be "
+            f"paid, up to ε {self.after:.3f}"
+        )
+
+
+def affordable(side: SiloSide, site: Site, policy: Policy) -> Affordable | None:
+    """Try a plan on what the ledger says, in memory; None where the plan has no differential privacy.
+
+    Raises: LedgerError where the ledger was changed, or is that of another data set.
+    """
+    plan, path, law = side.common.plan, Path(site.ledger), policy.privacy
+    if plan is None:
+        return None
+    opened = Opened(population=population_of(site), epsilon=law.epsilon_total, delta=law.delta, simulated=False)
+    book = read_book(path) if path.exists() else Book(opened)
+    if not path.exists():
+        _try(book, opened)
+    before = book.epsilon_spent()
+    paid = 0
+    for number in range(1, side.plan.rounds + 1):
+        try:
+            entry = book.reservation(session=side.plan.session, number=number, plan=plan)
+        except BudgetExhausted:
+            break
+        _try(book, entry)
+        _try(book, book.release(session=side.plan.session, number=number, digest=GENESIS))
+        paid = number
+    return Affordable(
+        rounds=paid, asked=side.plan.rounds, spent=before, after=book.epsilon_spent(), total=law.epsilon_total
+    )
+
+
+def _try(book: Book, entry: Entry | None) -> None:
+    """Apply an entry to a book in memory, as if it had been written."""
+    if entry is not None:
+        book.apply(entry, encode(entry, index=book.entries, previous=book.head)[1])
 
 
 def _subject(privacy: object) -> str | None:

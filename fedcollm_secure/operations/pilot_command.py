@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fedcollm_privacy.ledger import read_book
-from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_secure.assemble.planning import plan_of, prepare_server, read_own
 from fedcollm_secure.assemble.serving import open_job
-from fedcollm_secure.assemble.silo_at_home import SiloSide, open_silo, prepare_silo
+from fedcollm_secure.assemble.silo_at_home import SiloSide, affordable, open_silo, prepare_silo
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.plan import NONCE_BYTES
 from fedcollm_secure.config.policy import POLICY_NAME, Policy, load_policy
@@ -198,19 +197,8 @@ def _read(folder: Path, plan_file: Path) -> tuple[SealedPlan, Policy, tuple[Clau
 
 def _budget(side: SiloSide, site: Site, policy: Policy) -> Json:
     """Return what the plan would take of what is left in the data set's ledger."""
-    plan, path = side.common.plan, Path(site.ledger)
-    if plan is None:
-        return {}
-    total = policy.privacy.epsilon_total
-    spent = read_book(path).epsilon_spent() if path.exists() else 0.0
-    fits = spent + _epsilon(plan) <= total
-    verdict = "fits" if fits else "does NOT fit; the ledger would stop it where ε runs out"
-    words = f"ε {spent:.3f} of {total:g} is spent; this plan may take {_epsilon(plan):g} more at most, which {verdict}"
-    return {"spent": spent, "total": total, "asked": _epsilon(plan), "fits": fits, "words": words}
-
-
-def _epsilon(plan: TrainingPlan) -> float:
-    return float(plan.epsilon)
+    found = affordable(side, site, policy)
+    return {} if found is None else {**vars(found), "fits": found.rounds == found.asked, "words": found.words}
 
 
 def _spent(site: Site) -> float:

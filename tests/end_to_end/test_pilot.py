@@ -45,6 +45,7 @@ class Processes:
     folder: Path
     warm: "subprocess.Popen[str]" = field(init=False)
     count: int = 0
+    started: list[tuple[int, Path]] = field(default_factory=list[tuple[int, Path]])
 
     def __post_init__(self) -> None:
         self.warm = subprocess.Popen(
@@ -62,7 +63,8 @@ class Processes:
         log = self.folder / f"said-{self.count}.log"
         self.warm.stdin.write(json.dumps({"arguments": arguments, "log": str(log)}) + "\n")
         self.warm.stdin.flush()
-        return int(self.warm.stdout.readline()), log
+        self.started.append((int(self.warm.stdout.readline()), log))
+        return self.started[-1]
 
     def end_of(self, log: Path) -> tuple[int, str]:
         until(log.with_suffix(".code").exists, log.read_text() if log.exists() else "")
@@ -74,6 +76,9 @@ class Processes:
     def close(self) -> None:
         assert self.warm.stdin
         assert self.warm.stdout
+        for child, log in self.started:
+            if not log.with_suffix(".code").exists():  # the test failed before it ended
+                os.kill(child, signal.SIGKILL)
         self.warm.stdin.close()
         self.warm.stdout.close()
         self.warm.wait(30)
@@ -159,7 +164,7 @@ def test_three_hospitals_and_a_coordinator_as_the_page_says(processes: Processes
     assert code != 0
     assert "in use" in said or "another process" in said, said
     _, back = processes.start("silo", "west", str(plan))
-    for name, log in ({**started, "west": (0, back)}).items():
+    for name, log in {**{name: log for name, (_, log) in started.items()}, "west": back}.items():
         code, said = processes.end_of(log)
         assert code == 0, f"{name}: {said}"
 
