@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fedcollm_secure.engines.engine import Chunks, Patience
 from fedcollm_secure.engines.mtls.credentials import Credentials
 from fedcollm_secure.engines.mtls.frames import PROTOCOL, BadFrame, Frame, Kind, in_pieces, read_frame
+from fedcollm_secure.errors import printable
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 HANG_UPS = 3
@@ -114,7 +115,7 @@ class Dialler:
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             raise _HungUp from error
         if said.kind == Kind.REFUSED:
-            raise TurnedAway(f"the coordinator refuses: {said.data.decode(errors='replace')}")
+            raise TurnedAway(f"the coordinator refuses: {printable(said.data.decode(errors='replace'))}")
         if said.kind != Kind.WELCOME:
             raise BadFrame(f"a frame of kind {said.kind.name}, expected a welcome")
 
