@@ -156,7 +156,7 @@ def open_ledger(site: Site, policy: Policy) -> Ledger:
         Path(site.ledger),
         population=population_of(site),
         epsilon=policy.privacy.epsilon_total,
-        delta=policy.privacy.delta,
+        delta=policy.privacy.delta_total,
         simulated=False,
     )
 
@@ -188,7 +188,7 @@ def affordable(side: SiloSide, site: Site, policy: Policy) -> Affordable | None:
     plan, path, law = side.common.plan, Path(site.ledger), policy.privacy
     if plan is None:
         return None
-    opened = Opened(population=population_of(site), epsilon=law.epsilon_total, delta=law.delta, simulated=False)
+    opened = Opened(population=population_of(site), epsilon=law.epsilon_total, delta=law.delta_total, simulated=False)
     book = read_book(path) if path.exists() else Book(opened)
     if not path.exists():
         _try(book, opened)

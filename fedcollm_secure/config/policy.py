@@ -38,12 +38,15 @@ class DataLaw(Setting):
 class PrivacyLaw(Setting):
     """What may be spent: by the data set in all (its ledger), and by one plan. `units`: whom a plan must protect.
 
+    Plans add up in both, ε and δ: a data set whose `delta_total` is one plan's δ takes part in one plan.
+
     `non_private`: whether a plan without differential privacy is taken at all.
     """
 
     epsilon_total: float
-    delta: float
+    delta_total: float
     epsilon_per_plan: float
+    delta_per_plan: float
     units: Several[Literal["record", "subject", "silo"]] = ("record", "subject")
     non_private: bool = False
 
@@ -52,7 +55,9 @@ class PrivacyLaw(Setting):
         for name in ("epsilon_total", "epsilon_per_plan"):
             value = getattr(self, name)
             require(0 < value < float("inf"), f"{name}: expected a positive number, got {value}")
-        require(0 < self.delta < 1, f"delta: expected a number in (0, 1), got {self.delta}")
+        for name in ("delta_total", "delta_per_plan"):
+            value = getattr(self, name)
+            require(0 < value < 1, f"{name}: expected a number in (0, 1), got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,8 @@ def _privacy(plan: Plan, policy: Policy, clause: _Note) -> None:
     clause("privacy.units", ", ".join(law.units), unit, holds=unit in law.units)
     epsilon = asked.epsilon + plan.evaluate.own_epsilon
     clause("privacy.epsilon_per_plan", law.epsilon_per_plan, f"{epsilon:g}", holds=epsilon <= law.epsilon_per_plan)
-    clause("privacy.delta", f"{law.delta:g}", f"{asked.delta:g}", holds=asked.delta <= law.delta)
+    delta = law.delta_per_plan
+    clause("privacy.delta_per_plan", f"{delta:g}", f"{asked.delta:g}", holds=asked.delta <= delta)
 
 
 def _persons(plan: Plan) -> tuple[str, ...]:

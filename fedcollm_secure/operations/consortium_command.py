@@ -40,8 +40,9 @@ data:
   rows: 100                        # at least so many records
 privacy:
   epsilon_total: 8.0               # of the data set, over all plans that there will ever be
-  delta: 1.0e-5
-  epsilon_per_plan: 8.0
+  delta_total: 2.0e-5              # both add up: two plans of the limits below, and no more
+  epsilon_per_plan: 4.0
+  delta_per_plan: 1.0e-5
 sums:
   min_cohort: 3
 work:

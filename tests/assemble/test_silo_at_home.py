@@ -69,7 +69,7 @@ def pilot(private: Trees, models: Path, tmp_path: Path) -> Pilot:
         policy=Policy(
             accept=Accept(consortium="pilot"),
             data=DataLaw(columns=("text", "topic"), rows=10),
-            privacy=PrivacyLaw(epsilon_total=8.01, delta=1e-5, epsilon_per_plan=8.0),
+            privacy=PrivacyLaw(epsilon_total=8.01, delta_total=2e-5, epsilon_per_plan=8.0, delta_per_plan=1e-5),
         ),
     )
 

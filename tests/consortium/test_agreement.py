@@ -18,8 +18,9 @@ accept:
 data: {columns: [text, topic], rows: 5}
 privacy:
   epsilon_total: 8.0
-  delta: 1.0e-5
+  delta_total: 2.0e-5
   epsilon_per_plan: 8.0
+  delta_per_plan: 1.0e-5
 sums:
   min_cohort: 3
   trust_region: 0.5
@@ -64,16 +65,16 @@ def test_a_plan_within_all_limits_is_agreed_to(tmp_path: Path, good: Trees) -> N
 @pytest.mark.parametrize(
     ("changes", "key", "line"),
     [
-        ({"rounds": 4}, "work.rounds", 12),
-        ({"lora": {"rank": 8}}, "models.max_rank", 11),
-        ({"gates": {}}, "sums.trust_region", 10),
-        ({"gates": {"trust_region": 0.6}}, "sums.trust_region", 10),
+        ({"rounds": 4}, "work.rounds", 13),
+        ({"lora": {"rank": 8}}, "models.max_rank", 12),
+        ({"gates": {}}, "sums.trust_region", 11),
+        ({"gates": {"trust_region": 0.6}}, "sums.trust_region", 11),
         ({"aggregation": {"unsafe_plain": {}}}, "sums.modes", 0),
         ({"aggregation": {"bfv": {}}}, "sums.modes", 0),
         ({"privacy": {"non_private": {}}}, "privacy.non_private", 0),
         ({"security": {"colluding": 0}}, "sums.colluding", 0),
         ({"security": {"adversary": "semi_honest"}}, "sums.adversary", 0),
-        ({"security": {"allow_two_party": True, "min_cohort": 2}}, "sums.min_cohort", 9),
+        ({"security": {"allow_two_party": True, "min_cohort": 2}}, "sums.min_cohort", 10),
     ],
 )
 def test_each_clause_refuses(tmp_path: Path, good: Trees, changes: dict[str, object], key: str, line: int) -> None:
@@ -90,14 +91,18 @@ def test_who_asks_for_what_is_held_to_the_law(tmp_path: Path, good: Trees) -> No
     assert refused(tmp_path, plan, LAW.replace("epsilon_per_plan: 8.0", "epsilon_per_plan: 7.9")).keys() == {
         "privacy.epsilon_per_plan"
     }
-    assert refused(tmp_path, plan, LAW.replace("1.0e-5", "1.0e-6")).keys() == {"privacy.delta"}
+    assert refused(tmp_path, plan, LAW.replace("delta_per_plan: 1.0e-5", "delta_per_plan: 1.0e-6")).keys() == {
+        "privacy.delta_per_plan"
+    }
     assert refused(tmp_path, plan, LAW.replace("max_rank: 4", f"slm: ['{'44' * 32}']")).keys() == {"models.slm"}
     only = LAW.replace("consortium: pilot", f"consortium: pilot\n  plans: ['{'55' * 32}']")
     assert refused(tmp_path, plan, only).keys() == {"accept.plans"}
     assert not refused(tmp_path, plan, only.replace("55" * 32, plan.digest))
 
 
-@pytest.mark.parametrize("law", [LAW + "hours: always\n", LAW.replace("delta", "deltas"), "accept: {consortium: x}\n"])
+@pytest.mark.parametrize(
+    "law", [LAW + "hours: always\n", LAW.replace("delta_total", "deltas"), "accept: {consortium: x}\n"]
+)
 def test_a_law_with_an_unknown_or_a_missing_key_is_none(tmp_path: Path, good: Trees, law: str) -> None:
     with pytest.raises(ConfigError):
         refused(tmp_path, plan_from(good()), law)
