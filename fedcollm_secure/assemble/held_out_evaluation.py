@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fedcollm_secure.assemble.prepare import gather_for, make_encoder
+from fedcollm_secure.assemble.learners import make_encoder
+from fedcollm_secure.assemble.prepare import gather_for
 from fedcollm_secure.config import Config
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import max_length

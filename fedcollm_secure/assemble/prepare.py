@@ -8,23 +8,23 @@ from pathlib import Path
 
 from fedcollm_crypto.fixedpoint import FixedPoint
 from fedcollm_crypto.homomorphic.packing import Packing
-from fedcollm_privacy.dpsgd import Gradients
 from fedcollm_privacy.plans import TrainingPlan
-from fedcollm_privacy.subjects import group_by_subject
 from fedcollm_secure.assemble.cohort_size import check_cohort
-from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, make_packing, make_plan, make_shared_plan
-from fedcollm_secure.assemble.signal_to_noise import Signal, fewest_trained, require_signal
+from fedcollm_secure.assemble.common import Common, base_digest, make_numbers
+from fedcollm_secure.assemble.learners import apart_of, make_encoder, make_learner, subjects_of, tokens_of
+from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, make_packing, make_plan
+from fedcollm_secure.assemble.server_side import ServerSide
+from fedcollm_secure.assemble.signal_to_noise import Signal
 from fedcollm_secure.assemble.tokenizers import check_tokenizers
 from fedcollm_secure.config import Config, resolved
-from fedcollm_secure.config.data import FreeText
 from fedcollm_secure.config.protection import NonPrivate, PerSubject, RecordDP, SiloDP
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
-from fedcollm_secure.learning.batches import Encoder, Tokens, length_order, max_length
+from fedcollm_secure.learning.batches import Encoder, Tokens, max_length
 from fedcollm_secure.learning.data import Holdings, Record, gather
 from fedcollm_secure.learning.data.inventory import notices
 from fedcollm_secure.learning.data.overlap import require_test_apart
-from fedcollm_secure.learning.factors import Pass, Rule, make_rule
+from fedcollm_secure.learning.factors import Pass, Rule
 from fedcollm_secure.learning.models import Base, choose_device, load_base, with_lora
 from fedcollm_secure.learning.probe import why_apart
 from fedcollm_secure.learning.training import Learner, both
@@ -73,12 +73,43 @@ class Prepared:
     @cached_property
     def base_digest(self) -> str:
         """Return the digest of all that a silo's model holds fixed."""
-        return hashlib.sha256(f"{self.slm.digest}/{self.server_slm.frozen_digest}".encode()).hexdigest()
+        return base_digest(self.slm.digest, self.server_slm)
 
     @cached_property
     def training_digest(self) -> str:
         """Return the digest of the whole resolved configuration: every silo trains by the same one."""
         return hashlib.sha256(resolved(self.config).encode()).hexdigest()
+
+    @property
+    def common(self) -> Common:
+        """Return what a party that is not simulated would compute for itself."""
+        return Common(
+            config=self.config,
+            silos=self.silos,
+            rule=self.rule,
+            encoding=self.encoding,
+            packing=self.packing,
+            plan=self.plan,
+            parameters=self.parameters,
+            schema_digest=self.server_slm.schema.digest,
+            base_digest=self.base_digest,
+            training_digest=self.training_digest,
+        )
+
+    @property
+    def server_side(self) -> ServerSide:
+        """Return what the server alone has."""
+        return ServerSide(
+            common=self.common,
+            llm=self.llm,
+            slm=self.slm,
+            encoder=self.encoder,
+            llm_encoder=self.llm_encoder,
+            server_llm=self.server_llm,
+            server_slm=self.server_slm,
+            test=self.holdings.test,
+            auxiliary=self.holdings.auxiliary,
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -94,45 +125,23 @@ class Prepared:
 
     def tokens(self, records: Sequence[Record]) -> list[Tokens]:
         """Return each record with its right answer, tokenised."""
-        return self.encoder.encode(
-            [(record.prompt, record.answer) for record in records], [record.place or "data.task" for record in records]
-        )
+        return tokens_of(self.encoder, records)
 
     def learner(self, silo: str, *, optimizer_file: Path | None = None) -> Learner:
         """Return a silo's training; without a file its optimiser begins afresh each round."""
-        tokens = self.tokens(self.holdings.silos[silo])
-        order = length_order(tokens)
-        place = {index: position for position, index in enumerate(order)}
-        subjects = self.subjects(silo)
-        return Learner(
+        return make_learner(
+            self.common,
+            silo,
+            self.holdings.silos[silo],
             adapter=self.silo_slm,
             encoder=self.encoder,
-            records=[tokens[index] for index in order],
-            subjects=subjects and tuple(tuple(place[index] for index in indices) for indices in subjects),
-            settings=self.config.silo,
-            rounds=self.config.rounds,
-            seed=self.config.seed,
-            name=silo,
-            plan=self.plan,
-            trains=self.rule.trained,
-            gradients=self._gradients,
+            apart=self.apart,
             optimizer_file=optimizer_file,
         )
 
-    @property
-    def _gradients(self) -> Gradients:
-        privacy = self.config.privacy
-        if self.apart:
-            return "one_by_one"
-        return privacy.gradients if isinstance(privacy, RecordDP) else "linear"
-
     def subjects(self, silo: str) -> tuple[tuple[int, ...], ...] | None:
         """Return each person's first records, as indices of the silo's; None where records are protected."""
-        privacy = self.config.privacy
-        if not isinstance(privacy, RecordDP) or not isinstance(privacy.unit, PerSubject):
-            return None
-        names = [record.subject for record in self.holdings.silos[silo]]
-        return tuple(map(tuple, group_by_subject(names, most_records=privacy.records_per_subject)))
+        return subjects_of(self.config, self.holdings.silos[silo])
 
 
 def tell_nobody(_what: str) -> None:
@@ -162,10 +171,7 @@ def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepare
     for_silos = load_base(config.models.slm, "models.slm", device)
     longest = min(max_length(llm.model), max_length(slm.model))
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
-    rule = _rule(config, server_slm, len(holdings.silos))
-    shared = make_shared_plan(config, rule, len(holdings.silos))
-    signal = _signal(config, shared or plan, fewest_trained(server_slm.schema, rule), len(holdings.silos))
-    encoding = make_encoding(config, len(holdings.silos), shared.noise_allowance if shared is not None else 0)
+    numbers = make_numbers(config, server_slm, len(holdings.silos), plan)
     encoder = make_encoder(config, slm, longest)
     prepared = Prepared(
         config=config,
@@ -177,11 +183,11 @@ def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepare
         server_llm=Adapter(with_lora(llm, config.lora, seed=config.seed), "fedavg"),
         server_slm=server_slm,
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),
-        rule=rule,
-        encoding=encoding,
-        packing=make_packing(config, encoding, len(holdings.silos)),
-        plan=shared or plan,
-        signal=signal,
+        rule=numbers.rule,
+        encoding=numbers.encoding,
+        packing=numbers.packing,
+        plan=numbers.plan,
+        signal=numbers.signal,
     )
     say("reading every record with the tokenizer, and probing the models")
     _require_readable(prepared)
@@ -217,10 +223,7 @@ def _apart(prepared: Prepared) -> str:
     vocabulary = min(len(prepared.slm.tokenizer), len(prepared.llm.tokenizer))
     plainly = replace(learner, plan=None, settings=replace(learner.settings, microbatch=1))
     why_apart(replace(plainly, adapter=prepared.server_llm, trains=both), vocabulary)
-    if prepared.plan is None or prepared.plan.unit == "silo":
-        why_apart(plainly, vocabulary)
-        return ""
-    return why_apart(learner, vocabulary)
+    return apart_of(learner, vocabulary)
 
 
 def gather_for(config: Config) -> Holdings:
@@ -230,19 +233,6 @@ def gather_for(config: Config) -> Holdings:
     if config.data.overlap == "refuse":
         require_test_apart(holdings)
     return holdings
-
-
-def make_encoder(config: Config, slm: Base, longest: int) -> Encoder:
-    """Return how all parties turn records into tokens; `longest` is the shorter of the two models' contexts.
-
-    Raises:
-        ConfigError: `data.max_tokens` is more than that.
-    """
-    most = config.data.max_tokens
-    if most is not None and most > longest:
-        raise ConfigError("data.max_tokens", f"expected at most {longest}, which is what both models take, got {most}")
-    longest = longest if most is None else most
-    return Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText))
 
 
 def check_subjects_apart(config: Config, holdings: Holdings) -> None:
@@ -271,28 +261,6 @@ def _most_units(config: Config, holdings: Holdings) -> int:
     if isinstance(privacy, RecordDP) and isinstance(privacy.unit, PerSubject):
         return max(len({record.subject for record in records}) for records in holdings.silos.values())
     return max(holdings.sizes.values())
-
-
-def _signal(config: Config, plan: TrainingPlan | None, trained: int, silos: int) -> Signal | None:
-    if plan is None:
-        return None
-    signal = Signal.of(plan, trained=trained, silos=silos)
-    require_signal(config, signal)
-    return signal
-
-
-def _rule(config: Config, slm: Adapter, silos: int) -> Rule:
-    ranks = {shape[0] for name, shape in slm.schema.shapes.items() if ".lora_A." in name}
-    if config.what_travels in ("fedsvd", "exact") and ranks != {config.lora.rank}:
-        raise ConfigError(
-            "factors",
-            f"{config.what_travels} decomposes products B·A of rank {config.lora.rank}, but with these lora.targets "
-            "some modules hold several products in one pair, as experts do: use fedavg, ffa or rolora, or name others",
-        )
-    try:
-        return make_rule(config.what_travels, slm.schema, silos=silos, seed=config.seed)
-    except ValueError as error:
-        raise ConfigError("factors", str(error)) from error
 
 
 def _subject_column(config: Config) -> str | None:

@@ -6,36 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcollm_crypto.aggregation import Chunks
-from fedcollm_crypto.checkpoint import NoteKey
 from fedcollm_crypto.errors import ProtocolError
 from fedcollm_crypto.homomorphic.worker import Worker
-from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.masking.manifest import RoundManifest
 from fedcollm_crypto.masking.stages import FileStages
 from fedcollm_privacy.ledger import Ledger
 from fedcollm_privacy.ledger.file import Disk
-from fedcollm_secure.assemble.cohort_size import SERVER
-from fedcollm_secure.assemble.parties import Parties, decryptor_end, expected_of, silo_end
 from fedcollm_secure.assemble.prepare import Prepared
 from fedcollm_secure.assemble.privacy_plans import LARGEST_WEIGHT, ledger_budget
-from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
+from fedcollm_secure.assemble.silo_side import assemble_decryptor, assemble_silo, record_weight
+from fedcollm_secure.assemble.simulated_parties import Parties
 from fedcollm_secure.audit_log.journal import JOURNAL_NAME, Journal
-from fedcollm_secure.audit_log.log import origin
-from fedcollm_secure.audit_log.witness import Witness
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.protection import NonPrivate
 from fedcollm_secure.errors import ConfigError, DiskFailed
 from fedcollm_secure.federation.decryptor import DecryptingParty
-from fedcollm_secure.federation.gates import TrustRegion
 from fedcollm_secure.federation.kept_file import keep_as, restore
-from fedcollm_secure.federation.log_reader import LogReader
 from fedcollm_secure.federation.messages import Close, decode
-from fedcollm_secure.federation.open_round import PENDING_NAME, Pending
+from fedcollm_secure.federation.open_round import PENDING_NAME
 from fedcollm_secure.federation.run_directory import RunDirectory
 from fedcollm_secure.federation.silo import Silo
-from fedcollm_secure.federation.silo_setup import Budget, Learning, SiloMemory, SiloTerms
 from fedcollm_secure.federation.stopwatch import Stopwatch
-from fedcollm_secure.learning.vectors import digest
 
 OPTIMIZER_NAME = "optimizer.safetensors"
 SHORT_BYTES = 4096
@@ -144,30 +135,20 @@ def keeping_optimizer(run: RunDirectory, name: str, handle: Callable[[bytes], Ch
 
 def make_silo(site: Site, name: str) -> Silo:
     """Return one silo with its own ledger, journals and policy."""
-    prepared, parties, run, manifest = site.prepared, site.parties, site.run, site.manifest
+    prepared, run = site.prepared, site.run
     stages, journal = _journals(site, name)
-    return Silo(
-        name=name,
-        terms=SiloTerms(
-            expected=expected_of(prepared, manifest),
-            silos=parties.roster.of_role("silo"),
-            trust_region=_trust_region(prepared),
-            budget=_budget(site, name),
-        ),
-        learning=Learning(
-            learner=prepared.learner(name, optimizer_file=run.silo(name) / OPTIMIZER_NAME),
-            parameters=prepared.parameters,
-            rule=prepared.rule,
-            encoding=prepared.encoding,
-            weight=weight(prepared, name),
-        ),
-        memory=SiloMemory(
-            stages=stages,
-            journal=journal,
-            witness=_witness(site, parties.silos[name], journal),
-            pending=Pending(run.silo(name) / PENDING_NAME),
-        ),
-        make_end=silo_end(prepared, parties, name, stages, site.worker),
+    return assemble_silo(
+        common=prepared.common,
+        roster=site.parties.roster,
+        identity=site.parties.silos[name],
+        manifest=site.manifest,
+        learner=prepared.learner(name, optimizer_file=run.silo(name) / OPTIMIZER_NAME),
+        weight=weight(prepared, name),
+        ledger=_ledger(site, name),
+        stages=stages,
+        journal=journal,
+        pending=run.silo(name) / PENDING_NAME,
+        worker=site.worker,
         stopwatch=site.stopwatch,
     )
 
@@ -177,9 +158,15 @@ def make_decryptor(site: Site, name: str) -> DecryptingParty:
     if site.parties.decryptor is None:
         raise RuntimeError("this run has no decryptor")
     stages, journal = _journals(site, name)
-    reader = LogReader(_witness(site, site.parties.decryptor, journal), Witnesses.of(site.parties.roster))
-    end = decryptor_end(site.prepared, site.parties, stages, site.worker, reader.require_logged)
-    return DecryptingParty(end=end, reader=reader)
+    return assemble_decryptor(
+        common=site.prepared.common,
+        roster=site.parties.roster,
+        identity=site.parties.decryptor,
+        manifest=site.manifest,
+        stages=stages,
+        journal=journal,
+        worker=site.worker,
+    )
 
 
 def _journals(site: Site, name: str) -> tuple[FileStages, Journal]:
@@ -191,12 +178,6 @@ def _journals(site: Site, name: str) -> tuple[FileStages, Journal]:
     return stages, journal
 
 
-def _witness(site: Site, identity: Identity, journal: Journal) -> Witness:
-    server = site.parties.server
-    keeper = NoteKey(name=SERVER, ed25519=server.public_key, mldsa44=server.mldsa44_key)
-    return Witness(identity, keeper=keeper, origin=origin(site.manifest.session_id), journal=journal)
-
-
 def check_weights(prepared: Prepared) -> None:
     """Refuse a silo whose records a weight can't count. Raises: ConfigError."""
     if any(weight(prepared, name) > LARGEST_WEIGHT for name in prepared.silos):
@@ -205,23 +186,16 @@ def check_weights(prepared: Prepared) -> None:
 
 def weight(prepared: Prepared, name: str) -> int:
     """Return w of a silo: 1, or the number of its records."""
-    return 1 if prepared.config.silo.weighting == "uniform" else len(prepared.holdings.silos[name])
+    return record_weight(prepared.common, len(prepared.holdings.silos[name]))
 
 
-def _trust_region(prepared: Prepared) -> TrustRegion | None:
-    limit, adapter = prepared.config.gates.trust_region, prepared.silo_slm
-    if limit is None:
-        return None
-    return TrustRegion(limit=limit, drift=adapter.drift, initial_digest=digest(adapter.read()))
-
-
-def _budget(site: Site, name: str) -> Budget | None:
+def _ledger(site: Site, name: str) -> Ledger | None:
     prepared = site.prepared
     if prepared.plan is None or isinstance(prepared.config.privacy, NonPrivate):
         return None
     ledger = open_ledger(prepared.config, site.run, name)
     site.resources.callback(ledger.close)
-    return Budget(plan=prepared.plan, ledger=ledger)
+    return ledger
 
 
 def open_ledger(config: Config, run: RunDirectory, name: str) -> Ledger:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from fedcollm_secure.cli import commands
+from fedcollm_secure.cli import commands, pilot_parser
 from fedcollm_secure.cli.failure import UsageError
 
 VERIFY_FORMS = """\
@@ -30,7 +30,6 @@ class Commands(Protocol):
 
     def add_parser(self, name: str, *, help: str, description: str, epilog: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
         """Add a command."""
-        ...
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_attack(subparsers)
     _add_audit(subparsers)
     _add_bench(subparsers)
+    pilot_parser.add(subparsers, _command, _add_config)
     _add_schema(subparsers)
     _add_examples(subparsers)
     return parser

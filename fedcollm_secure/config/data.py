@@ -203,7 +203,23 @@ class Files(Setting):
         _check_names(self.paths)
 
 
-Silos = Iid | ByColumn | ByLabel | Dirichlet | Files
+@dataclass(frozen=True, kw_only=True)
+class Members(Setting):
+    """Silos on machines of their own, each with its own records: a consortium's plan names them, and no file of theirs.
+
+    All of `data.source` is then the coordinator's, and public. No simulation has these records (`docs/pilot.md`).
+    """
+
+    tag: ClassVar[str] = "members"
+
+    names: Several[Text]
+
+    def __post_init__(self) -> None:
+        """Refuse silos whose names cannot be folders."""
+        _check_names(self.names)
+
+
+Silos = Iid | ByColumn | ByLabel | Dirichlet | Files | Members
 
 
 @dataclass(frozen=True, kw_only=True)

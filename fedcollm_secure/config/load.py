@@ -64,10 +64,15 @@ def read_map(path: Path) -> dict[str, object]:
 
 def parse(tree: Tree) -> Config:
     """Turn a parsed tree into a `Config` (see `load`)."""
+    return parse_as(Config, reader(), tree)
+
+
+def parse_as(kind: type[T], read: TypeAdapter[T], tree: Tree) -> T:
+    """Turn a parsed tree into settings of a kind, by what reads it. Raises: ConfigError, as `load` does."""
     try:
-        return reader().validate_python(tree)
+        return read.validate_python(tree)
     except ValidationError as error:
-        raise config_error(error, Config) from None
+        raise config_error(error, kind) from None
 
 
 @cache
@@ -76,8 +81,8 @@ def reader() -> TypeAdapter[Config]:
     return TypeAdapter(Config)
 
 
-def resolved(config: Config) -> str:
-    """Return YAML with every default written out; `load` reads it back to an equal `Config`."""
+def resolved(config: Setting) -> str:
+    """Return YAML with every default written out; `load` reads a `Config` back that is equal."""
     return write_yaml(_plain(config))
 
 

@@ -123,6 +123,21 @@ def read_yaml(text: str, where: str) -> object:
         raise ConfigError(where, "not YAML; is it a text file, and of sane depth?") from None
 
 
+def lines_of(text: str) -> dict[str, int]:
+    """Return the line of each key of a map that `read_yaml` read, by its path: {"a": 1, "a.b": 2}."""
+    found: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, before: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                path = f"{before}.{key.value}" if before else str(key.value)
+                found[path] = key.start_mark.line + 1
+                walk(value, path)
+
+    walk(yaml.compose(text, Loader=_Loader), "")
+    return found
+
+
 def write_yaml(tree: object) -> str:
     """Return YAML that `read_yaml` reads back, and whose lines end with a newline alone, whoever splits them."""
     text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

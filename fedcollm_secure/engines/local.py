@@ -4,7 +4,7 @@ A silo's reply is produced while it is read, one silo at a time, in the order of
 grows with the number of silos at once.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fedcollm_secure.engines.engine import Chunks
 
@@ -34,3 +34,7 @@ class LocalEngine:
             if party not in self._handlers:
                 raise ValueError(f"no party {party!r} here; there are {', '.join(self._handlers)}")
             yield party, self._handlers[party](bytes(request))
+
+    def wait(self, parties: Iterable[str], least: int) -> frozenset[str]:
+        """Return those of the parties that are here: a simulated one never comes late."""
+        return frozenset(parties) & self._handlers.keys()

@@ -153,7 +153,8 @@ class RunDirectory:
         for name in ("adapters", ".adapters.next", "archive", "audit", "server", "silos"):
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
-        for name in ("metrics.jsonl", "report.html", "summary.json", "config.yaml"):  # the last says that this is a run
+        # The last says that this is a run.
+        for name in ("metrics.jsonl", "report.html", "summary.json", "plan.yaml", "config.yaml"):
             (self.path / f".{name}.partial").unlink(missing_ok=True)
             (self.path / name).unlink(missing_ok=True)
 

@@ -153,6 +153,7 @@ class Summing:
         tools = self._tools
         self._refused, self._reasons, self._agreed = {}, {}, frozenset()
         terms = over(tools.manifest, silos - self._convicted)
+        self._require_reachable(terms)
         head, views = tools.attestation.show(terms.cohort)
         manifest = replace(
             pass_manifest(terms, self._start, asked, rule=tools.rule, encoding=tools.encoding, attempt=attempt),
@@ -195,6 +196,13 @@ class Summing:
             released = require_all(Released.read(summed, tools.encoding), manifest)
         self._told.append(_Told(attempt=attempt, replies=transcript.digests()))
         return released
+
+    def _require_reachable(self, terms: RoundManifest) -> None:
+        """Wait for the silos before an attempt is spent on them. Raises: TooFewSilos."""
+        here = self._tools.engine.wait(terms.cohort, terms.floor)
+        if len(here) < terms.floor:
+            away = dict.fromkeys(sorted(set(terms.cohort) - here), "cannot be reached")
+            raise TooFewSilos("reaching the silos", needed=terms.floor, left=len(here), dropped=away)
 
     def _log_convicted(self, manifest: RoundManifest, end: ServerEnd) -> None:
         """Keep each proof beside the log, which names it."""

@@ -128,7 +128,7 @@ def _tokenizers(prepared: Prepared) -> Json:
     """Return how far two tokenizers agree; empty where there is one."""
     if prepared.config.distill.align == "same":
         return {}
-    aligned = make_aligned(prepared, prepared.holdings.auxiliary)
+    aligned = make_aligned(prepared.server_side, prepared.holdings.auxiliary)
     sizes = {name: len(base.tokenizer) for name, base in (("llm", prepared.llm), ("slm", prepared.slm))}
     return {**sizes, "shared": len(aligned.vocabulary.slm), "aligned": _digits(aligned.share)}
 

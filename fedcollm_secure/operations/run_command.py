@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from fedcollm_secure.assemble import Job, Prepared, prepare, resume, start
+from fedcollm_secure.assemble.server_side import ServerSide
 from fedcollm_secure.audit_log.events import RunFinished
 from fedcollm_secure.audit_log.file_digests import summary_digest
 from fedcollm_secure.config import Config
@@ -37,6 +38,11 @@ def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -
     """Run what is prepared (see `run`); whoever made `show` begins and ends it."""
     show.phase(0, "making keys, ledgers and the log" if not resuming else "checking what is there")
     job = (resume if resuming else start)(prepared, out, show.phase, show.share)
+    return drive(job, prepared.server_side, out, show, simulated=True)
+
+
+def drive(job: Job, side: ServerSide, out: Path, show: Show, *, simulated: bool) -> Json:
+    """Drive a job to its end or a clean stop, whoever carries its messages; return the summary (see `run`)."""
     stopped: FedCoLLMError | None = None
     with closing(job):
         try:
@@ -47,7 +53,7 @@ def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -
         except (RefusedByPolicy, RunIncomplete) as error:
             stopped = error
         show.phase(0, "having the log's head cosigned, and writing the report")
-        summary = _write_summary(prepared, job, stopped)
+        summary = _write_summary(side, job, stopped, simulated=simulated)
     write_report(out)
     if job.finished and summary["stopped_because"]:  # a log is closed over no other stop
         stopped = RefusedByPolicy(str(summary["stopped_because"]))
@@ -56,23 +62,23 @@ def run_prepared(prepared: Prepared, out: Path, *, resuming: bool, show: Show) -
     return summary
 
 
-def _write_summary(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
+def _write_summary(side: ServerSide, job: Job, stopped: FedCoLLMError | None, *, simulated: bool) -> Json:
     """Write summary.json; a run that can go on is not closed in the log.
 
     It is written before the log is closed over its digest, and sealed with the log's head after: a run that dies in
     between is resumed to do the rest.
     """
-    summary = job.run.summary() if job.finished else _closed(prepared, job, stopped)
+    summary = job.run.summary() if job.finished else _closed(side, job, stopped, simulated=simulated)
     job.coordinator.attest()
     summary = {**summary, "log": {"size": job.log.head.size, "root": job.log.head.root}}
     job.run.write_json("summary.json", summary)
     return summary
 
 
-def _closed(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json:
-    summary = summarise(prepared.config, job.session, prepared.silos, job.run.metrics(), stopped)
-    holdings = prepared.holdings
-    told = {"test_records": len(holdings.test), "server_records": len(holdings.auxiliary)}
+def _closed(side: ServerSide, job: Job, stopped: FedCoLLMError | None, *, simulated: bool) -> Json:
+    common = side.common
+    summary = summarise(common.config, job.session, common.silos, job.run.metrics(), stopped, simulated=simulated)
+    told = {"test_records": len(side.test), "server_records": len(side.auxiliary)}
     summary = {**summary, "data": told}
     if not isinstance(stopped, RunIncomplete):
         job.run.write_json("summary.json", summary)
@@ -81,7 +87,13 @@ def _closed(prepared: Prepared, job: Job, stopped: FedCoLLMError | None) -> Json
 
 
 def summarise(
-    config: Config, session: str, silos: Sequence[str], lines: Sequence[Json], stopped: FedCoLLMError | None
+    config: Config,
+    session: str,
+    silos: Sequence[str],
+    lines: Sequence[Json],
+    stopped: FedCoLLMError | None,
+    *,
+    simulated: bool = True,
 ) -> Json:
     """Return the summary document (the `run --json` of the command line), without its `log`."""
     last = lines[-1]
@@ -100,7 +112,7 @@ def summarise(
         "warnings": guarantees.warnings(config, len(silos)),
         "seconds": _total(lines, "seconds"),
         "bytes": _total(lines, "bytes"),
-        "simulated": True,
+        "simulated": simulated,
     }
 
 

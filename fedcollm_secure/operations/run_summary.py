@@ -22,7 +22,8 @@ def run_words(summary: Json, out: Path) -> str:
     lines += [f"Traffic: {traffic['up'] / 1e6:.2f} MB up, {traffic['down'] / 1e6:.2f} MB down, all silos together"]
     lines += ["Who could see what, beyond the two final models:"]
     lines += [f"  {who}: {what}" for who, what in cast(Mapping[str, str], summary["visible_to"]).items()]
-    lines += [f"All silos were simulated in this process. Verify: fedcollm-secure verify {out}"]
+    where = "All silos were simulated in this process. " if summary.get("simulated", True) else ""
+    lines += [f"{where}Verify: fedcollm-secure verify {out}"]
     lines += [f"Report: {out / 'report.html'}"]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fedcollm_secure.assemble.privacy_plans import make_encoding, make_packing, make_plan, make_shared_plan
 from fedcollm_secure.config import Config
-from fedcollm_secure.config.data import ByColumn, ByLabel, Files
+from fedcollm_secure.config.data import ByColumn, ByLabel, Files, Members
 from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
@@ -97,6 +97,8 @@ def silo_count(config: Config) -> int:
     silos = config.data.silos
     if isinstance(silos, Files):
         return len(silos.paths)
+    if isinstance(silos, Members):
+        return len(silos.names)
     return len(silos.groups) if isinstance(silos, ByColumn | ByLabel) else silos.count
 
 

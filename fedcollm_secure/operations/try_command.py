@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from fedcollm_secure import config as configuration
-from fedcollm_secure.assemble.prepare import gather_for, make_encoder
+from fedcollm_secure.assemble.learners import make_encoder
+from fedcollm_secure.assemble.prepare import gather_for
 from fedcollm_secure.audit_log.events import RoundClosed, RunStarted
 from fedcollm_secure.audit_log.file_digests import file_digest, folder_digest
 from fedcollm_secure.audit_log.log import LOG_NAME, read_log

@@ -16,12 +16,14 @@ from fedcollm_secure.audit_log import run_verification
 from fedcollm_secure.audit_log.checkpoint_folder import Witnesses
 from fedcollm_secure.audit_log.environment import check_environments
 from fedcollm_secure.audit_log.equivocation import Sight, compare, sight
+from fedcollm_secure.audit_log.journal import JOURNAL_NAME, HeadCosigned, read_journal
 from fedcollm_secure.audit_log.ledger_heads import ledger_lines
 from fedcollm_secure.audit_log.log import KEY_NAME, LOG_NAME, Head, parse_public_key, read_log, read_public_key
 from fedcollm_secure.audit_log.recomputed_epsilon import check_budget
 from fedcollm_secure.audit_log.recomputed_round import recompute
 from fedcollm_secure.audit_log.roster_and_manifests import check_manifests, read_roster_of
 from fedcollm_secure.audit_log.untrusted_files import KEY_BYTES, is_there, read_text, require_plain, shown
+from fedcollm_secure.config.site import SITE_NAME, load_site
 from fedcollm_secure.errors import ConfigError, LogError, RunError, printable
 from fedcollm_secure.operations.evidence.pack_verification import INDEX_NAME, verify_pack
 
@@ -34,6 +36,8 @@ def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Fo
     """Check a run directory, or an evidence pack; `key` is the log keeper's, from another source."""
     if is_there(folder / INDEX_NAME):
         return _checked(lambda: _pack(folder, held, key))
+    if is_there(folder / SITE_NAME):
+        return _checked(lambda: _party(folder))
     if not is_there(folder / "audit"):
         raise ConfigError("verify", f"{shown(folder)} is not a run directory: it has no audit/")
 
@@ -44,6 +48,25 @@ def verify_directory(folder: Path, held: Head | None, key: NoteKey | None) -> Fo
         return (INCOMPLETE if found.incomplete else VERIFIED), {**document, **signed}
 
     return _checked(check)
+
+
+def _party(folder: Path) -> Found:
+    """Check what a consortium's member keeps itself: its ledger, and what it cosigned in each session."""
+    site = load_site(folder)
+    if site.role == "server":
+        raise ConfigError("verify", f"{shown(folder)} is a coordinator's folder; name a run in it: runs/SESSION")
+    journals = sorted((folder / "sessions").glob(f"*/{JOURNAL_NAME}"))
+    heads = sum(isinstance(entry, HeadCosigned) for path in journals for entry in read_journal(path))
+    ledger, entries = Path(site.ledger), 0
+    if is_there(ledger):
+        ledger_lines(ledger)
+        entries = len(read_book(ledger).rows())
+    reason = (
+        f"the ledger ({entries} rounds) and the journals of {len(journals)} sessions ({heads} heads cosigned) are "
+        "whole. The log itself lies with the coordinator: verify it there, or hold a copy of it against a journal with "
+        "verify equivocation"
+    )
+    return VERIFIED, _document(True, reason=reason)
 
 
 def _pack(folder: Path, held: Head | None, key: NoteKey | None) -> Found:

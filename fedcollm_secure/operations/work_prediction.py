@@ -71,7 +71,7 @@ def work_parts(prepared: Prepared) -> Sequence[Part]:
     """Return what each part of the run reads in all rounds: exact, but where silos draw their batches in secret."""
     config, sides = prepared.config, {"llm": prepared.server_llm, "slm": prepared.server_slm}
     budget = config.evaluate.tokens_per_batch
-    tests = make_evaluations(prepared)
+    tests = make_evaluations(prepared.server_side)
     times = evaluations(config.rounds, config.evaluate.every)
     found = [
         Part(
@@ -84,7 +84,7 @@ def work_parts(prepared: Prepared) -> Sequence[Part]:
     ]
     trained = sum((silo_work(prepared.learner(silo)) for silo in prepared.silos), Work())
     found.append(Part(name="silos", work=trained, adapter=prepared.silo_slm, trains=True))
-    co_tuning = make_co_tuning(prepared)
+    co_tuning = make_co_tuning(prepared.server_side)
     found += [
         Part(name=f"server, {side}", work=co_tuning_work(co_tuning, records), adapter=sides[side], trains=True)
         for side, records in (("llm", co_tuning.llm_records), ("slm", co_tuning.records))

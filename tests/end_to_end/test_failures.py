@@ -139,6 +139,9 @@ COMMANDS = {
     "audit": ["audit", "nowhere.yaml", "--claimed", "2"],
     "examples": ["examples", "taken"],
     "bench": ["bench", "masking", "--silos", "1"],
+    "consortium": ["consortium", "invite", "north", "--in", "nowhere"],
+    "serve": ["serve", "nowhere", "nowhere.json", "nowhere.yaml"],
+    "silo": ["silo", "nowhere", "nowhere.json"],
 }
 
 

@@ -1,6 +1,6 @@
 """Every rule under masks: the same bits as in the clear, over one set of silos, and void where that set breaks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -103,6 +103,9 @@ class Absent:
 
     def parties(self) -> tuple[str, ...]:
         return tuple(self._engine.parties())
+
+    def wait(self, parties: Iterable[str], least: int) -> frozenset[str]:
+        return self._engine.wait(parties, least)
 
     def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
         messages = dict(requests)

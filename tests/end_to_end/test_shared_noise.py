@@ -1,7 +1,7 @@
 """Noise in shares inside the masked sum: silo-level privacy, and DP-SGD whose every step is one sum."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -96,6 +96,9 @@ class FirstAttemptLost:
 
     def parties(self) -> Sequence[str]:
         return self._engine.parties()
+
+    def wait(self, parties: Iterable[str], least: int) -> frozenset[str]:
+        return self._engine.wait(parties, least)
 
     def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, Chunks]]:
         self._exchanges += 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedcollm_secure.assemble import job
+from fedcollm_secure.assemble import server_job
 from fedcollm_secure.audit_log.events import Event, RoundStarted, RunResumed, RunStarted, SumDecrypted
 from fedcollm_secure.audit_log.log import AuditLog
 from fedcollm_secure.config import parse
@@ -61,7 +61,7 @@ def test_a_file_that_a_crash_kept_from_being_named_is_no_forgery(
     with pytest.raises(Killed):
         run(config, out, resuming=False, show=Quiet())
     if kind is RunResumed:
-        monkeypatch.setattr(job, "installed", lambda installed=job.installed: installed() + "zzz==1 -\n")
+        monkeypatch.setattr(server_job, "installed", lambda installed=server_job.installed: installed() + "zzz==1 -\n")
         deadly(kind)
         with pytest.raises(Killed):
             run(config, out, resuming=True, show=Quiet())

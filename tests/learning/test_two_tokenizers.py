@@ -113,8 +113,8 @@ def test_tokens_are_one_where_they_cover_the_same_characters(words: PreTrainedTo
 def test_the_loss_equals_the_plain_one_where_tokenizers_are_equal(tree: Make, temperature: float) -> None:
     given = {"steps": 2, "batch_size": 5, "temperature": temperature}
     plain = prepare(parse(tree(distill=given)))
-    two = replace(make_co_tuning(plain), aligned=make_aligned(plain, plain.holdings.auxiliary))
-    one = make_co_tuning(plain)
+    two = replace(make_co_tuning(plain.server_side), aligned=make_aligned(plain.server_side, plain.holdings.auxiliary))
+    one = make_co_tuning(plain.server_side)
     (expected,), (found,) = list(one._parts([3, 1, 4])), list(two._parts([3, 1, 4]))
     logits = {name: torch.randn(3, expected.slm.keep, 60) for name in ("llm", "slm")}
 
@@ -130,7 +130,7 @@ def test_both_sides_move_as_in_plain_co_tuning_where_tokenizers_are_equal(tree: 
     moved = []
     for align_by in ("same", "tokens"):
         prepared = prepare(parse(tree(distill={"steps": 3, "batch_size": 5, "align": align_by, "weight": 2.0})))
-        make_co_tuning(prepared).run(1)
+        make_co_tuning(prepared.server_side).run(1)
         moved.append((prepared.server_llm.read(), prepared.server_slm.read()))
 
     for plain, aligned in zip(*moved, strict=True):
@@ -180,7 +180,7 @@ def test_both_models_come_nearer_to_each_other_across_tokenizers(tree: Make, mod
     def apart(weight: float) -> float:
         settings = {"steps": 20, "batch_size": 15, "align": "tokens", "learning_rate": rates, "weight": weight}
         prepared = prepare(parse(tree(models=sources, distill=settings)))
-        co_tuning = make_co_tuning(prepared)
+        co_tuning = make_co_tuning(prepared.server_side)
         co_tuning.run(1)
         found = []
         for part in co_tuning._parts(range(len(co_tuning.records))):
@@ -204,7 +204,7 @@ def test_tokenizers_without_a_common_token_and_without_offsets_are_refused(
     monkeypatch.setattr("fedcollm_secure.assemble.server_work.shared_vocabulary", lambda *_: empty)
 
     with pytest.raises(ConfigError, match=r"distill\.align: no token of any auxiliary answer is one for both"):
-        make_co_tuning(prepared)
+        make_co_tuning(prepared.server_side)
     monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", False)
     with pytest.raises(ConfigError, match=r"models\.llm: distill\.align: tokens needs a tokenizer that says"):
         require_offsets(words, "models.llm")

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fedcollm_secure import config as configuration
-from fedcollm_secure.assemble.prepare import gather_for, make_encoder
+from fedcollm_secure.assemble.learners import make_encoder
+from fedcollm_secure.assemble.prepare import gather_for
 from fedcollm_secure.assurance.bench.repeated_measurement import peak_mib
 from fedcollm_secure.config import Config
 from fedcollm_secure.learning.batches import Tokens, max_length

@@ -16,6 +16,7 @@ from fedcollm_secure.config.data import (
     Dirichlet,
     Files,
     Iid,
+    Members,
     Own,
     Part,
     Share,
@@ -25,7 +26,7 @@ from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.data import partition
 from fedcollm_secure.learning.data.complete import complete
 from fedcollm_secure.learning.data.held_out import set_apart
-from fedcollm_secure.learning.data.labels import Known, known_labels
+from fedcollm_secure.learning.data.labels import Known, known_by_name, known_labels
 from fedcollm_secure.learning.data.row import Row
 from fedcollm_secure.learning.data.sources import own_parts, read_rows
 from fedcollm_secure.learning.data.strangers import Strangers, rendered
@@ -87,6 +88,12 @@ def gather(data: Data, *, seed: int, subject: str | None = None, own: float = 0.
         ConfigError: a source, column, part or silo is missing or empty, cells are, a label is not known, or a silo is
             left without records on one side.
     """
+    if isinstance(data.silos, Members):
+        raise ConfigError(
+            "data.silos.members",
+            "these silos' records are on their own machines, and no simulation has them: make a plan of it with "
+            "fedcollm-secure consortium plan (docs/pilot.md), or give files, iid or another split to simulate",
+        )
     reader = _Reader(data=data, subject=subject)
     parts = reader.own_parts()
     pool = list(parts["private"])
@@ -114,6 +121,63 @@ def gather(data: Data, *, seed: int, subject: str | None = None, own: float = 0.
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublicRecords:
+    """What the coordinator of a consortium holds, and the labels that follow from it (none where none are asked)."""
+
+    auxiliary: Sequence[Record] = field(repr=False)
+    test: Sequence[Record] = field(repr=False)
+    labels: tuple[str, ...]
+    reading: Reading = field(repr=False)
+
+
+def gather_public(data: Data, *, seed: int) -> PublicRecords:
+    """Read the coordinator's own records, all of them public: its source, test and auxiliary data.
+
+    Raises:
+        ConfigError: as `gather`.
+    """
+    reader = _Reader(data=data, subject=None)
+    parts = reader.own_parts()
+    pool = list(parts["private"])
+    test, pool = reader.take(data.test, "test", parts, pool, seed)
+    auxiliary, pool = reader.take(data.auxiliary, "auxiliary", parts, pool, seed)
+    known = _known(data, [*test, *auxiliary, *pool])
+    return PublicRecords(
+        auxiliary=_public(data, auxiliary, known),
+        test=_public(data, test, known),
+        labels=known.names if known is not None else (),
+        reading=reader.reading(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRecords:
+    """What one silo holds: what it trains on, and what it keeps apart for its own score."""
+
+    training: Sequence[Record] = field(repr=False)
+    kept: Sequence[Record] = field(repr=False)
+    reading: Reading = field(repr=False)
+
+
+def gather_own(
+    data: Data, source: FileSource, silo: str, *, labels: Sequence[str], seed: int, subject: str | None, own: float
+) -> OwnRecords:
+    """Read one silo's own file, and nothing else; `labels` are those that the coordinator's public data have.
+
+    Raises:
+        ConfigError: as `gather`.
+    """
+    reader = _Reader(data=data, subject=subject)
+    rows = reader.files(Files(paths={silo: source}))
+    known = known_by_name(data.labels, labels) if isinstance(data.task, Classification) else None
+    records, strangers = rendered(data, rows, known, subject)
+    partition.require_nobody_empty({name: len(found) for name, found in records.items()})
+    training, kept = set_apart(records, share=own, seed=seed)
+    reading = replace(reader.reading(), strangers=strangers)
+    return OwnRecords(training=training[silo], kept=kept[silo], reading=reading)
+
+
 @dataclass(kw_only=True)
 class _Reader:
     """Reads tables for one configuration, and remembers how."""
@@ -126,7 +190,7 @@ class _Reader:
     def own_parts(self) -> dict[str, list[Row]]:
         """Return the parts of `data.source`; where silos are cut out of it, with what that needs."""
         further = [self.data.silos.column] if isinstance(self.data.silos, ByColumn) else []
-        if not isinstance(self.data.silos, Files) and self.subject is not None:
+        if not isinstance(self.data.silos, Files | Members) and self.subject is not None:
             further.append(self.subject)
         tables = own_parts(self.data.source, "data.source")
         return {
@@ -204,7 +268,7 @@ def _split(data: Data, pool: Sequence[Row], known: Known | None, seed: int) -> d
             held = partition.split_by_value(data.silos, _labels(data, pool, known))
         case Dirichlet():
             held = partition.split_dirichlet(data.silos, _labels(data, pool, known), seed=seed)
-        case Files():
+        case Files() | Members():
             raise TypeError("files are read, not split")
     return {silo: [pool[i] for i in indices] for silo, indices in held.items()}
 

@@ -75,6 +75,13 @@ def known_labels(settings: Labels, rows: Sequence[Row], column: str, where: str)
     return Known(names=names, settings=settings, _folded=folded if chosen else {})
 
 
+def known_by_name(settings: Labels, names: Sequence[str]) -> Known:
+    """Return labels that somebody else found by `known_labels`, as this party finds its own by."""
+    chosen = settings.normalise or ()
+    folded = {_fold(text, chosen): text for text in names}
+    return Known(names=tuple(names), settings=settings, _folded=folded if chosen else {})
+
+
 def _check_alike(settings: Labels, names: tuple[str, ...], column: str, where: str) -> None:
     if settings.alike == "allow":
         return

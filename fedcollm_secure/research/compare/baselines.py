@@ -95,7 +95,7 @@ class Baselines:
         self._learners = {name: self._prepared.learner(name) for name in self._prepared.silos}
         self._server = {"slm": self._prepared.server_slm, "llm": self._prepared.server_llm}
         self._start = [(adapter, adapter.read()) for adapter in adapters]
-        self._evaluations = make_evaluations(self._prepared)
+        self._evaluations = make_evaluations(self._prepared.server_side)
 
     @property
     def notices(self) -> Sequence[str]:
@@ -195,7 +195,7 @@ class Baselines:
         seen += config.distill.steps * config.distill.batch_size
         steps = -(-config.rounds * seen // config.silo.batch_size)
         settings = replace(config.distill, steps=steps, batch_size=config.silo.batch_size, weight=0.0)
-        replace(make_co_tuning(prepared, records), settings=settings, rounds=1).tune_llm()
+        replace(make_co_tuning(prepared.server_side, records), settings=settings, rounds=1).tune_llm()
 
 
 def _in_words(result: Result) -> str:

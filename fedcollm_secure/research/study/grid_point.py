@@ -58,7 +58,7 @@ def result_of(point: Point, summary: Json) -> Json:
 
 def answers_of(prepared: Prepared, out: Path) -> Json:
     """Return what the finished run's models, and word counts, answer to each test record, for paired intervals."""
-    evaluations = make_evaluations(prepared)
+    evaluations = make_evaluations(prepared.server_side)
     judged: dict[str, Judged] = {}
     for name, adapter in (("slm", prepared.server_slm), ("llm", prepared.server_llm)):
         load_adapter(adapter, out / "adapters" / name)
