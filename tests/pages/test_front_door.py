@@ -2,8 +2,10 @@
 
 import math
 import re
+import tomllib
 
 import pytest
+import yaml
 
 from tests.page_text import ROOT
 
@@ -50,3 +52,12 @@ def test_odds_follow_from_epsilon(row: tuple[str, str, str, str]) -> None:
 
 def test_there_are_rows_of_odds() -> None:
     assert [row[0] for row in ODDS.findall(OFFICER)] == ["0.5", "1", "3", "8"]
+
+
+def test_the_citation_is_of_this_version_and_names_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert (citation["title"], citation["version"]) == (project["name"], project["version"])
+    assert citation["license"] == project["license"]
+    assert [reference["url"] for reference in citation["references"]] == ["https://arxiv.org/abs/2411.11707"]
