@@ -280,7 +280,7 @@ def _command(
     example: str,
     function: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(name, help=does, description=does.capitalize() + ".", epilog=f"Example: {example}")
+    parser = subparsers.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"Example: {example}")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     parser.set_defaults(command=function)
     return parser

@@ -14,7 +14,7 @@ from fedcollm_secure.config.yaml12 import read_yaml
 from fedcollm_secure.errors import ConfigError
 
 Make = Callable[..., dict[str, object]]
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "models-and-data.md"
 
 
 def with_data(make: Make, text: str) -> dict[str, object]:
@@ -136,8 +136,8 @@ def test_a_configuration_with_a_byte_order_mark_is_read(tmp_path: Path, tree: Ma
     assert load(path).name == "tiny"
 
 
-def test_the_example_in_the_readme_is_a_configuration() -> None:
-    text = README.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
-    config = parse(read_yaml(text, "README.md"))  # type: ignore[arg-type]
+def test_the_example_of_the_page_on_data_is_a_configuration() -> None:
+    text = PAGE.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    config = parse(read_yaml(text, PAGE.name))  # type: ignore[arg-type]
 
     assert isinstance(config.data.silos, Files)

@@ -1,4 +1,4 @@
-"""One question to a tuned model: by the command, and by plain peft and transformers as the README has it."""
+"""One question to a tuned model: by the command, and by plain peft and transformers as the page on models has it."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.conftest import TOPICS, rows, write_jsonl
 from tests.end_to_end.conftest import Quiet
 
 Make = Callable[..., dict[str, object]]
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "models-and-data.md"
 TASKS: dict[str, dict[str, object]] = {
     "labels": {"classification": {"prompt": "note : {text}", "label": "topic"}},
     "choices": {"multiple_choice": {"prompt": "note : {text}", "choices": ["one", "two"], "answer": "right"}},
@@ -92,7 +92,7 @@ def test_free_text_is_what_peft_and_transformers_write_in_three_lines(
 ) -> None:
     folder = tuned("text")
     found = ask(folder, ["rash itch"], "slm", most_tokens=8)
-    code = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     for written, here in (
         ("facebook/opt-1.3b", str(models / "slm")),
         ("runs/my-pilot/adapters/slm", str(folder / "adapters" / "slm")),
