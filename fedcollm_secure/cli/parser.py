@@ -20,7 +20,6 @@ VERIFY_FORMS = """\
 VERIFY_EXAMPLES = """fedcollm-secure verify runs/demo
   fedcollm-secure verify log runs/demo/audit/log.jsonl --head 19:ab…
   fedcollm-secure verify round 2 runs/demo
-  fedcollm-secure verify equivocation runs/demo journal.jsonl
   fedcollm-secure verify inclusion 7.tlog-proof runs/demo
   fedcollm-secure verify gain gain-release.json runs/demo"""
 
@@ -280,7 +279,8 @@ def _command(
     example: str,
     function: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(name, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"Example: {example}")
+    about = f"{does[0].upper()}{does[1:]}."
+    parser = subparsers.add_parser(name, help=does, description=about, epilog=f"Example: {example}")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     parser.set_defaults(command=function)
     return parser
