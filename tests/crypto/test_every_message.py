@@ -5,7 +5,9 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 import fedcollm_crypto
 import fedcollm_secure.audit_log
+import fedcollm_secure.consortium
 import fedcollm_secure.federation
 from fedcollm_crypto import canonical, containers, hpke, kinds
 from fedcollm_crypto.declared import Declared, Nested, declaration
@@ -26,9 +29,11 @@ from fedcollm_crypto.masking.manifest import Encryption, Quantisation, RoundMani
 from fedcollm_crypto.roster import Member, Roster
 from fedcollm_crypto.sealing import x25519_key
 from fedcollm_crypto.signed import Signed
+from fedcollm_secure.consortium.cards import Card, Invitation
+from fedcollm_secure.consortium.certificates import make_certificate
 from fedcollm_secure.federation.replies import Cosigned
 
-PACKAGES = (fedcollm_crypto, fedcollm_secure.audit_log, fedcollm_secure.federation)
+PACKAGES = (fedcollm_crypto, fedcollm_secure.audit_log, fedcollm_secure.consortium, fedcollm_secure.federation)
 CHILDREN = ("fedcollm_crypto.homomorphic.seal",)  # loads TenSEAL; it declares nothing
 Body = dict[str, Any]
 
@@ -124,6 +129,17 @@ OTHERS: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
 QUANTISATION = Quantisation(ring_bits=64, bits=16, clip=1.0, max_weight=1, length=3)
 HASHES = [name for name in (each.name for each in fields(RoundManifest)) if name.endswith("_hash")]
 COHORT = ("a", "b", "c", "ö")
+
+
+@cache
+def certificate() -> str:
+    """Return a certificate in the name of "a"."""
+    with TemporaryDirectory() as folder:
+        key, public = Path(folder, "key.pem"), Path(folder, "certificate.pem")
+        make_certificate("a", key, public, None)
+        return public.read_text(encoding="ascii")
+
+
 TOGETHER: dict[type[Declared], Callable[[], st.SearchStrategy[Any]]] = {  # fields that have to agree
     Quantisation: lambda: st.builds(
         replace,
@@ -146,6 +162,8 @@ TOGETHER: dict[type[Declared], Callable[[], st.SearchStrategy[Any]]] = {  # fiel
     Lattice: lambda: st.builds(Lattice, degree=st.sampled_from([8192, 16384, 32768])),
     Bfv: lambda: built(Bfv, lattice=st.just(Lattice())),
     Ckks: lambda: built(Ckks, scale_bits=st.integers(18, 38)),
+    Card: lambda: built(Card, name=st.just("a"), certificate=st.builds(certificate)),
+    Invitation: lambda: built(Invitation, coordinator=messages(Card)),
     Cosigned: lambda: st.builds(lambda a, b: Cosigned(lines="x", size=a + b, heard=a), *[st.integers(0, 9)] * 2),
 }
 
