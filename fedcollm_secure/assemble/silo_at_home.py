@@ -10,7 +10,7 @@ from pathlib import Path
 from fedcollm_crypto import durable
 from fedcollm_crypto.homomorphic.worker import Worker
 from fedcollm_crypto.keys import Identity
-from fedcollm_crypto.masking.stages import FileStages
+from fedcollm_crypto.masking.stages import FileStages, Heard, Released
 from fedcollm_crypto.roster import Roster
 from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Book, Ledger, read_book
@@ -117,11 +117,12 @@ def open_silo(
     ledger_file = Path(site.ledger)
     durable.make_folder(ledger_file.parent)
     durable.make_folder(folder)
+    stages = FileStages(ledger_file.with_name(stages_name(ledger_file)))
+    resources.callback(stages.close)
+    _require_memory(stages, side, ledger_file)
     ledger = open_ledger(site, policy) if side.common.plan is not None else None
     if ledger is not None:
         resources.callback(ledger.close)
-    stages = FileStages(ledger_file.with_suffix(".stages.jsonl"))
-    resources.callback(stages.close)
     journal = Journal(folder / JOURNAL_NAME)
     resources.callback(journal.close)
     return assemble_silo(
@@ -138,6 +139,33 @@ def open_silo(
         worker=resources.enter_context(Worker()),
         stopwatch=Stopwatch(),
     )
+
+
+def _require_memory(stages: FileStages, side: SiloSide, ledger_file: Path) -> None:
+    """Hold what a data set was part of, over all sessions, against what it is asked for now.
+
+    Guarantee: without differential privacy it is in sums of one session alone, so that no two of them, over other
+    weights, other work or other holders of the same names, can be subtracted; and where sums with differential privacy
+    were opened, none follows without the ledger that paid for them.
+    Raises: RefusedByPolicy.
+    """
+    sums = [entry for entry in stages.entries() if isinstance(entry, Released | Heard)]
+    others = {entry.where.session_id for entry in sums if not entry.dp_plan_hash} - {side.plan.session}
+    if side.common.plan is None and others:
+        raise RefusedByPolicy(
+            "this data set was already part of sums without differential privacy, in another plan: from sums of two "
+            "such plans a silo's update can be worked out. Take part with differential privacy, or let that plan go on"
+        )
+    if side.common.plan is not None and not ledger_file.exists() and any(entry.dp_plan_hash for entry in sums):
+        raise RefusedByPolicy(
+            f"{ledger_file} is missing, and this data set has spent ε already ({stages_name(ledger_file)} says so): "
+            "restore the newest ledger from your backup"
+        )
+
+
+def stages_name(ledger_file: Path) -> str:
+    """Return the name of the file beside a ledger that remembers which sums its data set was part of."""
+    return ledger_file.with_suffix(".stages.jsonl").name
 
 
 def population_of(site: Site) -> str:

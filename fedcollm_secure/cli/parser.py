@@ -29,6 +29,7 @@ class Commands(Protocol):
 
     def add_parser(self, name: str, *, help: str, description: str, epilog: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
         """Add a command."""
+        ...
 
 
 class Parser(argparse.ArgumentParser):
@@ -279,8 +280,9 @@ def _command(
     example: str,
     function: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
-    about = f"{does[0].upper()}{does[1:]}."
-    parser = subparsers.add_parser(name, help=does, description=about, epilog=f"Example: {example}")
+    parser = subparsers.add_parser(
+        name, help=does, description=does[0].upper() + does[1:], epilog=f"Example: {example}"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     parser.set_defaults(command=function)
     return parser

@@ -40,7 +40,9 @@ class PrivacyLaw(Setting):
 
     Plans add up in both, ε and δ: a data set whose `delta_total` is one plan's δ takes part in one plan.
 
-    `non_private`: whether a plan without differential privacy is taken at all.
+    `person`: the column that names persons; a plan that protects subjects must mean these. `non_private`: whether a
+    plan without differential privacy is taken at all; a data set takes part in one such plan and no other, since sums
+    of two can be subtracted. Noise is always the one calibrated to a plan's ε.
     """
 
     epsilon_total: float
@@ -48,6 +50,7 @@ class PrivacyLaw(Setting):
     epsilon_per_plan: float
     delta_per_plan: float
     units: Several[Literal["record", "subject", "silo"]] = ("record", "subject")
+    person: Text | None = None
     non_private: bool = False
 
     def __post_init__(self) -> None:

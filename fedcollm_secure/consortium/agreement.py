@@ -12,6 +12,7 @@ from fedcollm_secure.config.plan import Plan
 from fedcollm_secure.config.policy import Policy
 from fedcollm_secure.config.protection import NonPrivate, PerSubject, RecordDP, SiloDP
 from fedcollm_secure.config.schema import tag_of
+from fedcollm_secure.errors import printable
 
 ADVERSARIES = ("semi_honest", "malicious")  # the weaker first
 
@@ -31,7 +32,7 @@ class Clause:
         """Return the clause for a person."""
         where = f"line {self.line}" if self.line else "by default"
         verdict = "agrees" if self.holds else "REFUSES"
-        return f"{verdict}  {self.key} ({where}) allows {self.allows}; the plan asks {self.asked}"
+        return printable(f"{verdict}  {self.key} ({where}) allows {self.allows}; the plan asks {self.asked}")
 
 
 class _Note(Protocol):
@@ -83,6 +84,12 @@ def _privacy(plan: Plan, policy: Policy, clause: _Note) -> None:
         return
     unit = "silo" if isinstance(asked, SiloDP) else "subject" if isinstance(asked.unit, PerSubject) else "record"
     clause("privacy.units", ", ".join(law.units), unit, holds=unit in law.units)
+    stated = asked.noise_multiplier if isinstance(asked, RecordDP) else None
+    noise = "noise calibrated to epsilon" if stated is None else f"noise_multiplier {stated:g}, whatever that costs"
+    clause("privacy.noise", "noise calibrated to epsilon", noise, holds=stated is None)
+    if unit == "subject":
+        (person,) = _persons(plan)
+        clause("privacy.person", law.person or "no column of persons", person, holds=person == law.person)
     epsilon = asked.epsilon + plan.evaluate.own_epsilon
     clause("privacy.epsilon_per_plan", law.epsilon_per_plan, f"{epsilon:g}", holds=epsilon <= law.epsilon_per_plan)
     delta = law.delta_per_plan

@@ -42,6 +42,7 @@ class Card(Declared):
     def __post_init__(self) -> None:
         """Refuse a name that is no folder's, and a certificate in another's name."""
         check_name(self.name)
+        check_name(self.consortium)
         if not is_certificate_of(self.certificate, self.name):
             raise ValueError(f"the certificate is not one in the name {self.name!r}, signed by its own key")
 
@@ -84,6 +85,10 @@ class Invitation(Declared):
     address: str
     post_quantum: bool
     coordinator: Card
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is no folder's (`ValueError`)."""
+        check_name(self.name)
 
 
 def write_card(identity: Identity, card: Card) -> bytes:

@@ -23,7 +23,7 @@ from fedcollm_secure.consortium.cards import (
     write_invitation,
 )
 from fedcollm_secure.consortium.folder import MemberFolder, read_file
-from fedcollm_secure.errors import ConfigError
+from fedcollm_secure.errors import ConfigError, printable
 
 Json = Mapping[str, object]
 SERVER = "server"
@@ -133,9 +133,6 @@ def roster_sign(draft_file: Path, folder: Path, password: bytes | None) -> Json:
     identity = place.identity(site.name, password)
     roster = rosters.read_draft(draft_file)
     own, coordinator = read_card(folder / CARD), read_invitation(folder / INVITATION).coordinator
-    signature = rosters.sign_draft(roster, own, coordinator, identity)
-    path = place.write_json("roster-signature.json", signature.to_body())
-    place.write(HASH, roster.hash.encode())
     links = rosters.links_of(roster)
     shown = {
         member.id: Card(
@@ -148,6 +145,9 @@ def roster_sign(draft_file: Path, folder: Path, password: bytes | None) -> Json:
         ).fingerprint
         for member in roster.members
     }
+    signature = rosters.sign_draft(roster, own, coordinator, identity)
+    path = place.write_json("roster-signature.json", signature.to_body())
+    place.write(HASH, roster.hash.encode())
     return {
         "signature": str(path),
         "epoch": roster.epoch,
@@ -176,11 +176,11 @@ def words(found: Json) -> str:
     for key, value in found.items():
         name = key.replace("_", " ")
         if isinstance(value, Mapping):
-            lines += [f"{name}:", *(f"  {one}: {other}" for one, other in value.items())]
+            lines += [f"{name}:", *(printable(f"  {one}: {other}") for one, other in value.items())]
         elif isinstance(value, list | tuple):
-            lines.append(f"{name}: {', '.join(map(str, value))}")
+            lines.append(printable(f"{name}: {', '.join(map(str, value))}"))
         else:
-            lines.append(f"{name}: {value}")
+            lines.append(printable(f"{name}: {value}"))
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fedcollm_crypto.keys import Identity
 from fedcollm_crypto.lines import InUse
+from fedcollm_crypto.masking.stages import FileStages, Released, Where
 from fedcollm_crypto.roster import Member, Role, Roster
 from fedcollm_privacy.errors import BudgetExhausted, LedgerError
 from fedcollm_secure.assemble import prepare
@@ -18,7 +19,7 @@ from fedcollm_secure.config import parse
 from fedcollm_secure.config.models import ModelSource
 from fedcollm_secure.config.plan import Plan
 from fedcollm_secure.config.policy import Accept, DataLaw, Policy, PrivacyLaw
-from fedcollm_secure.config.protection import Bfv
+from fedcollm_secure.config.protection import Bfv, NonPrivate
 from fedcollm_secure.config.site import Site
 from fedcollm_secure.config.source import FileSource
 from fedcollm_secure.errors import ConfigError, RefusedByPolicy
@@ -149,3 +150,37 @@ def test_two_plans_draw_on_one_ledger_and_a_second_process_is_refused(pilot: Pil
 def test_what_is_not_offered_is_refused(pilot: Pilot) -> None:
     with pytest.raises(ConfigError, match="by masks alone"):
         read_own(replace(pilot.own.config, aggregation=Bfv()))
+
+
+def remembers(site: Site, *, dp_plan_hash: str) -> None:
+    """Let the site's data set have been in a sum of another session."""
+    stages = FileStages(Path(site.ledger).with_suffix(".stages.jsonl"))
+    where = Where(session_id="before", round=1, attempt=1, linear_pass=0)
+    stages.append(Released(where=where, model_version="m", survivors=SILOS, dp_plan_hash=dp_plan_hash))
+    stages.close()
+
+
+def open_north(pilot: Pilot, plan: Plan, folder: Path) -> None:
+    with ExitStack() as resources:
+        side = prepare_silo(plan, pilot.site, pilot.policy)
+        open_silo(side, folder, pilot.site, pilot.policy, pilot.roster, pilot.identities["north"], resources)
+
+
+def test_a_data_set_is_in_sums_without_privacy_of_one_plan_alone(pilot: Pilot, tmp_path: Path) -> None:
+    own = replace(pilot.own, config=replace(pilot.own.config, privacy=NonPrivate()))
+    plain = replace(pilot, own=own)
+    plan = plain.plan()
+    open_north(plain, plan, tmp_path / "session")
+    open_north(plain, plan, tmp_path / "session")  # the same plan goes on
+    remembers(pilot.site, dp_plan_hash="")
+
+    with pytest.raises(RefusedByPolicy, match="already part of sums without differential privacy"):
+        open_north(plain, plan, tmp_path / "session")
+    open_north(pilot, pilot.plan(), tmp_path / "private")
+
+
+def test_a_ledger_that_is_gone_is_missed(pilot: Pilot, tmp_path: Path) -> None:
+    remembers(pilot.site, dp_plan_hash="ab" * 32)
+
+    with pytest.raises(RefusedByPolicy, match=r"ledger\.jsonl is missing, and this data set has spent ε already"):
+        open_north(pilot, pilot.plan(), tmp_path / "session")

@@ -29,6 +29,8 @@ work: {rounds: 3}
 """
 
 Trees = Callable[..., dict[str, object]]
+PERSONS = {"unit": {"subject": {"column": "topic"}}, "silos_per_subject": 1}
+DP = {"epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0, "sampling_rate": 0.2}
 
 
 def plan_from(tree: dict[str, object], consortium: str = "pilot") -> Plan:
@@ -75,6 +77,8 @@ def test_a_plan_within_all_limits_is_agreed_to(tmp_path: Path, good: Trees) -> N
         ({"aggregation": {"bfv": {}}}, "sums.modes", 0),
         ({"privacy": {"non_private": {}}}, "privacy.non_private", 0),
         ({"security": {"colluding": 0}}, "sums.colluding", 0),
+        ({"privacy": {"record_dp": {**DP, "epsilon": 0.1, "noise_multiplier": 0.9}}}, "privacy.noise", 0),
+        ({"privacy": {"record_dp": {**DP, **PERSONS}}}, "privacy.person", 0),
         ({"security": {"adversary": "semi_honest"}}, "sums.adversary", 0),
         ({"security": {"allow_two_party": True, "min_cohort": 2}}, "sums.min_cohort", 10),
     ],
@@ -122,3 +126,16 @@ def test_a_plan_has_one_text_and_no_path_in_it(tmp_path: Path, good: Trees) -> N
         read_plan(plan.text.replace("epoch: 1", "epoch:  1"))
     with pytest.raises(ConfigError, match="unknown key"):
         read_plan(plan.text + "more: 1\n")
+
+
+def test_a_plan_for_persons_must_mean_those_of_the_law(tmp_path: Path, good: Trees) -> None:
+    plan = plan_from(good(privacy={"record_dp": {**DP, **PERSONS}}))
+    law = LAW.replace("delta_per_plan: 1.0e-5", "delta_per_plan: 1.0e-5\n  person: topic")
+
+    assert "privacy.person" not in refused(tmp_path, plan, law)
+
+
+def test_what_a_plan_says_cannot_steer_the_terminal_that_shows_it() -> None:
+    clause = Clause(key="data.columns", line=3, allows="text", asked="text\r\x1b[8m", holds=False)
+
+    assert clause.words.isprintable()

@@ -162,8 +162,8 @@ TOGETHER: dict[type[Declared], Callable[[], st.SearchStrategy[Any]]] = {  # fiel
     Lattice: lambda: st.builds(Lattice, degree=st.sampled_from([8192, 16384, 32768])),
     Bfv: lambda: built(Bfv, lattice=st.just(Lattice())),
     Ckks: lambda: built(Ckks, scale_bits=st.integers(18, 38)),
-    Card: lambda: built(Card, name=st.just("a"), certificate=st.builds(certificate)),
-    Invitation: lambda: built(Invitation, coordinator=messages(Card)),
+    Card: lambda: built(Card, consortium=st.just("pilot"), name=st.just("a"), certificate=st.builds(certificate)),
+    Invitation: lambda: built(Invitation, name=st.sampled_from(COHORT), coordinator=messages(Card)),
     Cosigned: lambda: st.builds(lambda a, b: Cosigned(lines="x", size=a + b, heard=a), *[st.integers(0, 9)] * 2),
 }
 

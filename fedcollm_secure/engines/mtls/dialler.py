@@ -68,12 +68,12 @@ class Dialler:
                 if await self._connected(context, worker):
                     return
                 pause, told, hang_ups = FIRST_PAUSE_S, "", 0
-            except ssl.SSLError as error:
+            except ssl.SSLCertVerificationError as error:
                 raise TurnedAway(_why(error)) from error
-            except _HungUp as error:
+            except (ssl.SSLError, _HungUp) as error:  # anybody on the way can cut a handshake short, once or twice
                 hang_ups += 1
                 if hang_ups == HANG_UPS:
-                    raise TurnedAway(_NOT_KNOWN) from error
+                    raise TurnedAway(_why(error) if isinstance(error, ssl.SSLError) else _NOT_KNOWN) from error
             except (OSError, BadFrame, asyncio.IncompleteReadError, TimeoutError) as error:
                 now = f"{self.host}:{self.port} cannot be reached ({_short(error)}); dialling again until it can"
                 if now != told:
