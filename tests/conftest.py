@@ -15,9 +15,11 @@ settings.load_profile("project")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SLOW = (
+    "assemble/test_signal_to_noise.py",
     "assurance/attacks/",
     "assurance/privacy_audit/",
     "crypto/test_conviction.py",
+    "crypto/test_masking_exact.py",
     "crypto/test_secrecy.py",
     "crypto/test_stages.py",
     "crypto/test_stateful.py",
@@ -26,11 +28,16 @@ SLOW = (
     "end_to_end/test_full_disk.py",
     "end_to_end/test_hostile_folders.py",
     "end_to_end/test_pilot.py",
+    "end_to_end/test_rules.py",
     "end_to_end/test_tampering.py",
-    "learning/test_company.py",
+    "federation/test_long_log.py",
     "learning/test_beyond_pairs.py",
+    "learning/test_company.py",
+    "learning/test_embedded.py",
     "privacy/test_blocks.py",
+    "privacy/test_calibrate.py",
     "privacy/test_dpsgd.py",
+    "privacy/test_signal_share.py",
     "research/test_resumable_work.py",
 )
 """Files that take a minute or so: `make test` runs them, the tests against the wheel do not."""
