@@ -1,6 +1,7 @@
 """What all parties of a run agree on, wherever each of them is: computed by every one for itself, and compared."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedcollm_crypto.fixedpoint import FixedPoint
@@ -66,6 +67,24 @@ def make_numbers(config: Config, slm: Adapter, silos: int, own_plan: RecordPlan 
     encoding = make_encoding(config, silos, shared.noise_allowance if shared is not None else 0)
     return Numbers(
         rule=rule, encoding=encoding, packing=make_packing(config, encoding, silos), plan=plan, signal=signal
+    )
+
+
+def make_common(
+    config: Config, silos: Iterable[str], numbers: Numbers, slm: Adapter, *, weights: str, training_digest: str
+) -> Common:
+    """Return the terms of a run; `weights` is the digest of the small model that `slm` adapts."""
+    return Common(
+        config=config,
+        silos=tuple(sorted(silos)),
+        rule=numbers.rule,
+        encoding=numbers.encoding,
+        packing=numbers.packing,
+        plan=numbers.plan,
+        parameters=slm.schema.length,
+        schema_digest=slm.schema.digest,
+        base_digest=base_digest(weights, slm),
+        training_digest=training_digest,
     )
 
 

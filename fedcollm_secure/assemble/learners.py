@@ -95,3 +95,12 @@ def make_encoder(config: Config, slm: Base, longest: int) -> Encoder:
         raise ConfigError("data.max_tokens", f"expected at most {longest}, which is what both models take, got {most}")
     longest = longest if most is None else most
     return Encoder(slm.tokenizer, longest, end_answers=isinstance(config.data.task, FreeText))
+
+
+def make_encoders(config: Config, llm: Base, slm: Base, longest: int) -> tuple[Encoder, Encoder]:
+    """Return how the LLM and how the SLM read records: one encoder twice, unless `distill.align: tokens`.
+
+    Raises: ConfigError, as `make_encoder`.
+    """
+    encoder = make_encoder(config, slm, longest)
+    return (encoder if config.distill.align == "same" else make_encoder(config, llm, longest)), encoder

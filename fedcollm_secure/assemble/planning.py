@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from fedcollm_crypto.roster import Roster
 from fedcollm_secure.assemble.cohort_size import check_cohort
-from fedcollm_secure.assemble.common import Common, base_digest, make_numbers
-from fedcollm_secure.assemble.learners import apart_of, make_encoder, make_learner, tokens_of
+from fedcollm_secure.assemble.common import make_common, make_numbers
+from fedcollm_secure.assemble.learners import apart_of, make_encoders, make_learner, tokens_of
 from fedcollm_secure.assemble.privacy_plans import make_plan
 from fedcollm_secure.assemble.server_side import ServerSide
 from fedcollm_secure.assemble.tokenizers import check_tokenizers
@@ -106,25 +106,14 @@ def prepare_server(own: Coordinating, plan: Plan, roster: Roster) -> ServerSide:
     config = own.config
     server_slm = Adapter(with_lora(own.slm, config.lora, seed=config.seed), config.what_travels)
     numbers = make_numbers(config, server_slm, len(plan.silos), make_plan(config))
-    common = Common(
-        config=config,
-        silos=tuple(sorted(plan.silos)),
-        rule=numbers.rule,
-        encoding=numbers.encoding,
-        packing=numbers.packing,
-        plan=numbers.plan,
-        parameters=server_slm.schema.length,
-        schema_digest=server_slm.schema.digest,
-        base_digest=base_digest(own.slm.digest, server_slm),
-        training_digest=plan.digest,
-    )
-    encoder = make_encoder(config, own.slm, own.context)
+    common = make_common(config, plan.silos, numbers, server_slm, weights=own.slm.digest, training_digest=plan.digest)
+    llm_encoder, encoder = make_encoders(config, own.llm, own.slm, own.context)
     side = ServerSide(
         common=common,
         llm=own.llm,
         slm=own.slm,
         encoder=encoder,
-        llm_encoder=encoder if config.distill.align == "same" else make_encoder(config, own.llm, own.context),
+        llm_encoder=llm_encoder,
         server_llm=Adapter(with_lora(own.llm, config.lora, seed=config.seed), "fedavg"),
         server_slm=server_slm,
         test=own.public.test,

@@ -11,7 +11,7 @@ from fedcollm_crypto.homomorphic.packing import Packing
 from fedcollm_privacy.plans import TrainingPlan
 from fedcollm_secure.assemble.cohort_size import check_cohort
 from fedcollm_secure.assemble.common import Common, base_digest, make_numbers
-from fedcollm_secure.assemble.learners import apart_of, make_encoder, make_learner, subjects_of, tokens_of
+from fedcollm_secure.assemble.learners import apart_of, make_encoders, make_learner, subjects_of, tokens_of
 from fedcollm_secure.assemble.privacy_plans import check_delta, make_encoding, make_packing, make_plan
 from fedcollm_secure.assemble.server_side import ServerSide
 from fedcollm_secure.assemble.signal_to_noise import Signal
@@ -172,14 +172,14 @@ def prepare(config: Config, say: Callable[[str], None] = tell_nobody) -> Prepare
     longest = min(max_length(llm.model), max_length(slm.model))
     server_slm = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     numbers = make_numbers(config, server_slm, len(holdings.silos), plan)
-    encoder = make_encoder(config, slm, longest)
+    llm_encoder, encoder = make_encoders(config, llm, slm, longest)
     prepared = Prepared(
         config=config,
         holdings=holdings,
         llm=llm,
         slm=slm,
         encoder=encoder,
-        llm_encoder=encoder if config.distill.align == "same" else make_encoder(config, llm, longest),
+        llm_encoder=llm_encoder,
         server_llm=Adapter(with_lora(llm, config.lora, seed=config.seed), "fedavg"),
         server_slm=server_slm,
         silo_slm=Adapter(with_lora(for_silos, config.lora, seed=config.seed), config.what_travels),

@@ -4,7 +4,7 @@ plan + site ──▶ terms, which it computes for itself     site ──▶ rec
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedcollm_crypto import durable
@@ -16,7 +16,7 @@ from fedcollm_privacy.errors import BudgetExhausted
 from fedcollm_privacy.ledger import Book, Ledger, read_book
 from fedcollm_privacy.ledger.entry import GENESIS, Entry, Opened, encode
 from fedcollm_secure.assemble.cohort_size import check_cohort
-from fedcollm_secure.assemble.common import Common, base_digest, make_numbers
+from fedcollm_secure.assemble.common import Common, make_common, make_numbers
 from fedcollm_secure.assemble.learners import apart_of, make_encoder, make_learner, subjects_of
 from fedcollm_secure.assemble.parties import first_manifest
 from fedcollm_secure.assemble.privacy_plans import LARGEST_WEIGHT, check_delta, make_plan
@@ -86,23 +86,12 @@ def prepare_silo(plan: Plan, site: Site, policy: Policy) -> SiloSide:
         raise ConfigError("plan", f"it asks for {plan.models.context} tokens, this model takes fewer")
     adapter = Adapter(with_lora(slm, config.lora, seed=config.seed), config.what_travels)
     numbers = make_numbers(config, adapter, len(plan.silos), own_plan)
-    common = Common(
-        config=config,
-        silos=tuple(sorted(plan.silos)),
-        rule=numbers.rule,
-        encoding=numbers.encoding,
-        packing=numbers.packing,
-        plan=numbers.plan,
-        parameters=adapter.schema.length,
-        schema_digest=adapter.schema.digest,
-        base_digest=base_digest(slm.digest, adapter),
-        training_digest=plan.digest,
-    )
+    common = make_common(config, plan.silos, numbers, adapter, weights=slm.digest, training_digest=plan.digest)
     encoder = make_encoder(config, slm, plan.models.context)
     learner = make_learner(common, site.name, own.training, adapter=adapter, encoder=encoder, apart="")
     apart = apart_of(learner, len(slm.tokenizer))
     if apart:
-        learner = make_learner(common, site.name, own.training, adapter=adapter, encoder=encoder, apart=apart)
+        learner = replace(learner, gradients="one_by_one")
     return SiloSide(plan=plan, common=common, learner=learner, own=own)
 
 

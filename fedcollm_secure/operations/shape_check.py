@@ -12,14 +12,14 @@ from typing import cast
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from fedcollm_secure.assemble.privacy_plans import make_encoding, make_packing, make_plan, make_shared_plan
+from fedcollm_secure.assemble.common import make_numbers
+from fedcollm_secure.assemble.privacy_plans import make_plan
 from fedcollm_secure.config import Config
 from fedcollm_secure.config.data import ByColumn, ByLabel, Files, Members
 from fedcollm_secure.config.models import ModelSource
-from fedcollm_secure.errors import ConfigError
 from fedcollm_secure.learning.adapter import Adapter
 from fedcollm_secure.learning.batches import longest_sequence
-from fedcollm_secure.learning.factors import Pass, make_rule
+from fedcollm_secure.learning.factors import Pass
 from fedcollm_secure.learning.models import DTYPES, adapted, model_shape
 
 Json = Mapping[str, object]
@@ -45,15 +45,9 @@ def shape_check(config: Config, shapes: Path | None) -> Json:
     )
     trained = Adapter(adapted(llm, config.lora, seed=config.seed), "fedavg").schema.length
     adapter = Adapter(adapted(slm, config.lora, seed=config.seed), config.what_travels)
-    try:
-        rule = make_rule(config.what_travels, adapter.schema, silos=count, seed=config.seed)
-    except ValueError as error:
-        raise ConfigError("factors", str(error)) from error
-    shared = make_shared_plan(config, rule, count)
-    encoding = make_encoding(config, count, shared.noise_allowance if shared is not None else 0)
-    make_packing(config, encoding, count)
+    numbers = make_numbers(config, adapter, count, plan)
+    rule, encoding, noise = numbers.rule, numbers.encoding, numbers.plan
     up = sum(encoding.length(rule.length(Pass(round=1, number=number))) for number in range(rule.passes))
-    noise = shared or plan
     return {
         "ok": True,
         "name": config.name,
